@@ -1,0 +1,91 @@
+"""Client-credentials tokens, cached per process and asked for once however many calls wait (Entra and IMS alike)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import httpx
+
+from bridge.clock import Clock
+from bridge.errors import HaltError, Origin, RetryError
+from bridge.http import parse_json, retry_after_s, send, where
+from bridge.settings import Secret
+
+RENEW_BEFORE_S = 300.0
+
+
+class TokenCache:
+    """Gives a bearer token that is good for some time yet; `drop` it when a system refuses it.
+
+    `form` holds the fields besides the secret. A 4xx answer is a HaltError (dataverse.md §1.3, campaign.md §1.2), after the
+    secret was read again from its file in case somebody has just rotated it.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        url: str,
+        form: Mapping[str, str],
+        secret: Secret,
+        origin: Origin,
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._url = url
+        self._form = dict(form)
+        self._secret = secret
+        self._origin: Origin = origin
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._token: str | None = None
+        self._renew_at = 0.0
+
+    async def get(self) -> str:
+        """A token. Raises RetryError (endpoint away) or HaltError (credentials refused)."""
+        if self._token is not None and self._clock.monotonic() < self._renew_at:
+            return self._token
+        async with self._lock:
+            if self._token is None or self._clock.monotonic() >= self._renew_at:
+                await self._fetch()
+            assert self._token is not None
+            return self._token
+
+    def drop(self, token: str) -> None:
+        """The system refused `token`: the next `get` asks for a new one, with the secret as it is now."""
+        if token == self._token:
+            self._token = None
+
+    async def _fetch(self) -> None:
+        response = await self._ask()
+        if response.status_code in (400, 401) and self._secret.reload():
+            response = await self._ask()
+        if response.status_code == 429 or response.status_code >= 500:
+            wait = retry_after_s(response, self._clock.now())
+            raise RetryError(where(response), code="token_endpoint", status=response.status_code, retry_after_s=wait)
+        if response.status_code != 200:
+            raise HaltError(
+                f"{where(response)}: {_error_code(response)}",
+                code="credentials_refused",
+                hint="Check client id, client secret and scope of this system; secrets expire.",
+                origin=self._origin,
+                status=response.status_code,
+            )
+        answer = parse_json(response)
+        lifetime = float(answer.get("expires_in", 3600))
+        self._token = str(answer["access_token"])
+        self._renew_at = self._clock.monotonic() + lifetime - min(RENEW_BEFORE_S, lifetime / 5)
+
+    async def _ask(self) -> httpx.Response:
+        form = self._form | {"client_secret": self._secret.value()}
+        return await send(self._client, self._client.build_request("POST", self._url, data=form))
+
+
+def _error_code(response: httpx.Response) -> str:
+    """The machine part of a refusal: `invalid_client 7000215`. Never the description, it can name people."""
+    try:
+        body = response.json()
+        codes = " ".join(str(int(code)) for code in body.get("error_codes", []))
+        return f"{str(body['error'])[:40]} {codes}".strip()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "refused"

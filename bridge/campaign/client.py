@@ -1,0 +1,86 @@
+"""Authenticated calls to one Campaign instance: records by business key, metadata, resource lists."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from bridge.auth import TokenCache
+from bridge.campaign.errors import NotFound, error_for
+from bridge.clock import Clock
+from bridge.http import Gate, build_client, parse_json, retry_after_s, same_origin, send
+from bridge.settings import CampaignSettings
+
+
+class CampaignClient:
+    """One per process: gate and token are shared by all workers. Every method raises RetryError, HaltError or RejectError."""
+
+    def __init__(self, settings: CampaignSettings, clock: Clock, client: httpx.AsyncClient | None = None) -> None:
+        self._settings, self._clock = settings, clock
+        self._http = client or build_client(settings.request_timeout_s, settings.concurrency)
+        self._gate = Gate(settings.concurrency, clock, settings.calls_per_second)
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": settings.client_id,
+            "scope": settings.scopes,
+        }
+        self._token = TokenCache(self._http, settings.token_url, form, settings.client_secret, "target", clock)
+
+    @property
+    def calls(self) -> int:
+        """Calls made so far."""
+        return self._gate.calls
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def create(self, path: str, body: dict[str, Any]) -> int:
+        """POST of a new record; the status. Raises Duplicate if the key is taken."""
+        return (await self._call("POST", path, body)).status_code
+
+    async def update(self, path: str, key: str, body: dict[str, Any]) -> int:
+        """PATCH by business key; the status. Raises NotFound."""
+        return (await self._call("PATCH", f"{path}/{quote(key, safe='')}", body)).status_code
+
+    async def delete(self, path: str, key: str) -> int:
+        """DELETE by business key; the status. Raises NotFound."""
+        return (await self._call("DELETE", f"{path}/{quote(key, safe='')}")).status_code
+
+    async def read(self, path: str, key: str) -> dict[str, Any]:
+        """GET by business key. Raises NotFound."""
+        answer = parse_json(await self._call("GET", f"{path}/{quote(key, safe='')}"))
+        content: Any = answer.get("content", answer)  # one page of the documentation wraps it
+        if content == []:
+            raise NotFound("Campaign: the key was not found", code="not_found", status=404)
+        record: dict[str, Any] = content[0] if isinstance(content, list) else content
+        return record
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """Any other JSON object, by path below /campaign/ or by an absolute link that Campaign gave."""
+        answer: dict[str, Any] = parse_json(await self._call("GET", path))
+        return answer
+
+    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        url = same_origin(path, f"{self._settings.url}/campaign/", "target")
+        response = await self._send(method, url, body)
+        if response.status_code == 401:  # expired, revoked, or transient (G9): once more with a fresh token
+            self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
+            response = await self._send(method, url, body)
+        if not response.is_success:
+            raise error_for(response, retry_after_s(response, self._clock.now()))
+        return response
+
+    async def _send(self, method: str, url: str, body: dict[str, Any] | None) -> httpx.Response:
+        async with self._gate.call():
+            headers = {
+                "Authorization": f"Bearer {await self._token.get()}",
+                "X-Api-Key": self._settings.client_id,
+                "Cache-Control": "no-cache",
+                "Content-Type": "application/json",
+            }
+            response = await send(self._http, self._http.build_request(method, url, json=body, headers=headers))
+            if response.status_code in (429, 503) and (wait := retry_after_s(response, self._clock.now())):
+                self._gate.close_for(wait)
+        return response

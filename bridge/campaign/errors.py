@@ -1,0 +1,101 @@
+"""What an answer of Campaign or of the gateway before it means for us (campaign.md §1.5, §3.8, §4.6).
+
+Campaign tells most mistakes as HTTP 500 with text, so the text decides; it is read here and goes no further, it can hold values.
+"""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+
+from bridge.errors import BridgeError, HaltError, RejectError, RetryError
+from bridge.http import where
+
+REPUBLISH = "Publish the data model with the Profiles & Services Ext API in Campaign, then start again."
+UNEXPLAINED_TRIES = 8
+
+PERMANENT = {  # part of the text → code
+    "is not valid for the": "value_refused",
+    "property is not valid": "unknown_field",
+    "read-only": "read_only_field",
+    "value too long": "value_too_long",
+    "RST-360012": "key_change_refused",
+    "XTK-170036": "value_refused",
+    "property is mandatory": "field_missing",
+    "is not a valid constant": "value_refused",
+    "PGS-220000": "database_refused",
+}
+GATEWAY_HALTS = {
+    "403000": "Check CAMPAIGN_CLIENT_ID: the gateway got no API key.",
+    "403003": "Check CAMPAIGN_CLIENT_ID: the gateway does not know this API key.",
+    "403011": "Give the credential the scopes named in docs/getting-started.md (CAMPAIGN_SCOPES).",
+    "403023": "Give the technical account the product profile of this instance, and check CAMPAIGN_URL.",
+}
+
+
+class Duplicate(BridgeError):
+    """A record with this key is there already."""
+
+
+class NotFound(BridgeError):
+    """No record with this key can be seen: never created, deleted, or a child hidden without its parent."""
+
+
+def error_for(response: httpx.Response, retry_after_s: float | None) -> BridgeError:
+    status, text = response.status_code, _text(response)
+    place = f"Campaign: {where(response)}"
+    if (envelope := _envelope(response)) is not None:
+        return _gateway_error(place, status, envelope, retry_after_s)
+    if "duplicate key" in text or "already exists" in text:
+        return Duplicate(f"{place} duplicate key", code="duplicate_key", status=status)
+    if status == 404 and "Unable to find document" in text:
+        return NotFound(f"{place} not found", code="not_found", status=status)
+    if "rc=-2003" in text or "BAS-010040" in text:
+        return HaltError(f"{place} data model", code="target_not_published", hint=REPUBLISH, origin="target", status=status)
+    for part, code in PERMANENT.items():
+        if part in text:
+            return RejectError(f"{place} {code}", code=code, status=status)
+    if status in (401, 403):
+        return _refused(place, status, "Check the Adobe credential and its product profile.")
+    if status in (408, 429, 502, 503, 504):
+        return RetryError(place, code="target_busy", status=status, retry_after_s=retry_after_s)
+    if status >= 500:  # Campaign's "contact your administrator", alone: may pass, may be this record
+        return RetryError(place, code="target_error", status=status, attempts=UNEXPLAINED_TRIES)
+    return RejectError(place, code="refused", status=status)
+
+
+def _gateway_error(place: str, status: int, envelope: str, retry_after_s: float | None) -> BridgeError:
+    text = f"{place} {envelope}"
+    if envelope in GATEWAY_HALTS:
+        return _refused(text, status, GATEWAY_HALTS[envelope])
+    if envelope in ("500", "502"):  # routing: {"code": 500 | 502}
+        hint = "Check CAMPAIGN_URL: organization or instance are not known to the gateway."
+        return HaltError(text, code="target_not_routed", hint=hint, origin="target", status=status)
+    if status == 429 or status >= 500 or envelope.startswith(("429", "503")):
+        return RetryError(text, code="target_busy", status=status, retry_after_s=retry_after_s)
+    if status in (401, 403):
+        return _refused(text, status, "Check the Adobe credential, its scopes and its product profile.")
+    return RejectError(text, code="refused", status=status)
+
+
+def _refused(text: str, status: int, hint: str) -> HaltError:
+    return HaltError(text, code="target_refused", hint=hint, origin="target", status=status)
+
+
+def _envelope(response: httpx.Response) -> str | None:
+    """The code of the gateway's `{"error_code", "message"}` or of the router's `{"code", "message"}`."""
+    try:
+        body = json.loads(response.content)
+        return str(body.get("error_code") or body["code"])
+    except (ValueError, KeyError, AttributeError):
+        return None
+
+
+def _text(response: httpx.Response) -> str:
+    """The error text, whether bare or a JSON string (campaign.md U5)."""
+    try:
+        parsed = json.loads(response.content)
+    except ValueError:
+        return response.text
+    return parsed if isinstance(parsed, str) else response.text

@@ -1,0 +1,143 @@
+"""Campaign's resources and their fields as it describes them itself (campaign.md §2.2, §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.campaign.client import CampaignClient
+from bridge.campaign.errors import REPUBLISH, NotFound
+from bridge.convert import Kind, TargetField
+from bridge.errors import HaltError, RejectError
+
+EXT, CUSTOM = "profileAndServicesExt", "customResources"
+KINDS: dict[str, Kind] = {
+    "string": "string",
+    "memo": "string",
+    "uuid": "string",
+    "long": "integer",
+    "short": "integer",
+    "byte": "integer",
+    "int64": "integer",
+    "integer": "integer",
+    "float": "number",
+    "double": "number",
+    "number": "number",
+    "boolean": "boolean",
+    "date": "date",
+    "datetime": "datetime",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """`path`: where its records are, below /campaign/. `fields`: by dotted name. `has_parents`: it has links that may hide it."""
+
+    name: str
+    path: str
+    fields: Mapping[str, TargetField]
+    has_parents: bool
+
+
+async def read_resource(client: CampaignClient, name: str) -> Resource:
+    """Raises HaltError if the resource is not there or not published."""
+    path, described_at = await _found(client, name)
+    for place in described_at:
+        described = await _tried(client, place)
+        if described is not None and isinstance(described.get("content"), Mapping):
+            fields = {field.name: field for field in _fields(described["content"], "")}
+            links = name != "profile" and any(field.kind == "link" for field in fields.values())
+            return Resource(name, path, fields, links)
+    raise _missing(name)
+
+
+def missing_fields(resource: Resource, wanted: list[str]) -> HaltError | None:
+    """The error to halt with if a mapped field is not there or cannot be written."""
+    for name in wanted:
+        field = resource.fields.get(name)
+        if field is None or field.read_only or field.kind in ("link", "collection", "item"):
+            what = "does not exist" if field is None else "cannot be written"
+            return HaltError(
+                f"field {name} of Campaign resource {resource.name} {what}",
+                code="target_field_unusable",
+                hint="Correct the mapping, or publish the field in Campaign, then start again.",
+                origin="target",
+            )
+    return None
+
+
+async def _found(client: CampaignClient, name: str) -> tuple[str, list[str]]:
+    """The path of a resource and the places that may describe it: the link in the list first, as Campaign gives it."""
+    for family in (EXT, CUSTOM):
+        listed = await _tried(client, family) or await _tried(client, f"{family}/") or {}
+        entry = listed.get(name)
+        if isinstance(entry, Mapping) or (family == EXT and name == "profile"):
+            href = [str(entry["href"])] if isinstance(entry, Mapping) and entry.get("href") else []
+            return f"{family}/{name}", [*href, f"{family}/resourceType/{name}", f"profileAndServices/resourceType/{name}"]
+    raise _missing(name)
+
+
+async def _tried(client: CampaignClient, place: str) -> Mapping[str, Any] | None:
+    """What is there; None if nothing is. Whether a list or a description is published varies between instances."""
+    try:
+        return await client.get(place)
+    except (RejectError, NotFound):
+        return None
+    except HaltError as exc:
+        if exc.code in ("target_not_published", "foreign_link"):
+            return None
+        raise
+
+
+def _missing(name: str) -> HaltError:
+    return HaltError(
+        f"Campaign resource {name} does not exist or is not published",
+        code="target_resource_missing",
+        hint=REPUBLISH,
+        origin="target",
+    )
+
+
+def _fields(content: Mapping[str, Any], prefix: str) -> list[TargetField]:
+    found = []
+    for api_name, described in content.items():
+        if not isinstance(described, Mapping):
+            continue
+        nested = described.get("content")
+        if described.get("type") == "item" and isinstance(nested, Mapping):
+            found += _fields(nested, f"{prefix}{api_name}.")
+        else:
+            found.append(_field(prefix + api_name, described))
+    return found
+
+
+def _field(name: str, described: Mapping[str, Any]) -> TargetField:
+    raw = str(described.get("resType") or described.get("type") or "string")
+    broad = str(described.get("type") or "")
+    kind: Kind
+    match broad:
+        case "link" | "collection" | "enumeration" | "item":
+            kind = broad
+        case _:
+            kind = KINDS.get(raw) or KINDS.get(broad) or "string"
+    length = str(described.get("length") or "")
+    return TargetField(
+        name=name,
+        kind=kind,
+        raw_type=raw,
+        length=int(length) if kind == "string" and length.isdigit() and int(length) > 0 else None,
+        read_only=bool(described.get("readOnly")) or name == "PKey",
+        label=str(described.get("label") or ""),
+        options=_options(described.get("values")) if kind == "enumeration" else (),
+    )
+
+
+def _options(values: Any) -> tuple[tuple[str, str], ...]:
+    """(name, label) of each value; `values` is an object by name or a list (its layout is not documented)."""
+    entries = values.items() if isinstance(values, Mapping) else ((each.get("name"), each) for each in values or ())
+    return tuple(
+        (str(name), str(each.get("label", name)) if isinstance(each, Mapping) else str(name))
+        for name, each in entries
+        if name != "__Invalid_value__"
+    )

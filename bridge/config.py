@@ -1,0 +1,148 @@
+"""The configuration of each workflow, as saved through the control API and carried in `control.workflows`.
+
+Unknown members are errors. What needs more than the shape (two fields to one target, …) is in services/control/validation.py.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Operator = Literal[
+    "eq", "ne", "lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "in", "is_empty", "is_not_empty"
+]
+Scalar = bool | int | float | str | None
+
+OPT_OUT_FLAGS = (
+    "blackList",
+    "blackListEmail",
+    "blackListFax",
+    "blackListMobile",
+    "blackListPhone",
+    "blackListPostalMail",
+    "blackListPushnotification",
+    "ccpaOptOut",
+)
+
+
+def canonical_flag(name: str) -> str:
+    """`denyListEmail`, as Adobe's pages call it, is `blackListEmail` in the API (campaign.md §6.4)."""
+    return "blackList" + name.removeprefix("denyList") if name.startswith("denyList") else name
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class KeyMapping(Shape):
+    source: str = Field(min_length=1)
+    target: str = Field(min_length=1)
+
+
+class FieldMapping(Shape):
+    source: str = Field(min_length=1)
+    target: str = Field(min_length=1)
+    apply_updates: bool = True
+
+
+class Replacement(Shape):
+    source: str = Field(min_length=1)
+    from_value: str = Field(alias="from")
+    to: str
+
+
+class Condition(Shape):
+    field: str = Field(min_length=1)
+    operator: Operator
+    value: Scalar | list[Scalar] = None
+
+    @model_validator(mode="after")
+    def _value_fits_operator(self) -> Condition:
+        if (self.operator == "in") != isinstance(self.value, list):
+            raise ValueError("operator 'in' takes a list of values, every other operator a single value")
+        if self.operator in ("lt", "le", "gt", "ge", "contains", "begins_with", "ends_with") and self.value is None:
+            raise ValueError(f"operator '{self.operator}' needs a value; use is_empty or is_not_empty for empty fields")
+        return self
+
+
+class Filter(Shape):
+    match: Literal["all", "any"] = "all"
+    conditions: tuple[Condition, ...] = ()
+    delete_filtered_out: bool = False
+
+
+class TableMapping(Shape):
+    """One Dynamics table and the Campaign resource it goes to."""
+
+    source: str = Field(min_length=1)
+    target: str = Field(min_length=1)
+    key: KeyMapping
+    fields: tuple[FieldMapping, ...] = ()
+    replacements: tuple[Replacement, ...] = ()
+    filter: Filter = Filter()
+    apply_deletes: bool = False
+    picklists: Literal["technical", "display"] = "technical"
+
+    def columns(self) -> list[str]:
+        """Every Dynamics column this mapping reads, sorted; without the key, which is always there."""
+        names = {field.source for field in self.fields} | {condition.field for condition in self.filter.conditions}
+        return sorted(names - {self.key.source})
+
+
+class IngressConfig(Shape):
+    tables: tuple[TableMapping, ...] = ()
+
+    def configured(self) -> bool:
+        return bool(self.tables)
+
+
+class EgressEvents(Shape):
+    send: bool = False
+    open: bool = False
+    click: bool = False
+    bounce: bool = False
+
+
+class EgressConfig(Shape):
+    events: EgressEvents = EgressEvents()
+
+    def configured(self) -> bool:
+        return any(self.events.model_dump().values())
+
+
+class OptMapping(Shape):
+    source: str = Field(min_length=1)
+    target: str = Field(min_length=1)
+
+
+class OptinConfig(Shape):
+    direction: Literal["disabled", "dynamics-to-campaign", "campaign-to-dynamics", "bidirectional"] = "disabled"
+    mappings: tuple[OptMapping, ...] = ()
+
+    def configured(self) -> bool:
+        return self.direction in ("campaign-to-dynamics", "bidirectional") and bool(self.mappings)
+
+
+Config = IngressConfig | EgressConfig | OptinConfig
+
+CONTACT_FIELDS = {
+    "firstname": "firstName",
+    "middlename": "middleName",
+    "lastname": "lastName",
+    "emailaddress1": "email",
+    "telephone1": "phone",
+    "mobilephone": "mobilePhone",
+    "fax": "fax",
+    "address1_line1": "location.address1",
+    "address1_line2": "location.address2",
+    "address1_postalcode": "location.zipCode",
+    "address1_city": "location.city",
+}
+
+
+def default_ingress() -> IngressConfig:
+    """Revision 1 out of the box: contact → profile (F90)."""
+    fields = tuple(FieldMapping(source=source, target=target) for source, target in CONTACT_FIELDS.items())
+    key = KeyMapping(source="contactid", target="externalId")
+    return IngressConfig(tables=(TableMapping(source="contact", target="profile", key=key, fields=fields),))

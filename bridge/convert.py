@@ -1,0 +1,127 @@
+"""One value of Dynamics into the type of its field in Campaign (campaign.md §9.3 and §4.3). Pure.
+
+`None` means empty on both sides. What does not fit raises RejectError with stage `map`, naming the field, never the value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal
+
+from bridge.errors import RejectError
+from bridge.events import Value
+from bridge.filters import FALSE, TRUE, text
+
+Kind = Literal["string", "integer", "number", "boolean", "date", "datetime", "enumeration", "link", "collection", "item"]
+LONGEST = {"byte": 2**7, "short": 2**15, "long": 2**31, "int64": 2**63}
+
+
+@dataclass(frozen=True, slots=True)
+class TargetField:
+    """A field of a Campaign resource as its metadata describes it; `name` is dotted for members of an item."""
+
+    name: str
+    kind: Kind
+    raw_type: str = "string"
+    length: int | None = None
+    read_only: bool = False
+    label: str = ""
+    options: tuple[tuple[str, str], ...] = ()  # (name, label) of an enumeration, in order
+
+
+def convert(value: Value, field: TargetField) -> Value:
+    """The value as Campaign takes it. Strings longer than the field are cut at its length. Raises RejectError."""
+    if value is None or value == "":
+        return None
+    try:
+        match field.kind:
+            case "string":
+                return _cut(text(value), field.length)
+            case "integer":
+                return _integer(value, field)
+            case "number":
+                return _number(value)
+            case "boolean":
+                return _boolean(value)
+            case "date":
+                return _time(value).strftime("%Y-%m-%d")
+            case "datetime":
+                return campaign_time(_time(value))
+            case "enumeration":
+                return _option(value, field)
+            case _:
+                raise ValueError("links and collections cannot be written")
+    except (ValueError, InvalidOperation, OverflowError) as exc:
+        raise RejectError(
+            f"field {field.name}: the value does not fit type {field.raw_type}; map another field or add a replacement",
+            code="not_convertible",
+            stage="map",
+        ) from exc
+
+
+def empty(field: TargetField) -> Value:
+    """What Campaign shows, and takes, for an empty field of this kind (campaign.md §3.2)."""
+    match field.kind:
+        case "integer" | "number":
+            return 0
+        case "boolean":
+            return False
+        case "enumeration":
+            names = [name for name, _ in field.options]
+            return next((name for name in ("unknown", "none") if name in names), "")
+        case _:
+            return ""
+
+
+def campaign_time(moment: datetime) -> str:
+    """`2018-05-17 08:44:49.366Z`: with a blank, UTC, three decimals."""
+    utc = moment.astimezone(UTC)
+    return f"{utc:%Y-%m-%d %H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+
+
+def _cut(value: str, length: int | None) -> str:
+    return value if length is None or len(value) <= length else value[:length]
+
+
+def _integer(value: Any, field: TargetField) -> int:
+    number = Decimal(int(value)) if isinstance(value, bool) else Decimal(text(value).strip())
+    bound = LONGEST.get(field.raw_type, 2**63)
+    if number != number.to_integral_value() or not -bound <= number < bound:
+        raise ValueError("not a whole number in range")
+    return int(number)
+
+
+def _number(value: Any) -> float:
+    number = float(value) if isinstance(value, bool | int | float) else float(Decimal(value.strip()))
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError("not a finite number")
+    return number
+
+
+def _boolean(value: Any) -> bool:
+    lowered = text(value).strip().lower()
+    if lowered in TRUE:
+        return True
+    if lowered in FALSE:
+        return False
+    raise ValueError("neither yes nor no")
+
+
+def _time(value: Any) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError("not a date")
+    parsed = datetime.fromisoformat(value.strip())
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _option(value: Any, field: TargetField) -> str:
+    wanted = text(value)
+    for matches in (lambda name, label: name == wanted, lambda name, label: wanted.lower() in (name.lower(), label.lower())):
+        for name, label in field.options:
+            if matches(name, label):
+                return name
+    if field.options:
+        raise ValueError("not one of the enumeration's names")
+    return wanted

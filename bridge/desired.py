@@ -1,0 +1,86 @@
+"""What should run (`control.workflows`) and what does run (`control.services`): the two halves of decision D6, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from bridge.errors import BridgeError, HaltError
+
+Workflow = Literal["ingress", "egress", "optin"]
+Status = Literal["RUNNING", "STOPPED", "STARTING", "FAILED"]
+WORKFLOWS: tuple[Workflow, ...] = ("ingress", "egress", "optin")
+HEARTBEAT_EVERY_S = 2.0
+HEARTBEAT_DEADLINE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """`generation` grows with every start and stop: a service that failed tries again only with a new one. `revision` and `config` are
+    those that were saved when Start was pressed."""
+
+    desired: Literal["RUNNING", "STOPPED"] = "STOPPED"
+    generation: int = 0
+    revision: int | None = None
+    config: Mapping[str, Any] | None = None
+    changed_at: str | None = None
+    changed_by: str | None = None
+    comment: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Desired:
+        """Members of a later version are ignored."""
+        return Desired(**{name: data[name] for name in Desired.__slots__ if name in data})
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something is not running, in words, with the way out."""
+
+    code: str
+    message: str
+    hint: str
+    origin: str
+
+    @staticmethod
+    def of(error: BridgeError) -> Reason:
+        if isinstance(error, HaltError):
+            return Reason(error.code, str(error), error.hint, error.origin)
+        return Reason(error.code, str(error), "Nothing to do: the service tries again by itself.", "service")
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What one instance of one role says of itself, every two seconds. Counters count since the instance began to run."""
+
+    workflow: str
+    role: str
+    instance: str
+    status: Status
+    generation: int
+    revision: int | None
+    since: str
+    version: str
+    reason: Reason | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
+    parked: int = 0
+    last_read_at: str | None = None
+    last_written_at: str | None = None
+    feeds: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return f"{self.workflow}/{self.role}/{self.instance}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Heartbeat:
+        """Members of a later version are ignored."""
+        known = {name: data[name] for name in Heartbeat.__slots__ if name in data}
+        return Heartbeat(**known | {"reason": Reason(**data["reason"]) if data.get("reason") else None})

@@ -1,0 +1,1 @@
+"""The Dynamics 365 room: nothing outside it speaks the Dataverse Web API. Contract: dataverse.md."""

@@ -1,0 +1,143 @@
+"""Change tracking: whole rows and tombstones, page by page, and the events made of them (dataverse.md §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from bridge.dynamics.client import DynamicsClient
+from bridge.dynamics.errors import QueryRefused, refused
+from bridge.dynamics.metadata import Table
+from bridge.errors import HaltError
+from bridge.events import ChangeEvent, Lane, Value
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`next_link`: more to come. `delta_link`: the last page, ask there for what changes from now on. Never both."""
+
+    rows: Sequence[Row]
+    deleted: Sequence[str]
+    next_link: str | None
+    delta_link: str | None
+
+
+class TrackedTable:
+    """Reads one table of Dynamics. All methods raise RetryError or HaltError besides what they name."""
+
+    def __init__(self, client: DynamicsClient, table: Table, page_size: int) -> None:
+        self._client, self._page_size = client, page_size
+        self.table = table
+
+    async def page(self, link: str | None) -> Page:
+        """The page behind `link`; None: the first page of a full read.
+
+        Rows come in no promised order, deletes after them. The same row may come twice. Raises TrackingExpired and, for a link that
+        the server does not know any more, QueryRefused.
+        """
+        path = link or f"{self.table.set_name}?$select={self.table.select()}"
+        answer = await self._client.get(path, f"odata.track-changes,odata.maxpagesize={self._page_size}")
+        items: list[Row] = answer["value"]
+        return Page(
+            rows=[item for item in items if not self._is_deleted(item)],
+            deleted=[str(item["id"]).lower() for item in items if self._is_deleted(item)],
+            next_link=answer.get("@odata.nextLink"),
+            delta_link=answer.get("@odata.deltaLink"),
+        )
+
+    async def row(self, key: str) -> Row | None:
+        """One row as it is now, None if it is gone."""
+        try:
+            return await self._client.row(f"{self.table.set_name}({key})?$select={self.table.select()}")
+        except QueryRefused as exc:
+            raise refused(exc) from exc
+
+    async def keys(self, link: str | None) -> tuple[list[tuple[str, int | None]], str | None]:
+        """Key and version of every row there is now, page by page; the link of the next page, None at the end."""
+        path = link or f"{self.table.set_name}?$select={self.table.key}"
+        try:
+            answer = await self._client.get(path, f"odata.maxpagesize={self._page_size}")
+        except QueryRefused as exc:
+            raise refused(exc) from exc
+        return [(self.key(row), version(row)) for row in answer["value"]], answer.get("@odata.nextLink")
+
+    async def count(self) -> int | None:
+        """How many rows there are, roughly (a snapshot of up to a day ago); None if the server does not tell."""
+        name = self.table.name
+        try:
+            answer = await self._client.get(f'RetrieveTotalRecordCount(EntityNames=@p1)?@p1=["{name}"]')
+            return int(answer["EntityRecordCountCollection"]["Values"][0])
+        except (QueryRefused, HaltError, KeyError, IndexError, TypeError, ValueError):
+            return None
+
+    def key(self, row: Row) -> str:
+        return str(row[self.table.key]).lower()
+
+    def upsert(self, row: Row, lane: Lane, observed_at: datetime) -> ChangeEvent:
+        fields = {name: _value(row.get(column.url_name), column.type) for name, column in self.table.columns.items()}
+        return ChangeEvent(
+            table=self.table.name,
+            key=self.key(row),
+            op="upsert",
+            lane=lane,
+            version=version(row),
+            changed_at=_moment(row.get("modifiedon")),
+            observed_at=observed_at,
+            fields=fields,
+            labels=self._labels(fields),
+        )
+
+    def delete(self, key: str, lane: Lane, seen_version: int | None, observed_at: datetime) -> ChangeEvent:
+        return ChangeEvent(self.table.name, key, "delete", lane, seen_version, None, observed_at)
+
+    def _is_deleted(self, item: Row) -> bool:
+        if "$deletedEntity" in str(item.get("@odata.context", "")):
+            return True
+        return "reason" in item and "id" in item and self.table.key not in item
+
+    def _labels(self, fields: Mapping[str, Value]) -> dict[str, str]:
+        labels = {}
+        for name, column in self.table.columns.items():
+            value = fields[name]
+            if column.options and value is not None:
+                shown = _shown(value, column.options)
+                if shown is not None and shown != str(value):
+                    labels[name] = shown
+        return labels
+
+
+def version(row: Row) -> int | None:
+    """The versionnumber, from the etag `W/"915244"`."""
+    digits = str(row.get("@odata.etag", "")).removeprefix("W/").strip('"')
+    number = digits if digits.isdigit() else row.get("versionnumber")
+    return None if number is None else int(number)
+
+
+def _value(value: Any, type_name: str) -> Value:
+    """As ChangeEvent carries it: money and decimals as text, doubles as float, all numbers else whole."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if type_name in ("Money", "Decimal"):
+        return format(value, "f") if isinstance(value, Decimal) else str(value)
+    if isinstance(value, Decimal) or type_name == "Double":
+        return float(value)
+    return value if isinstance(value, int) else str(value)
+
+
+def _shown(value: Value, options: Mapping[int, str]) -> str | None:
+    """The display value; of a multi-select picklist all of them. None if an option has none."""
+    labels = [options.get(int(part)) for part in str(value).split(",") if part.strip().lstrip("-").isdigit()]
+    return ", ".join(label for label in labels if label) if labels and all(labels) else None
+
+
+def _moment(text: Any) -> datetime | None:
+    try:
+        parsed = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

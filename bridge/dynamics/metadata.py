@@ -1,0 +1,141 @@
+"""Tables and columns as Dynamics describes them (dataverse.md §6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.dynamics.client import DynamicsClient
+from bridge.dynamics.errors import QueryRefused, refused
+from bridge.errors import HaltError
+
+LOOKUPS = {"Lookup", "Customer", "Owner"}
+OPTIONS = {
+    "PicklistType": "Picklist",
+    "StateType": "State",
+    "StatusType": "Status",
+    "MultiSelectPicklistType": "MultiSelectPicklist",
+}
+NOT_SYNCHRONISED = {"PartyList", "CalendarRules", "ManagedProperty", "EntityName"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`type` is the AttributeType, for multi-select picklists `MultiSelectPicklist`. `options`: value → display value."""
+
+    name: str
+    type: str
+    options: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def url_name(self) -> str:
+        return f"_{self.name}_value" if self.type in LOOKUPS else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`columns` are those that were asked for, without the key."""
+
+    name: str
+    set_name: str
+    key: str
+    columns: Mapping[str, Column]
+    has_modifiedon: bool
+
+    def select(self) -> str:
+        """The `$select` of a read: the key comes by itself, `modifiedon` for the time of a change."""
+        names = [column.url_name for column in self.columns.values()]
+        extra = ["modifiedon"] if self.has_modifiedon and "modifiedon" not in names else []
+        return ",".join([*names, *extra] or [self.key])
+
+
+async def read_table(client: DynamicsClient, name: str, columns: list[str]) -> Table:
+    """Raises HaltError naming what is missing: the table, its change tracking, a column."""
+    path = f"EntityDefinitions(LogicalName='{name}')"
+    definition = await _definition(client, path, name)
+    if not definition.get("ChangeTrackingEnabled"):
+        raise HaltError(
+            f"table {name} is not enabled for change tracking",
+            code="change_tracking_off",
+            hint=f"Switch on 'Track changes' for {name} in Dynamics, or remove its mapping, then start again.",
+            origin="source",
+        )
+    types = await _types(client, path)
+    if missing := [column for column in columns if column not in types]:
+        raise HaltError(
+            f"table {name} has no readable column {', '.join(missing)}",
+            code="source_column_missing",
+            hint="Correct the mapping or restore the column in Dynamics, then start again.",
+            origin="source",
+        )
+    options = await _options(client, path, {types[column] for column in columns})
+    found = {column: Column(column, _plain(types[column]), options.get(column, {})) for column in columns}
+    key = str(definition["PrimaryIdAttribute"])
+    return Table(name, str(definition["EntitySetName"]), key, found, "modifiedon" in types)
+
+
+async def _definition(client: DynamicsClient, path: str, name: str) -> dict[str, Any]:
+    select = "LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled"
+    try:
+        definition: dict[str, Any] = await client.get(f"{path}?$select={select}")
+    except QueryRefused as exc:
+        if exc.status != 404 and exc.status != 400:
+            raise refused(exc) from exc
+        raise HaltError(
+            f"table {name} does not exist in this Dynamics environment",
+            code="source_table_missing",
+            hint="Correct the mapping, or publish the table in Dynamics, then start again.",
+            origin="source",
+            status=exc.status,
+        ) from exc
+    return definition
+
+
+async def _types(client: DynamicsClient, path: str) -> dict[str, str]:
+    """AttributeTypeName (`PicklistType`), or AttributeType where that is missing, of every readable column."""
+    select = "LogicalName,AttributeType,AttributeTypeName,IsValidForRead,AttributeOf"
+    try:
+        answer = await client.get(f"{path}/Attributes?$select={select}")
+    except QueryRefused as exc:
+        raise refused(exc) from exc
+    return {
+        str(each["LogicalName"]): str((each.get("AttributeTypeName") or {}).get("Value") or each["AttributeType"])
+        for each in answer["value"]
+        if each.get("IsValidForRead", True)
+        and not each.get("AttributeOf")
+        and each["AttributeType"] not in NOT_SYNCHRONISED
+    }
+
+
+def _plain(type_name: str) -> str:
+    return type_name.removesuffix("Type")
+
+
+async def _options(client: DynamicsClient, path: str, types: set[str]) -> dict[str, dict[int, str]]:
+    """Display values of all choice columns of the table, for the kinds of choice that are mapped."""
+    casts = [OPTIONS[each if each.endswith("Type") else f"{each}Type"] for each in types if f"{_plain(each)}Type" in OPTIONS]
+    answers = await asyncio.gather(*(_cast(client, path, cast) for cast in sorted(casts)))
+    return {name: options for answer in answers for name, options in answer.items()}
+
+
+async def _cast(client: DynamicsClient, path: str, cast: str) -> dict[str, dict[int, str]]:
+    expand = "OptionSet,GlobalOptionSet" if cast == "Picklist" else "OptionSet"
+    cast_path = f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata"
+    try:
+        answer = await client.get(f"{cast_path}?$select=LogicalName&$expand={expand}")
+    except QueryRefused as exc:
+        raise refused(exc) from exc
+    return {str(each["LogicalName"]): _labels(each) for each in answer["value"]}
+
+
+def _labels(attribute: Mapping[str, Any]) -> dict[int, str]:
+    option_set = attribute.get("OptionSet") or attribute.get("GlobalOptionSet") or {}
+    return {int(option["Value"]): _label(option) for option in option_set.get("Options") or ()}
+
+
+def _label(option: Mapping[str, Any]) -> str:
+    label = option.get("Label") or {}
+    chosen = label.get("UserLocalizedLabel") or next(iter(label.get("LocalizedLabels") or ()), None)
+    return str(chosen["Label"]) if chosen else str(option["Value"])

@@ -1,0 +1,1 @@
+"""The two loops every workflow runs on: `reader` (feeds) and `writer` (keys). Neither knows Kafka, Dynamics or Campaign."""

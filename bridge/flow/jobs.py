@@ -1,0 +1,142 @@
+"""What waits for the writer: one job per key, and which job is next. Used from the event loop only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from bridge.events import Record
+
+E = TypeVar("E")
+
+
+@dataclass(slots=True, eq=False)
+class Job(Generic[E]):
+    """All that is to be done for one key. `event` is the merge of `records`; `arrived` has not been decoded yet."""
+
+    partition: int
+    key: str
+    live: bool
+    arrived: list[Record] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    event: E | None = None
+    attempts: int = 0
+    first_failed_at: datetime | None = None
+    parked: bool = False
+    calling: bool = False  # an attempt is under way
+    queued: bool = False  # in a ready queue, with a worker or waiting for its time
+    dropped: bool = False  # its partition is not ours any more
+
+    @property
+    def size(self) -> int:
+        return len(self.arrived) + len(self.records)
+
+    @property
+    def latest(self) -> Record:
+        return self.records[-1]
+
+
+class JobQueue(Generic[E]):
+    """Jobs by key; `next` gives live ones first."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[tuple[int, str], Job[E]] = {}
+        self._ready: dict[bool, deque[Job[E]]] = {True: deque(), False: deque()}
+        self._signal = asyncio.Semaphore(0)
+        self.in_hand = {True: 0, False: 0}
+
+    def add(self, record: Record, key: str, live: bool) -> None:
+        """Notes a record under its key; a job that is under way or waiting takes it up at its next attempt."""
+        place = (record.partition, key)
+        job = self._jobs.get(place)
+        if job is None:
+            job = self._jobs[place] = Job(record.partition, key, live)
+        elif live and not job.live:
+            self._prefer(job)
+        job.arrived.append(record)
+        self._count(job, 1)
+        if not job.queued:
+            self.ready(job)
+
+    def ready(self, job: Job[E]) -> None:
+        """The job may be attempted (again)."""
+        self.unpark(job)
+        job.queued = True
+        self._ready[job.live].append(job)
+        self._signal.release()
+
+    async def next(self) -> Job[E]:
+        while True:
+            await self._signal.acquire()
+            live = bool(self._ready[True])
+            job = self._ready[live].popleft()
+            if not job.dropped and job.live == live:  # else it was dropped, or moved to the other queue
+                return job
+
+    def decoded(self, job: Job[E]) -> None:
+        """The first of the job's new records has become part of its event."""
+        job.records.append(job.arrived.pop(0))
+
+    def discard(self, job: Job[E]) -> None:
+        """The first of the job's new records is settled by itself."""
+        job.arrived.pop(0)
+        self._count(job, -1)
+
+    def park(self, job: Job[E]) -> None:
+        """The job waits aside; it does not count as room taken, or what it waits for might never be read."""
+        self._count(job, -job.size)
+        job.parked = True
+
+    def unpark(self, job: Job[E]) -> None:
+        if job.parked:
+            job.parked = False
+            self._count(job, job.size)
+
+    def finish(self, job: Job[E]) -> None:
+        """All its records are settled (or dropped); what arrived meanwhile is a new start."""
+        self._count(job, -len(job.records))
+        job.records, job.event, job.attempts, job.first_failed_at = [], None, 0, None
+        if job.dropped:
+            return
+        if job.arrived:
+            self.ready(job)
+        else:
+            job.queued = False
+            del self._jobs[job.partition, job.key]
+
+    def drop(self, partitions: Iterable[int]) -> list[Job[E]]:
+        """Forgets the jobs of these partitions; gives those with an attempt under way."""
+        gone = set(partitions)
+        dropped = [job for job in self._jobs.values() if job.partition in gone]
+        for job in dropped:
+            del self._jobs[job.partition, job.key]
+            self._count(job, -len(job.arrived))
+            job.arrived.clear()
+            job.dropped = True
+            if not job.calling:
+                self.finish(job)
+        return [job for job in dropped if job.calling]
+
+    def _prefer(self, job: Job[E]) -> None:
+        """A live change has come for a key that waits in the replay lane."""
+        self._count(job, -job.size)
+        job.live = True
+        self._count(job, job.size)
+        if job in self._ready[False]:
+            self._ready[True].append(job)
+            self._signal.release()
+
+    def _count(self, job: Job[E], records: int) -> None:
+        if not job.parked:
+            self.in_hand[job.live] += records
+
+    def parked(self) -> int:
+        """How many keys wait aside."""
+        return sum(job.parked for job in self._jobs.values())
+
+    def partitions(self) -> set[int]:
+        return {partition for partition, _ in self._jobs}

@@ -1,0 +1,98 @@
+"""The reader loop: one feed (a table, a journal), one step at a time; what a step brought goes out together with the cursor after it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError, RetryError
+from bridge.events import Outgoing
+from bridge.flow.waits import backoff_s
+from bridge.log import log
+
+Cursor = Mapping[str, Any]
+SAVE_IDLE_EVERY_S = 60.0  # a cursor that moved without events is kept in memory so long: an older one only repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one request brought: events (maybe none), the cursor after them, and how long to wait before the next step.
+
+    `cursor` None forgets the feed's position: the next step begins anew.
+    """
+
+    events: Sequence[Outgoing]
+    cursor: Cursor | None
+    wait_s: float = 0.0
+
+
+class Source(Protocol):
+    async def step(self, cursor: Cursor | None) -> Step:
+        """Raises RetryError (try again later) or HaltError. Repeating a step after a failure must be harmless."""
+
+
+class Publisher(Protocol):
+    async def publish(self, events: Sequence[Outgoing], cursor_key: str, cursor: Cursor | None) -> None:
+        """Events and cursor, all or nothing. Raises RetryError (publish the same again) or, with another owner, FencedError."""
+
+
+class Feed:
+    """Runs one source. `read` counts the events published, `trouble` is the reason of the wait that is going on."""
+
+    def __init__(
+        self, name: str, source: Source, publisher: Publisher, cursor: Cursor | None, clock: Clock, rng: random.Random
+    ) -> None:
+        self._name, self._source, self._publisher = name, source, publisher
+        self._cursor, self._saved = cursor, cursor
+        self._clock, self._rng = clock, rng
+        self._saved_at = clock.monotonic()
+        self.read = 0
+        self.last_read_at: datetime | None = None
+        self.trouble: BridgeError | None = None
+
+    async def run(self) -> None:
+        """Until cancelled. Raises HaltError or FencedError."""
+        while True:
+            step = await self._patiently(self._source.step, self._cursor)
+            if step.events or self._worth_saving(step.cursor):
+                await self._patiently(self._publisher.publish, step.events, self._name, step.cursor)
+                self._saved, self._saved_at = step.cursor, self._clock.monotonic()
+                self.read += len(step.events)
+            if step.events:
+                self.last_read_at = self._clock.now()
+            self._cursor = step.cursor
+            if step.wait_s > 0:
+                await self._clock.sleep(step.wait_s)
+
+    def progress(self) -> dict[str, Any]:
+        """Where the feed is, for people: phase, lane, rows of a load, times. No links, they can carry filters."""
+        cursor = self._cursor or {}
+        shown = ("phase", "lane", "rows", "total", "started_at", "finished_at", "token_at")
+        return {name: cursor[name] for name in shown if name in cursor}
+
+    def _worth_saving(self, cursor: Cursor | None) -> bool:
+        """A new phase at once, a position that only moved now and then."""
+        if cursor is None or self._saved is None:
+            return cursor != self._saved
+        if cursor.get("phase") != self._saved.get("phase"):
+            return True
+        return cursor != self._saved and self._clock.monotonic() - self._saved_at >= SAVE_IDLE_EVERY_S
+
+    async def _patiently(self, call: Any, *arguments: Any) -> Any:
+        """Repeats a call for as long as the outside is away."""
+        attempt = 0
+        while True:
+            try:
+                result = await call(*arguments)
+                self.trouble = None
+                return result
+            except RetryError as exc:
+                attempt += 1
+                self.trouble = exc
+                wait = backoff_s(attempt, self._rng, 30) if exc.retry_after_s is None else exc.retry_after_s
+                log("feed_waits", "warning", feed=self._name, code=exc.code, reason=str(exc), seconds=round(wait, 1))
+                await self._clock.sleep(wait)

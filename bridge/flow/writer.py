@@ -1,0 +1,341 @@
+"""The writer loop: records in, one call at a time per key, many keys at once, offsets settled last (decisions D2, D4, D5, D7).
+
+    offer ─▶ one Job per key, merging what waits ─▶ workers, live before replay ─▶ Handler.write ─▶ state ─▶ offsets
+             RetryError: the worker waits · ParkError: the key waits aside · RejectError: dead letters · HaltError: the run ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Generic, Protocol, TypeVar
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError, ParkError, RejectError, RetryError
+from bridge.events import Headers, Record
+from bridge.flow.jobs import Job, JobQueue
+from bridge.flow.offsets import OffsetLedger, Position
+from bridge.flow.waits import LetterLimit, backoff_s
+from bridge.http import call_guard
+from bridge.log import log
+from bridge.state import Known, StateStore
+
+E = TypeVar("E")
+
+ROOM = 4000  # records of one lane in hand before its topics are paused
+HELD_BACK = 500  # a parked record that keeps so many settled ones from being committed goes to the end of its topic
+DRAIN_S = 8.0  # a call under way gets so long to end when we have to stop
+PARKED_SINCE = "parked-since"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a record. `known` None leaves the state as it is; the loop fills in where, when and how often."""
+
+    outcome: str
+    known: Known | None = None
+
+
+class Handler(Protocol[E]):
+    """What is particular to a workflow. All of it runs in the event loop."""
+
+    def key(self, record: Record) -> str:
+        """The record's key in `.state`; what has one key is kept in order."""
+
+    def live(self, record: Record) -> bool:
+        """Whether this record goes before those that are not."""
+
+    async def decode(self, record: Record) -> E:
+        """Raises RejectError for what is no event of this workflow."""
+
+    def merge(self, waiting: E, arrived: E) -> E:
+        """What is left to do of two events of one key."""
+
+    async def write(self, event: E, known: Known | None) -> Result:
+        """Brings the target to this state. Raises RetryError, ParkError, RejectError or HaltError."""
+
+    def rejected(self, event: E, known: Known | None) -> Known:
+        """What is known of a record that goes to the dead letters."""
+
+
+class DeadLetters(Protocol):
+    async def put(
+        self, record: Record, error: RejectError, *, attempts: int, first_failed_at: datetime, failed_at: datetime
+    ) -> None:
+        """Returns when the letter is kept. Raises RetryError or HaltError, then the record must not be settled."""
+
+
+class Requeue(Protocol):
+    async def __call__(self, record: Record, headers: Headers) -> None:
+        """Publishes the record again, with these headers, at the end of its own partition."""
+
+
+class Writer(Generic[E]):
+    """One run of a writer."""
+
+    def __init__(
+        self,
+        handler: Handler[E],
+        state: StateStore,
+        dead_letters: DeadLetters,
+        requeue: Requeue,
+        ledger: OffsetLedger,
+        limit: LetterLimit,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        concurrency: int,
+        park_budget_s: float,
+        lease_check: Callable[[], None] = lambda: None,
+        room: int = ROOM,
+    ) -> None:
+        self._handler, self._state, self._dead_letters, self._requeue = handler, state, dead_letters, requeue
+        self._ledger, self._limit, self._clock, self._rng = ledger, limit, clock, rng
+        self._concurrency, self._park_budget_s, self._room = concurrency, park_budget_s, room
+        self._lease_check = lease_check
+        self._queue: JobQueue[E] = JobQueue()
+        self._stopping = asyncio.Event()
+        self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._aside: set[asyncio.Task[None]] = set()
+        self.counters: Counter[str] = Counter()
+        self.last_written_at: datetime | None = None
+        self.trouble: BridgeError | None = None
+
+    # -- what the consumer calls ------------------------------------------------------------------------------------------
+
+    def offer(self, records: Sequence[Record]) -> None:
+        """Takes records in the order read."""
+        for record in records:
+            self.counters["read"] += 1
+            if self._ledger.owns(record.position):
+                self._queue.add(record, self._handler.key(record), self._handler.live(record))
+
+    def full(self, live: bool) -> bool:
+        """Whether enough records of this lane are in hand; asked from the consumer's thread."""
+        return self._queue.in_hand[live] >= self._room
+
+    async def release(self, positions: Sequence[Position]) -> None:
+        """Drops what has not begun in these partitions and waits for the calls under way."""
+        calling = self._queue.drop({partition for _, partition in positions})
+        deadline = self._clock.monotonic() + DRAIN_S
+        while any(job.calling for job in calling) and self._clock.monotonic() < deadline:
+            await self._clock.sleep(0.02)
+
+    # -- the run ----------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Works until cancelled. Raises HaltError. Either way what is under way is drained first."""
+        workers = [asyncio.create_task(self._work()) for _ in range(self._concurrency)]
+        try:
+            await self._halted
+        finally:
+            await self.stop()
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    def halt(self) -> None:
+        """No new call begins from now on."""
+        self._stopping.set()
+
+    async def stop(self) -> None:
+        """No new call begins; returns when those under way have ended (8 s at most)."""
+        self.halt()
+        await self.release([("", partition) for partition in self._queue.partitions()])
+        for task in self._aside:
+            task.cancel()
+
+    def parked(self) -> int:
+        """Keys that wait for something else."""
+        return self._queue.parked()
+
+    async def _work(self) -> None:
+        while not self._stopping.is_set():
+            job = await self._queue.next()
+            token = call_guard.set(lambda job=job: self._may_call(job))  # type: ignore[misc]
+            job.calling = True
+            try:
+                await self._attempt(job)
+            except RetryError as exc:  # only when stopping: the job is left as it is, uncommitted
+                log("record_retried", "debug", key=job.key, code=exc.code)
+            except Exception as exc:
+                self._halt(exc)
+            finally:
+                job.calling = False
+                call_guard.reset(token)
+            if job.dropped and job.records:
+                self._queue.finish(job)
+
+    def _halt(self, exc: Exception) -> None:
+        """Ends the run: with a HaltError, or with a fault of our own, which is one as well."""
+        if not self._halted.done():
+            self._halted.set_exception(exc)
+
+    def _may_call(self, job: Job[E]) -> None:
+        """Asked last before every call to the target."""
+        if job.dropped or self._stopping.is_set():
+            raise RetryError("the partition is not ours any more", code="released")
+        self._lease_check()
+
+    async def _attempt(self, job: Job[E]) -> None:
+        try:
+            await self._take_up(job)
+            if job.event is not None:
+                result = await self._handler.write(job.event, self._state.get(job.partition, job.key))
+                await self._keep(job, result)
+                self._count(result)
+            self._settle(job)
+        except ParkError as exc:
+            await self._failed(job, exc, self._park)
+        except RetryError as exc:
+            await self._failed(job, exc, self._retry if exc.attempts is None else self._park)
+        except RejectError as exc:
+            await self._reject(job, exc)
+
+    async def _take_up(self, job: Job[E]) -> None:
+        """Decodes and merges what has arrived. What cannot be decoded is dead-lettered by itself."""
+        while job.arrived and not job.dropped:
+            record = job.arrived[0]
+            try:
+                event = await self._handler.decode(record)
+            except RejectError as exc:
+                await self._dead_letter(record, exc, 1, self._clock.now())
+                if not job.dropped:
+                    self._queue.discard(job)
+                    self._ledger.settle(record.position, record.offset)
+                continue
+            if not job.dropped:
+                job.event = event if job.event is None else self._handler.merge(job.event, event)
+                self._queue.decoded(job)
+
+    async def _keep(self, job: Job[E], result: Result) -> None:
+        if result.known is None:
+            return
+        latest = job.latest
+        known = replace(
+            result.known,
+            outcome=result.outcome,
+            topic=latest.topic,
+            partition=latest.partition,
+            offset=latest.offset,
+            attempts=job.attempts + 1,
+            read_at=datetime.fromtimestamp(latest.timestamp_ms / 1000, UTC).isoformat(),
+            settled_at=self._clock.now().isoformat(),
+        )
+        await self._state.put(job.partition, job.key, known)
+
+    def _count(self, result: Result) -> None:
+        self._limit.passed()
+        self.trouble = None
+        self.counters[result.outcome] += 1
+        self.last_written_at = self._clock.now()
+
+    def _settle(self, job: Job[E]) -> None:
+        for record in job.records:
+            self._ledger.settle(record.position, record.offset)
+        self._queue.finish(job)
+
+    # -- what can go wrong ------------------------------------------------------------------------------------------------
+
+    async def _failed(self, job: Job[E], exc: RetryError, then: Callable[[Job[E], RetryError], object]) -> None:
+        if job.dropped:
+            return
+        if job.first_failed_at is None:
+            job.first_failed_at = self._first_failure(job)
+        job.attempts += 1
+        waited = (self._clock.now() - job.first_failed_at).total_seconds()
+        budget = (exc.budget_s or self._park_budget_s) if isinstance(exc, ParkError) else None
+        if (exc.attempts is not None and job.attempts >= exc.attempts) or (budget is not None and waited >= budget):
+            await self._reject(job, RejectError(str(exc), code=exc.code, status=exc.status))
+            return
+        log("record_retried", "debug", key=job.key, code=exc.code, attempts=job.attempts)
+        outcome = then(job, exc)
+        if asyncio.iscoroutine(outcome):
+            await outcome
+
+    def _first_failure(self, job: Job[E]) -> datetime:
+        since = job.latest.header(PARKED_SINCE) if job.records else None
+        return self._clock.now() if since is None else datetime.fromtimestamp(int(since) / 1000, UTC)
+
+    async def _retry(self, job: Job[E], exc: RetryError) -> None:
+        """The outside is away: the worker waits with the job, and so the whole writer slows down."""
+        self.trouble = exc
+        job.calling = False
+        await self._pause(backoff_s(job.attempts, self._rng) if exc.retry_after_s is None else exc.retry_after_s)
+        if not job.dropped:
+            self._queue.ready(job)
+
+    def _park(self, job: Job[E], exc: RetryError) -> None:
+        """Only this key waits. Its records stay uncommitted, so that a restart reads them again."""
+        self._queue.park(job)
+        log("record_parked", "debug", key=job.key, code=exc.code, attempts=job.attempts)
+        task = asyncio.create_task(self._later(job, backoff_s(job.attempts, self._rng)))
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    async def _later(self, job: Job[E], seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        if job.dropped:
+            return
+        first = job.records[0]
+        if self._ledger.settled_behind(first.position, first.offset) >= HELD_BACK:
+            with suppress(RetryError):
+                await self._to_the_end(job)
+                return
+        self._queue.ready(job)
+
+    async def _to_the_end(self, job: Job[E]) -> None:
+        """Publishes the waiting records again behind all others, so that those can be committed."""
+        assert job.first_failed_at is not None
+        since = (PARKED_SINCE, str(int(job.first_failed_at.timestamp() * 1000)).encode())
+        for record in job.records:
+            kept = [header for header in record.headers if header[0] != PARKED_SINCE]
+            await self._requeue(record, [*kept, since])
+        log("record_requeued", key=job.key, attempts=job.attempts)
+        if not job.dropped:
+            self._queue.unpark(job)
+            self._settle(job)
+
+    async def _reject(self, job: Job[E], exc: RejectError) -> None:
+        if job.dropped or job.event is None:
+            return
+        await self._dead_letter(job.latest, exc, job.attempts + 1, job.first_failed_at or self._clock.now())
+        known = self._handler.rejected(job.event, self._state.get(job.partition, job.key))
+        await self._patiently(lambda: self._keep(job, Result("dead_lettered", replace(known, status=exc.status))))
+        self._settle(job)
+
+    async def _dead_letter(self, record: Record, exc: RejectError, attempts: int, first_failed_at: datetime) -> None:
+        self._limit.set_aside()
+        now = self._clock.now()
+        await self._patiently(
+            lambda: self._dead_letters.put(record, exc, attempts=attempts, first_failed_at=first_failed_at, failed_at=now)
+        )
+        self.counters["dead_lettered"] += 1
+        position = f"{record.topic}-{record.partition}-{record.offset}"
+        log("record_dead_lettered", "warning", position=position, code=exc.code, stage=exc.stage)
+
+    async def _patiently(self, call: Callable[[], object]) -> None:
+        """Repeats a call that must not be given up for the target's sake: only Kafka can fail here."""
+        attempt = 0
+        while True:
+            try:
+                await call()  # type: ignore[misc]
+                return
+            except RetryError as exc:
+                attempt += 1
+                self.trouble = exc
+                await self._pause(backoff_s(attempt, self._rng))
+                if self._stopping.is_set():
+                    raise
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleeps, but not into a stop."""
+        waits = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._stopping.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,139 @@
+"""HTTP to the two systems: the client, the wait all workers of a process share, and Retry-After (decision D9)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
+
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from bridge.clock import Clock
+from bridge.errors import HaltError, Origin, RetryError
+
+call_guard: ContextVar[Callable[[], None]] = ContextVar("call_guard", default=lambda: None)
+"""Asked last before each call of the current task; raises to prevent it (the writer: "is this partition still ours?")."""
+
+LOOK_EVERY_S = 0.5  # a task that waits for its turn asks its guard so often
+LONGEST_WAIT_S = 3600.0  # a Retry-After beyond this is taken for a fault of the gateway
+
+
+def build_client(timeout_s: float, connections: int) -> httpx.AsyncClient:
+    """A client that follows no redirect and sends no cookie back (Dynamics' affinity cookies pin one server)."""
+    return httpx.AsyncClient(
+        transport=AiohttpTransport(limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections)),
+        timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0), pool=None),
+        follow_redirects=False,
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        trust_env=False,
+    )
+
+
+def where(response: httpx.Response) -> str:
+    """Method, path and status of an answer, for error messages: neither query nor body, both can hold personal data."""
+    return f"{response.request.method} {response.request.url.path} -> {response.status_code}"
+
+
+def retry_after_s(response: httpx.Response, now: datetime) -> float | None:
+    """Seconds asked for by Retry-After, given in seconds or as an HTTP date; None if absent or not to be understood.
+
+    A date is measured against the answer's own Date header where there is one: our clock may be off.
+    """
+    value = response.headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        until, sent = _http_date(value), _http_date(response.headers.get("date", ""))
+        if until is None:
+            return None
+        seconds = (until - (sent or now)).total_seconds()
+    return min(seconds, LONGEST_WAIT_S) if seconds >= 0 else None  # NaN compares false, too
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        parsed = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def same_origin(link: str, base: str, origin: Origin) -> str:
+    """`link`, made absolute, if it leads to the origin of `base`. Raises HaltError: a token must not go elsewhere."""
+    target, home = httpx.URL(base).join(link), httpx.URL(base)
+    if (target.scheme, target.host, _port(target)) != (home.scheme, home.host, _port(home)):
+        raise HaltError(
+            f"a link of the server leads to another host ({target.host}) than the configured {home.host}",
+            code="foreign_link",
+            hint="Check the configured URL; a proxy in between may rewrite links.",
+            origin=origin,
+        )
+    return str(target)
+
+
+def _port(url: httpx.URL) -> int | None:
+    return url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+
+def parse_json(response: httpx.Response) -> Any:
+    """The body as JSON, decimals exact. Raises RetryError: half an answer or a gateway's page is no answer."""
+    try:
+        return json.loads(response.content, parse_float=Decimal)
+    except ValueError as exc:
+        raise RetryError(f"{where(response)}: the answer is not JSON", code="bad_answer", attempts=20) from exc
+
+
+class Gate:
+    """Lets calls of one process to one system through: at most `concurrency` at once, at most `per_second` (0: any
+    number), and none before the end of a wait that the system asked one of them for."""
+
+    def __init__(self, concurrency: int, clock: Clock, per_second: float = 0) -> None:
+        self._slots = asyncio.Semaphore(concurrency)
+        self._clock = clock
+        self._interval = 1 / per_second if per_second else 0.0
+        self._next = 0.0
+        self._closed_until = 0.0
+        self.calls = 0
+
+    @property
+    def wait_left_s(self) -> float:
+        return max(0.0, self._closed_until - self._clock.monotonic())
+
+    def close_for(self, seconds: float) -> None:
+        """No call starts for so long; a longer wait that is running stays."""
+        self._closed_until = max(self._closed_until, self._clock.monotonic() + seconds)
+
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator[None]:
+        """Holds a slot for one call. Raises what the task's `call_guard` raises."""
+        guard = call_guard.get()
+        async with self._slots:
+            while (wait := max(self.wait_left_s, self._turn())) > 0:
+                await self._clock.sleep(min(wait, LOOK_EVERY_S))
+                guard()
+            self._next = max(self._next, self._clock.monotonic()) + self._interval
+            guard()
+            self.calls += 1
+            yield
+
+    def _turn(self) -> float:
+        return self._next - self._clock.monotonic() if self._interval else 0.0
+
+
+async def send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    """One exchange. Raises RetryError for whatever the network can do wrong; the answer may have been applied."""
+    try:
+        return await client.send(request)
+    except (httpx.TransportError, httpx.StreamError, OSError) as exc:
+        place = f"{request.method} {request.url.path}"
+        raise RetryError(f"{place}: {type(exc).__name__}", code="network") from exc

@@ -1,0 +1,1 @@
+"""The Kafka room: nothing outside it may import confluent_kafka."""

@@ -1,0 +1,90 @@
+"""Follows a topic from its beginning, outside of any group: the desired state, the heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from bridge.errors import RetryError
+from bridge.kafka.client import error_for
+from bridge.log import log
+from bridge.settings import KafkaSettings
+
+CATCH_UP_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record: key, value (None: deleted), the broker's time, and whether it was there before we began."""
+
+    key: str
+    value: bytes | None
+    timestamp_ms: int
+    old: bool
+
+
+class Follower:
+    """Calls `changed` in the event loop, in order per partition; `start` returns when all that was there has been handed over."""
+
+    def __init__(self, settings: KafkaSettings, topic: str, partitions: int, changed: Callable[[Sequence[Entry]], None]) -> None:
+        self._topic, self._changed = topic, changed
+        self._partitions = range(partitions)
+        self._behind = set(self._partitions)
+        self._loop = asyncio.get_running_loop()
+        self._caught_up = asyncio.Event()
+        self._closing = threading.Event()
+        self._consumer = Consumer(
+            settings.client(
+                group_id=f"{settings.topic_prefix}reads-only",
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                isolation_level="read_committed",
+                auto_offset_reset="earliest",
+                fetch_wait_max_ms=200,
+                queued_max_messages_kbytes=4096,
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name=f"follows {topic}", daemon=True)
+
+    async def start(self) -> None:
+        """Raises RetryError if Kafka does not give the topic's end in 30 s."""
+        self._consumer.assign([TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in self._partitions])
+        self._thread.start()
+        try:
+            await asyncio.wait_for(self._caught_up.wait(), CATCH_UP_S)
+        except TimeoutError as exc:
+            self.close()
+            raise RetryError(f"Kafka, following {self._topic}: no answer", code="kafka_unavailable") from exc
+
+    def close(self) -> None:
+        self._closing.set()
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._take()
+        except KafkaException as exc:
+            log("kafka_unavailable", "error", reason=str(error_for(exc, f"following {self._topic}")))
+        finally:
+            self._consumer.close()
+
+    def _take(self) -> None:
+        first = self._consumer.poll(0.5)
+        entries = []
+        for message in [] if first is None else [first, *self._consumer.consume(1000, 0)]:
+            error, partition = message.error(), message.partition() or 0
+            if error is None:
+                key = (message.key() or b"").decode("utf-8", "replace")
+                entries.append(Entry(key, message.value(), message.timestamp()[1], partition in self._behind))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._behind.discard(partition)
+            else:
+                log("kafka_unavailable", "warning", reason=str(error_for(error, f"following {self._topic}")))
+        if entries:
+            self._loop.call_soon_threadsafe(self._changed, entries)
+        if not self._behind and not self._caught_up.is_set():
+            self._loop.call_soon_threadsafe(self._caught_up.set)

@@ -1,0 +1,147 @@
+"""Who reads what: a reader owns the tables whose cursors lie in the partitions it was assigned (decision D1)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from bridge.errors import BridgeError, HaltError
+from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, error_for
+from bridge.kafka.publisher import TransactionalPublisher
+from bridge.log import log
+from bridge.settings import KafkaSettings
+
+Cursors = dict[str, dict[str, Any]]
+GainedCall = Callable[[int, Cursors, TransactionalPublisher], None]
+LostCall = Callable[[int], Awaitable[None]]
+RELEASE_TIMEOUT_S = 20
+
+
+class Ownership:
+    """Takes part in the group `<workflow>-reader` on a thread of its own. In the event loop it calls
+
+    - `gained(partition, cursors, publisher)`, once earlier owners are fenced and the partition's cursors are read to the end;
+    - `await lost(partition)`, and gives the partition away when that has returned.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, workflow: str, instance: str, gained: GainedCall, lost: LostCall
+    ) -> None:
+        self._settings = settings
+        self._workflow = workflow
+        names = Names(settings)
+        self._topic = names.topic(f"{workflow}.cursors")
+        self._gained, self._lost = gained, lost
+        self._loop = asyncio.get_running_loop()
+        self._failed: asyncio.Future[None] = self._loop.create_future()
+        self._closing = threading.Event()
+        self._loading: dict[int, Cursors] = {}
+        self._owned: set[int] = set()
+        self._consumer = Consumer(
+            settings.client(
+                group_id=names.group(f"{workflow}-reader"),
+                group_instance_id=instance,
+                session_timeout_ms=SESSION_TIMEOUT_MS,
+                heartbeat_interval_ms=2000,
+                partition_assignment_strategy="range",
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+            )
+        )
+        self._thread = threading.Thread(target=self._run, name="ownership", daemon=True)
+
+    async def run(self) -> None:
+        """Until cancelled or closed. Raises HaltError."""
+        self._thread.start()
+        await self._failed
+
+    async def close(self) -> None:
+        """Gives everything back and leaves. `lost` is called for each partition still owned."""
+        self._closing.set()
+        await asyncio.to_thread(self._thread.join, RELEASE_TIMEOUT_S + 10)
+
+    def _run(self) -> None:
+        try:
+            self._consumer.subscribe([self._topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
+            while not self._closing.is_set():
+                if (message := self._consumer.poll(0.2)) is not None:
+                    self._take(message)
+        except BridgeError as exc:
+            self._fail(exc)
+        except KafkaException as exc:
+            self._fail(error_for(exc, "owning tables"))
+        finally:
+            self._consumer.close()
+            self._release(sorted(self._owned))
+
+    def _fail(self, exc: BridgeError) -> None:
+        if isinstance(exc, FencedError):
+            exc = instance_conflict()
+        self._loop.call_soon_threadsafe(lambda: None if self._failed.done() else self._failed.set_exception(exc))
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log("partitions_assigned", topic=self._topic, partitions=[each.partition for each in partitions])
+        self._loading = {each.partition: {} for each in partitions}
+        consumer.assign([TopicPartition(self._topic, each.partition, OFFSET_BEGINNING) for each in partitions])
+        self._publishers = {each.partition: self._publisher(each.partition) for each in partitions}
+
+    def _publisher(self, partition: int) -> TransactionalPublisher:
+        publisher = TransactionalPublisher(self._settings, self._workflow, partition)
+        publisher.start()
+        return publisher
+
+    def _revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        log("partitions_revoked", topic=self._topic, partitions=[each.partition for each in partitions])
+        self._loading.clear()
+        self._release([each.partition for each in partitions])
+
+    def _release(self, partitions: list[int]) -> None:
+        for partition in partitions:
+            if partition in self._owned:
+                self._owned.discard(partition)
+                asyncio.run_coroutine_threadsafe(_awaited(self._lost, partition), self._loop).result(RELEASE_TIMEOUT_S)
+
+    def _take(self, message: Message) -> None:
+        error, partition = message.error(), message.partition()
+        if error is not None and error.code() == KafkaError._PARTITION_EOF:
+            self._loaded(partition)
+        elif error is not None:
+            failure = error_for(error, "reading cursors")
+            if isinstance(failure, HaltError | FencedError):
+                raise failure
+            log("kafka_unavailable", reason=str(failure))
+        elif partition in self._loading:
+            key = (message.key() or b"").decode()
+            value = message.value()
+            if value is None:
+                self._loading[partition].pop(key, None)
+            else:
+                self._loading[partition][key] = json.loads(value)
+
+    def _loaded(self, partition: int | None) -> None:
+        if partition is None or partition not in self._loading:
+            return
+        cursors, publisher = self._loading.pop(partition), self._publishers[partition]
+        self._consumer.pause([TopicPartition(self._topic, partition)])
+        self._owned.add(partition)
+        self._loop.call_soon_threadsafe(self._gained, partition, cursors, publisher)
+
+
+async def _awaited(call: LostCall, partition: int) -> None:
+    await call(partition)
+
+
+def instance_conflict() -> HaltError:
+    return HaltError(
+        "another process of this role uses the same INSTANCE_ID",
+        code="instance_id_conflict",
+        hint="Give every instance its own INSTANCE_ID, then start again.",
+        origin="configuration",
+    )

@@ -1,0 +1,65 @@
+"""An idempotent producer whose `send` returns when the broker has the record."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from bridge.errors import RetryError
+from bridge.events import Headers
+from bridge.kafka.client import error_for
+from bridge.settings import KafkaSettings
+
+PARTITIONER = "murmur2_random"  # as Java clients do, so that other people's tools find a key where we put it
+
+
+class KafkaProducer:
+    """Sends from the event loop; a thread of its own serves the broker's acknowledgements."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._producer = Producer(
+            settings.client(enable_idempotence=True, partitioner=PARTITIONER, linger_ms=2, delivery_timeout_ms=30_000)
+        )
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="producer", daemon=True)
+        self._thread.start()
+
+    async def send(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = (), partition: int | None = None
+    ) -> int:
+        """The offset the record got. Raises RetryError if the broker did not take it in 30 s."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[int] = loop.create_future()
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            loop.call_soon_threadsafe(_resolve, done, error, message)
+
+        place: dict[str, Any] = {} if partition is None else {"partition": partition}
+        try:
+            self._producer.produce(topic, value, key, headers=list(headers), on_delivery=delivered, **place)
+        except BufferError as exc:
+            raise RetryError("Kafka, producing: the local queue is full", code="kafka_unavailable") from exc
+        except KafkaException as exc:
+            raise error_for(exc, f"producing to {topic}") from exc
+        return await done
+
+    def close(self, timeout_s: float = 5) -> None:
+        self._producer.flush(timeout_s)
+        self._closing.set()
+        self._thread.join(timeout_s)
+
+    def _serve(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.1)
+
+
+def _resolve(done: asyncio.Future[int], error: KafkaError | None, message: Message) -> None:
+    if done.done():
+        return
+    if error is not None:
+        done.set_exception(error_for(error, f"producing to {message.topic()}"))
+    else:
+        done.set_result(message.offset() or 0)

@@ -1,0 +1,60 @@
+"""What our own topics already hold of a table: read back after a full load to find what changed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+
+from bridge.avro import Decoder
+from bridge.errors import RejectError
+from bridge.events import ChangeEvent
+from bridge.kafka.client import Names
+from bridge.kafka.reader import TopicReader
+from bridge.settings import KafkaSettings
+from bridge.state import Known
+
+Starts = Mapping[str, Sequence[int]]  # bare topic → offset of each partition
+Seen = tuple[str, int | None, bool]  # key, version, gone
+
+
+class Published:
+    """Raises RetryError or HaltError. Its iterators block; use them on a thread."""
+
+    def __init__(self, settings: KafkaSettings, workflow: str, decoder: Decoder[ChangeEvent]) -> None:
+        self._settings, self._decoder = settings, decoder
+        self._names = Names(settings)
+        self._state = self._names.topic(f"{workflow}.state")
+
+    def ends(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
+        """The end offset of every partition, for `topics` with their numbers of partitions."""
+        with closing(TopicReader(self._settings)) as reader:
+            return {
+                topic: [reader.range(self._names.topic(topic), number)[1] for number in range(partitions)]
+                for topic, partitions in topics.items()
+            }
+
+    def known(self, table: str, partitions: int) -> Iterator[Seen]:
+        """Every record of `table` in the state topic. Later entries of a key supersede earlier ones."""
+        prefix = f"{table}/".encode()
+        with closing(TopicReader(self._settings)) as reader:
+            for number in range(partitions):
+                for message in reader.read(self._state, number, *reader.range(self._state, number)):
+                    key, value = message.key() or b"", message.value()
+                    if key.startswith(prefix) and value is not None:
+                        known = Known.from_json(value)
+                        yield key.removeprefix(prefix).decode(), known.version, not known.exists
+
+    def since(self, starts: Starts) -> Iterator[Seen]:
+        """Every event published from `starts` on; what is no event is passed over."""
+        with closing(TopicReader(self._settings)) as reader:
+            for topic, offsets in starts.items():
+                name = self._names.topic(topic)
+                for number, start in enumerate(offsets):
+                    low, end = reader.range(name, number)
+                    for message in reader.read(name, number, max(start, low), end):
+                        try:
+                            event = asyncio.run(self._decoder.decode(message.value()))
+                        except RejectError:
+                            continue
+                        yield event.key, event.version, event.op == "delete"

@@ -1,0 +1,63 @@
+"""Reads a stretch of a topic, outside of any group: state, control topics, what a load has published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from bridge.kafka.client import error_for
+from bridge.settings import KafkaSettings
+
+TIMEOUT_S = 15
+BATCH = 2000
+
+
+class TopicReader:
+    """Raises RetryError (Kafka away) or HaltError (refused). Close it after use."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._consumer = Consumer(
+            settings.client(
+                group_id=f"{settings.topic_prefix}reads-only",  # librdkafka wants one; nothing is ever committed to it
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                isolation_level="read_committed",
+                auto_offset_reset="earliest",
+                fetch_wait_max_ms=50,
+            )
+        )
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def range(self, topic: str, partition: int) -> tuple[int, int]:
+        """The first offset there is and the one after the last."""
+        try:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), TIMEOUT_S)
+        except KafkaException as exc:
+            raise error_for(exc, f"asking for the end of {topic}") from exc
+        return low, high
+
+    def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Message]:
+        """Committed records from `start` up to `end`, not included; stops at the partition's end at the latest."""
+        if start >= end:
+            return
+        self._consumer.assign([TopicPartition(topic, partition, start)])
+        quiet = 0
+        while quiet < TIMEOUT_S:
+            messages = self._consumer.consume(BATCH, 1.0) if quiet else self._first()
+            quiet = 0 if messages else quiet + 1
+            for message in messages:
+                error = message.error()
+                if error is None and (message.offset() or 0) < end:
+                    yield message
+                elif error is None or error.code() == KafkaError._PARTITION_EOF:
+                    return
+                else:
+                    raise error_for(error, f"reading {topic}")
+        raise error_for(KafkaError(KafkaError._TIMED_OUT), f"reading {topic}")
+
+    def _first(self) -> list[Message]:
+        first = self._consumer.poll(1.0)
+        return [] if first is None else [first, *self._consumer.consume(BATCH, 0)]

@@ -1,0 +1,270 @@
+"""The writer's consumer: one thread that polls, hands over, commits and gives way; it never sleeps and never blocks on the target."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from bridge.errors import BridgeError, HaltError, RetryError
+from bridge.events import Headers, Record
+from bridge.flow.offsets import OffsetLedger, Position
+from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, error_for
+from bridge.kafka.ownership import instance_conflict
+from bridge.log import log
+from bridge.settings import KafkaSettings
+
+BATCH = 500
+POLL_S = 0.05
+COMMIT_EVERY_S = 1.0
+RELEASE_TIMEOUT_S = 20
+STALE_S = SESSION_TIMEOUT_MS / 1000 / 2
+
+
+class Taker(Protocol):
+    """Who gets the records; called in the event loop, except `full`, which is asked from the consumer's thread."""
+
+    def offer(self, records: Sequence[Record]) -> None: ...
+
+    def full(self, topic: str) -> bool:
+        """True while no more records of this topic should come."""
+
+    async def gain(self, partitions: Sequence[int]) -> None:
+        """These partitions (of all topics) are ours: get ready for them."""
+
+    async def release(self, positions: Sequence[Position]) -> None:
+        """Returns when nothing of these positions is in flight any more; what was not begun is dropped."""
+
+
+class Lease:
+    """Whether this process may still act for its partitions: it must have been heard by the group lately."""
+
+    def __init__(self) -> None:
+        self._renewed = time.monotonic()
+
+    def renew(self) -> None:
+        self._renewed = time.monotonic()
+
+    def stale(self) -> bool:
+        return time.monotonic() - self._renewed > STALE_S
+
+    def check(self) -> None:
+        """Raises RetryError when another instance may own our partitions by now (a paused process, say)."""
+        if self.stale():
+            raise RetryError("this process was held up; it first asks whether its partitions are still its own", code="lease")
+
+
+class KafkaRecords:
+    """Consumes `topics` as a member of `group`, from the committed offsets or, where there is none, from the beginning."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        group: str,
+        instance: str,
+        topics: Sequence[str],
+        taker: Taker,
+        ledger: OffsetLedger,
+        lease: Lease,
+    ) -> None:
+        names = Names(settings)
+        self._names, self._taker, self._ledger, self._lease = names, taker, ledger, lease
+        self._topics = [names.topic(topic) for topic in topics]
+        self._loop = asyncio.get_running_loop()
+        self._failed: asyncio.Future[None] = self._loop.create_future()
+        self._closing = threading.Event()
+        self._paused: set[Position] = set()
+        self._consumer = Consumer(
+            settings.client(
+                group_id=names.group(group),
+                group_instance_id=instance,
+                session_timeout_ms=SESSION_TIMEOUT_MS,
+                heartbeat_interval_ms=2000,
+                partition_assignment_strategy="range",
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                enable_partition_eof=True,
+                auto_offset_reset="error",
+                fetch_wait_max_ms=100,
+                queued_max_messages_kbytes=16384,
+                topic_metadata_refresh_interval_ms=30_000,
+            )
+            | {"on_commit": self._committed}
+        )
+        self._thread = threading.Thread(target=self._run, name="records", daemon=True)
+
+    async def run(self) -> None:
+        """Until closed. Raises HaltError (backlog expired, refused, INSTANCE_ID taken) or RetryError (start over)."""
+        self._thread.start()
+        await self._failed
+
+    async def close(self) -> None:
+        """Drains what is in flight, commits and leaves."""
+        self._closing.set()
+        await asyncio.to_thread(self._thread.join, RELEASE_TIMEOUT_S + 10)
+
+    def _run(self) -> None:
+        try:
+            self._consumer.subscribe(self._topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
+            self._poll_until_closed()
+        except BridgeError as exc:
+            self._fail(instance_conflict() if isinstance(exc, FencedError) else exc)
+        except KafkaException as exc:
+            self._fail(error_for(exc, "consuming"))
+        finally:
+            self._release(self._owned())
+            self._commit_now()
+            self._consumer.close()
+
+    def _fail(self, exc: BridgeError) -> None:
+        self._loop.call_soon_threadsafe(lambda: None if self._failed.done() else self._failed.set_exception(exc))
+
+    def _poll_until_closed(self) -> None:
+        next_commit = 0.0
+        while not self._closing.is_set():
+            first = self._consumer.poll(POLL_S)
+            self._confirm()
+            if first is not None:
+                self._hand_over([first, *self._consumer.consume(BATCH, 0)])
+            self._apply_backpressure()
+            if time.monotonic() >= next_commit:
+                self._commit_soon()
+                next_commit = time.monotonic() + COMMIT_EVERY_S
+
+    def _confirm(self) -> None:
+        """Keeps the lease fresh; after a gap (this process was stopped) only once the group has confirmed us."""
+        if self._lease.stale() and (owned := self._committed_positions()):
+            try:
+                self._consumer.commit(offsets=owned, asynchronous=False)
+            except KafkaException as exc:
+                log("kafka_unavailable", "warning", reason=str(error_for(exc, "confirming the assignment")))
+                return
+        self._lease.renew()
+
+    def _committed_positions(self) -> list[TopicPartition]:
+        return [each for each in self._consumer.committed(self._consumer.assignment(), 5) if each.offset >= 0]
+
+    def _hand_over(self, messages: Sequence[Message]) -> None:
+        records = []
+        for message in messages:
+            error = message.error()
+            topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+            if error is None:
+                record = self._record(message)
+                self._ledger.read(record.position, offset, record.timestamp_ms)
+                records.append(record)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._ledger.reached_end((self._names.bare(topic), partition), offset)
+            else:
+                self._error(error)
+        if records:
+            self._loop.call_soon_threadsafe(self._taker.offer, records)
+
+    def _error(self, error: KafkaError) -> None:
+        failure = error_for(error, "consuming")
+        if isinstance(failure, HaltError | FencedError):
+            raise failure
+        log("kafka_unavailable", "warning", reason=str(failure))
+
+    def _record(self, message: Message) -> Record:
+        return Record(
+            topic=self._names.bare(message.topic() or ""),
+            partition=message.partition() or 0,
+            offset=message.offset() or 0,
+            timestamp_ms=message.timestamp()[1],
+            key=message.key(),
+            value=message.value(),
+            headers=_headers(message),
+        )
+
+    def _apply_backpressure(self) -> None:
+        for topic in self._topics:
+            bare = self._names.bare(topic)
+            full = self._taker.full(bare)
+            for each in self._consumer.assignment() if full or self._paused else ():
+                position = (bare, each.partition)
+                if each.topic == topic and full != (position in self._paused):
+                    (self._consumer.pause if full else self._consumer.resume)([TopicPartition(topic, each.partition)])
+                    (self._paused.add if full else self._paused.discard)(position)
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log("partitions_assigned", partitions=sorted({each.partition for each in partitions}))
+        numbers = sorted({each.partition for each in partitions})
+        asyncio.run_coroutine_threadsafe(self._gain(numbers), self._loop).result()
+        self._paused.clear()
+        for each in consumer.committed(partitions, 30) if partitions else ():
+            committed = each.offset if each.offset >= 0 else None
+            self._ledger.own((self._names.bare(each.topic), each.partition), committed)
+            each.offset = OFFSET_BEGINNING if committed is None else committed
+            partitions[partitions.index(TopicPartition(each.topic, each.partition))].offset = each.offset
+        consumer.assign(partitions)
+        self._lease.renew()
+
+    async def _gain(self, partitions: Sequence[int]) -> None:
+        await self._taker.gain(partitions)
+
+    def _revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        log("partitions_revoked", partitions=sorted({each.partition for each in partitions}))
+        self._release([(self._names.bare(each.topic), each.partition) for each in partitions])
+        self._commit_now()
+        self._disown(partitions)
+
+    def _lose(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        log("partitions_lost", "warning", partitions=sorted({each.partition for each in partitions}))
+        self._disown(partitions)
+        self._release([(self._names.bare(each.topic), each.partition) for each in partitions])
+
+    def _disown(self, partitions: Sequence[TopicPartition]) -> None:
+        for each in partitions:
+            self._ledger.disown((self._names.bare(each.topic), each.partition))
+
+    def _owned(self) -> list[Position]:
+        try:
+            return [(self._names.bare(each.topic), each.partition) for each in self._consumer.assignment()]
+        except (KafkaException, RuntimeError):
+            return []
+
+    def _release(self, positions: Sequence[Position]) -> None:
+        if positions:
+            asyncio.run_coroutine_threadsafe(self._released(positions), self._loop).result(RELEASE_TIMEOUT_S)
+
+    async def _released(self, positions: Sequence[Position]) -> None:
+        await self._taker.release(positions)
+
+    def _offsets(self) -> tuple[dict[Position, int], list[TopicPartition]]:
+        moved = self._ledger.commitable()
+        return moved, [TopicPartition(self._names.topic(topic), number, at) for (topic, number), at in moved.items()]
+
+    def _commit_soon(self) -> None:
+        _, offsets = self._offsets()
+        if offsets:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+
+    def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """The broker's answer to a commit; what failed is sent again with the next one."""
+        if error is not None:
+            log("kafka_unavailable", "warning", reason=str(error_for(error, "committing")))
+            return
+        self._ledger.committed(
+            {(self._names.bare(each.topic), each.partition): each.offset for each in partitions if each.error is None}
+        )
+
+    def _commit_now(self) -> None:
+        moved, offsets = self._offsets()
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+            self._ledger.committed(moved)
+        except KafkaException as exc:
+            log("kafka_unavailable", "warning", reason=str(error_for(exc, "committing")))
+
+
+def _headers(message: Message) -> Headers:
+    raw: Any = message.headers()
+    return tuple((str(name), value or b"") for name, value in raw or ())

@@ -1,0 +1,172 @@
+"""Topics: created when absent, checked when present, never changed (contracts/kafka.md)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from bridge.errors import HaltError, RetryError
+from bridge.kafka.client import error_for
+from bridge.settings import KafkaSettings
+
+DAY_MS = 86_400_000
+TIMEOUT_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a topic has to be. `set_name`: topics of one set need the same number of partitions."""
+
+    name: str
+    cleanup: str
+    config: tuple[tuple[str, str], ...] = ()
+    set_name: str = ""
+
+
+def changes(name: str, days: int, set_name: str = "") -> Topic:
+    return Topic(name, "delete", (("retention.ms", str(days * DAY_MS)),), set_name)
+
+
+def compacted(name: str, set_name: str = "") -> Topic:
+    return Topic(name, "compact", (("segment.ms", "3600000"), ("min.cleanable.dirty.ratio", "0.2")), set_name)
+
+
+def control_topics() -> list[Topic]:
+    """The three topics control and the services meet in. Heartbeats are many and small: short segments let compaction keep up."""
+    heartbeats = (("segment.ms", "600000"), ("segment.bytes", "16777216"), ("min.cleanable.dirty.ratio", "0.1"))
+    stamped = ("message.timestamp.type", "LogAppendTime")
+    return [
+        compacted("control.workflows"),
+        Topic("control.services", "compact", (*heartbeats, stamped)),
+        changes("control.audit", 365),
+    ]
+
+
+def workflow_topics(workflow: str) -> list[Topic]:
+    return [
+        compacted(f"{workflow}.cursors"),
+        compacted(f"{workflow}.state", set_name=workflow),
+        changes(f"{workflow}.dead-letters", 30),
+    ]
+
+
+def ingress_topics(tables: Sequence[str]) -> list[Topic]:
+    return [changes(f"ingress.{lane}.{table}", 7, "ingress") for table in tables for lane in ("changes", "replay")]
+
+
+class Topics:
+    """Creates and checks topics. Raises RetryError (Kafka away) and HaltError (a topic is not as it has to be)."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._admin = AdminClient(settings.client())
+
+    def ensure(self, wanted: Sequence[Topic]) -> dict[str, int]:
+        """Makes sure of all `wanted` topics; gives the number of partitions of each, by bare name."""
+        prefix = self._settings.topic_prefix
+        by_name = {prefix + topic.name: topic for topic in wanted}
+        partitions = self._partitions()
+        self._check_sets(by_name, partitions)
+        missing = [name for name in by_name if name not in partitions]
+        if missing:
+            self._create(missing, by_name, partitions)
+            partitions |= self._shown(missing)
+        self._check_cleanup([name for name in by_name if name not in missing], by_name)
+        if absent := [name for name in by_name if name not in partitions]:
+            raise RetryError(f"Kafka does not show the new topic {absent[0]} yet", code="kafka_unavailable")
+        return {topic.name: partitions[name] for name, topic in by_name.items()}
+
+    def partitions(self) -> dict[str, int]:
+        """Partitions of every topic there is, by bare name."""
+        prefix = self._settings.topic_prefix
+        return {name.removeprefix(prefix): n for name, n in self._partitions().items() if name.startswith(prefix)}
+
+    def _partitions(self) -> dict[str, int]:
+        try:
+            metadata = self._admin.list_topics(timeout=TIMEOUT_S)
+        except KafkaException as exc:
+            raise error_for(exc, "listing topics") from exc
+        return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.partitions}
+
+    def _shown(self, names: list[str]) -> dict[str, int]:
+        """The topics once the brokers show `names`, which takes a moment after they were created."""
+        for _ in range(50):
+            partitions = self._partitions()
+            if all(name in partitions for name in names):
+                break
+            time.sleep(0.1)
+        return partitions
+
+    def _check_sets(self, by_name: dict[str, Topic], partitions: dict[str, int]) -> None:
+        for name, topic in by_name.items():
+            count = partitions.get(name)
+            if count is None:
+                continue
+            if count < self._settings.partitions:
+                raise _mismatch(name, f"has {count} partitions, PARTITIONS asks for {self._settings.partitions}")
+            for other, its in by_name.items():
+                if topic.set_name and its.set_name == topic.set_name and partitions.get(other, count) != count:
+                    raise _mismatch(name, f"has {count} partitions, {other} has {partitions[other]}; they must be equal")
+
+    def _create(self, missing: list[str], by_name: dict[str, Topic], partitions: dict[str, int]) -> None:
+        new = []
+        for name in missing:
+            topic = by_name[name]
+            siblings = [partitions[n] for n, t in by_name.items() if t.set_name and t.set_name == topic.set_name and n in partitions]
+            new.append(
+                NewTopic(
+                    name,
+                    num_partitions=max(siblings, default=self._settings.partitions),
+                    replication_factor=self._settings.replication_factor,
+                    config={"cleanup.policy": topic.cleanup, **dict(topic.config)},
+                )
+            )
+        for name, future in self._admin.create_topics(new, operation_timeout=TIMEOUT_S).items():
+            try:
+                future.result(TIMEOUT_S * 2)
+            except KafkaException as exc:
+                error: KafkaError = exc.args[0]
+                if error.code() == KafkaError.INVALID_REPLICATION_FACTOR:
+                    raise _mismatch(name, f"cannot have {self._settings.replication_factor} replicas on this cluster") from exc
+                if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise error_for(exc, f"creating topic {name}") from exc
+
+    def _check_cleanup(self, names: list[str], by_name: dict[str, Topic]) -> None:
+        if not names:
+            return
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        for resource, future in self._admin.describe_configs(resources, request_timeout=TIMEOUT_S).items():
+            try:
+                entries: dict[str, Any] = future.result(TIMEOUT_S * 2)
+            except KafkaException as exc:
+                raise error_for(exc, f"reading the configuration of {resource.name}") from exc
+            policy = entries["cleanup.policy"].value
+            if policy != by_name[resource.name].cleanup:
+                raise _mismatch(resource.name, f"has cleanup.policy {policy}, it must be {by_name[resource.name].cleanup}")
+
+
+def topic_id(settings: KafkaSettings, name: str) -> str:
+    """The id the cluster gave to this topic; another one after it was deleted and made anew. Raises RetryError."""
+    admin = AdminClient(settings.client())  # has to live until the answer is there
+    try:
+        described = admin.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)
+        return str(described[name].result(TIMEOUT_S * 2).topic_id)
+    except KafkaException as exc:
+        raise error_for(exc, f"describing topic {name}") from exc
+
+
+def _mismatch(name: str, what: str) -> HaltError:
+    return HaltError(
+        f"topic {name} {what}",
+        code="topic_mismatch",
+        hint="Change the topic with Kafka's tools, or PARTITIONS or TOPIC_PREFIX of the services, then start again.",
+        origin="kafka",
+    )

@@ -1,0 +1,42 @@
+"""Logging: one line per event, keys instead of prose, one list of names. Never a field's value, a body or a secret (D12)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal
+
+import structlog
+
+from bridge.settings import ServiceSettings
+
+LogEvent = Literal[
+    "service_started", "service_stopped", "waiting_for", "run_started", "run_stopped", "run_failed",
+    "partitions_assigned", "partitions_revoked", "partitions_lost", "kafka_unavailable", "state_loaded",
+    "page_published", "feed_waits", "load_started", "load_finished", "tracking_expired", "columns_changed", "page_link_refused",
+    "reconciled", "no_link_in_answer", "record_retried", "record_parked", "record_requeued", "record_dead_lettered",
+    "plaintext_connection", "listening", "command", "topics_ready", "unknown_option",
+]  # fmt: skip
+
+_logger = structlog.get_logger()
+
+
+def configure(settings: ServiceSettings, **always: Any) -> None:
+    """Sets up logging of this process; `always` stands on every line."""
+    console = settings.log_format == "console" or (settings.log_format is None and sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    global _logger
+    _logger = structlog.get_logger().bind(**always)
+
+
+def log(event: LogEvent, level: Literal["debug", "info", "warning", "error"] = "info", **keys: Any) -> None:
+    """One line. Keys: names, codes, numbers, record keys."""
+    getattr(_logger, level)(event, **keys)

@@ -1,0 +1,103 @@
+"""A change event and its table's mapping → what Campaign is to hold. Pure: no I/O, no clock, no Kafka.
+
+Order: filter, picklist display value, replacement, conversion to the target's type. Fields keep dotted names here;
+`nested` makes the JSON body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from bridge.config import OPT_OUT_FLAGS, FieldMapping, TableMapping, canonical_flag
+from bridge.convert import TargetField, convert
+from bridge.errors import RejectError
+from bridge.events import ChangeEvent, Value
+from bridge.filters import passes, text
+
+
+class Skip(Enum):
+    """Why an event is not to be written, as a value."""
+
+    FILTERED = "filtered"
+    INCOMPLETE = "incomplete"  # read before a column was added to the mapping: the reader's resync brings the whole row
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What Campaign is to hold for one row. `fields`: target name → value, None for empty; without the key.
+
+    `first_only`: targets whose later changes in Dynamics are not to be propagated (Apply updates off).
+    """
+
+    key: str
+    fields: Mapping[str, Value]
+    first_only: frozenset[str]
+
+
+class Mapper:
+    """The mapping of one table, prepared once. Raises RejectError (stage `map`) for a row that does not fit."""
+
+    def __init__(self, table: TableMapping, target: Mapping[str, TargetField]) -> None:
+        self.table = table
+        self.key_field = target[table.key.target]
+        self._columns = frozenset(table.columns())
+        self._fields = [(field, target[canonical_flag(field.target)]) for field in table.fields]
+        self._first_only = frozenset(to.name for field, to in self._fields if not field.apply_updates)
+        self._replacements = {(each.source, each.from_value): each.to for each in table.replacements}
+
+    def to_campaign(self, event: ChangeEvent) -> Mapped | Skip:
+        """The record for an upsert event."""
+        if not self._columns <= event.fields.keys():
+            return Skip.INCOMPLETE
+        if not passes({**event.fields, self.table.key.source: event.key}, self.table.filter):
+            return Skip.FILTERED
+        fields = {to.name: convert(self._chosen(event, field), to) for field, to in self._fields}
+        for flag in OPT_OUT_FLAGS:  # an unknown consent must not become "may be mailed"
+            if flag in fields and fields[flag] is None:
+                del fields[flag]
+        return Mapped(self.key(event.key), fields, self._first_only)
+
+    def key(self, key: str) -> str:
+        """The Campaign key of a Dynamics key: the same text. Raises RejectError if it does not fit."""
+        if self.key_field.length is not None and len(key) > self.key_field.length:
+            raise RejectError(
+                f"key field {self.key_field.name} holds {self.key_field.length} characters, the key has {len(key)}",
+                code="key_too_long",
+                stage="map",
+            )
+        return key
+
+    def _chosen(self, event: ChangeEvent, field: FieldMapping) -> Value:
+        """The value of one column: replaced, or its display value, or as it is."""
+        value = event.key if field.source == self.table.key.source else event.fields[field.source]
+        display = event.labels.get(field.source) if self.table.picklists == "display" else None
+        for shown in (text(value), display):
+            if shown is not None and (field.source, shown) in self._replacements:
+                return self._replacements[field.source, shown]
+        return value if display is None else display
+
+
+def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"location.city": "Oslo"}` → `{"location": {"city": "Oslo"}}`."""
+    body: dict[str, Any] = {}
+    for name, value in fields.items():
+        *parents, last = name.split(".")
+        place = body
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return body
+
+
+def flat(body: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The inverse of `nested`."""
+    fields: dict[str, Any] = {}
+    for name, value in body.items():
+        if isinstance(value, Mapping):
+            fields |= flat(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields

@@ -1,0 +1,296 @@
+"""The life of one service process: wait for Kafka, follow the desired state, run or stop, and say so every two seconds (decision D6)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from bridge import __version__
+from bridge.clock import Clock, SystemClock
+from bridge.desired import HEARTBEAT_EVERY_S, Desired, Heartbeat, Reason, Status, Workflow
+from bridge.errors import BridgeError, HaltError, RetryError
+from bridge.flow.waits import backoff_s
+from bridge.kafka.client import Names
+from bridge.kafka.follower import Entry, Follower
+from bridge.kafka.producer import KafkaProducer
+from bridge.kafka.topics import Topics, control_topics, workflow_topics
+from bridge.log import configure, log
+from bridge.settings import EXIT_UNUSABLE_SETTINGS, KafkaSettings, Room, ServiceSettings, SettingsError, load_all
+
+T = TypeVar("T")
+LONGEST_STOP_S = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run says of itself in the heartbeat."""
+
+    counters: Mapping[str, int] = field(default_factory=dict)
+    parked: int = 0
+    last_read_at: str | None = None
+    last_written_at: str | None = None
+    trouble: BridgeError | None = None
+    feeds: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Run(Protocol):
+    """One run of a role, with the configuration of one start."""
+
+    ready: bool
+
+    async def run(self) -> None:
+        """Until cancelled; then drains, commits and leaves its group before it returns. Raises HaltError for good, or RetryError to be
+        started again."""
+
+    def report(self) -> Report: ...
+
+
+class _Stopped(Exception):
+    """Asked to stop before there was anything to run."""
+
+
+class Service:
+    """One instance of one role. `make` builds a run for a desired state; it must not connect to anything yet."""
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        role: str,
+        kafka: KafkaSettings,
+        service: ServiceSettings,
+        make: Callable[[Desired], Run],
+        clock: Clock,
+    ) -> None:
+        self._workflow, self._role, self._kafka, self._instance = workflow, role, kafka, service.instance_id
+        self._make, self._clock = make, clock
+        self._rng = random.Random()
+        self._desired = Desired()
+        self._changed, self._shutdown = asyncio.Event(), asyncio.Event()
+        self._run: Run | None = None
+        self._status: Status = "STOPPED"
+        self._since = clock.now().isoformat()
+        self._reason: Reason | None = None
+        self._beat_now = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Until `stop`. Raises HaltError if the topics it meets control in are not as they have to be."""
+        log("service_started", version=__version__)
+        with suppress(_Stopped):
+            await self._serve()
+        log("service_stopped")
+
+    async def _serve(self) -> None:
+        topics = Topics(self._kafka)
+        counts = await self._waiting_for("Kafka", lambda: asyncio.to_thread(topics.ensure, control_topics()))
+        await self._waiting_for("Kafka", lambda: self._base_topics(topics))
+        names = Names(self._kafka)
+        topic = names.topic("control.workflows")
+        follower = await self._waiting_for("Kafka", lambda: self._follow(topic, counts["control.workflows"]))
+        producer = KafkaProducer(self._kafka)
+        beats = asyncio.create_task(self._beat(producer, names.topic("control.services")))
+        try:
+            while not self._shutdown.is_set():
+                await self._one_run()
+        finally:
+            beats.cancel()
+            with suppress(RetryError, TimeoutError):
+                key = f"{self._workflow}/{self._role}/{self._instance}".encode()
+                await asyncio.wait_for(producer.send(names.topic("control.services"), key, None), 2)
+            follower.close()
+            await asyncio.to_thread(producer.close, 2)
+
+    def stop(self) -> None:
+        self._shutdown.set()
+        self._changed.set()
+
+    async def _base_topics(self, topics: Topics) -> None:
+        """The workflow's own topics from the start on; what is wrong with them is said when somebody starts it."""
+        try:
+            await asyncio.to_thread(topics.ensure, workflow_topics(self._workflow))
+        except HaltError as exc:
+            log("waiting_for", "error", what="a usable topic", reason=str(exc))
+
+    async def _follow(self, topic: str, partitions: int) -> Follower:
+        follower = Follower(self._kafka, topic, partitions, self._told)
+        await follower.start()
+        return follower
+
+    def _told(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.key == self._workflow and entry.value is not None:
+                self._desired = Desired.from_json(json.loads(entry.value))
+                self._changed.set()
+
+    async def _one_run(self) -> None:
+        """Waits until something is to run, runs it until that changes, and waits again."""
+        self._changed.clear()
+        wanted = self._desired
+        if wanted.desired == "STOPPED":
+            self._now("STOPPED")
+            await self._changed.wait()
+            return
+        attempt = 0
+        while wanted.generation == self._desired.generation and not self._shutdown.is_set():
+            self._changed.clear()
+            attempt += 1
+            again = await self._run_once(wanted)
+            if not again:
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), backoff_s(attempt, self._rng, 15))
+
+    async def _run_once(self, wanted: Desired) -> bool:
+        """True if it is to be started again with the same generation."""
+        self._now("STARTING", self._reason if self._status == "STARTING" else None)
+        log("run_started", revision=wanted.revision, generation=wanted.generation)
+        try:
+            self._run = self._make(wanted)
+            task = asyncio.create_task(self._run.run())
+            await self._until_changed(task, wanted)
+            await task
+        except asyncio.CancelledError:
+            log("run_stopped", revision=wanted.revision)
+            return False
+        except HaltError as exc:
+            return await self._failed(Reason.of(exc), wanted)
+        except BridgeError as exc:
+            log("run_failed", "warning", code=exc.code, reason=str(exc), again=True)
+            self._now("STARTING", Reason.of(exc))
+            return True
+        except Exception as exc:
+            where = "".join(traceback.format_tb(exc.__traceback__)[-3:])
+            log("run_failed", "error", code="internal_error", reason=type(exc).__name__, where=where)
+            text = f"the service met a fault of its own ({type(exc).__name__})"
+            hint = "See the service's log, report the fault, then start again."
+            return await self._failed(Reason("internal_error", text, hint, "service"), wanted)
+        finally:
+            self._run = None
+        return True
+
+    async def _until_changed(self, task: asyncio.Task[None], wanted: Desired) -> None:
+        """Returns when the run has ended by itself, or after cancelling it because something else is wanted."""
+        while not task.done():
+            changed = asyncio.create_task(self._changed.wait())
+            await asyncio.wait({task, changed}, return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+            self._changed.clear()
+            if self._shutdown.is_set() or self._desired.generation != wanted.generation:
+                task.cancel()
+                await asyncio.wait({task})
+
+    async def _failed(self, reason: Reason, wanted: Desired) -> bool:
+        """FAILED until somebody presses Start or Stop."""
+        log("run_failed", "error", code=reason.code, reason=reason.message, hint=reason.hint)
+        self._now("FAILED", reason)
+        while self._desired.generation == wanted.generation and not self._shutdown.is_set():
+            await self._changed.wait()
+            self._changed.clear()
+        return False
+
+    def _now(self, status: Status, reason: Reason | None = None) -> None:
+        if (status, reason) != (self._status, self._reason):
+            if status != self._status:
+                self._since = self._clock.now().isoformat()
+            self._status, self._reason = status, reason
+            self._beat_now.set()
+
+    async def _beat(self, producer: KafkaProducer, topic: str) -> None:
+        while True:
+            if self._run is not None and self._run.ready and self._status == "STARTING":
+                self._now("RUNNING")
+            beat = self._heartbeat()
+            value = json.dumps(beat.to_json(), separators=(",", ":")).encode()
+            with suppress(BridgeError, TimeoutError):
+                await asyncio.wait_for(producer.send(topic, beat.key.encode(), value), HEARTBEAT_EVERY_S)
+            with suppress(TimeoutError):
+                self._beat_now.clear()
+                await asyncio.wait_for(self._beat_now.wait(), HEARTBEAT_EVERY_S if self._settled() else 0.2)
+
+    def _settled(self) -> bool:
+        return self._status != "STARTING"
+
+    def _heartbeat(self) -> Heartbeat:
+        report = self._run.report() if self._run is not None else Report()
+        reason = self._reason or (Reason.of(report.trouble) if report.trouble is not None else None)
+        return Heartbeat(
+            workflow=self._workflow,
+            role=self._role,
+            instance=self._instance,
+            status=self._status,
+            generation=self._desired.generation,
+            revision=self._desired.revision if self._status != "STOPPED" else None,
+            since=self._since,
+            version=__version__,
+            reason=reason,
+            counters=report.counters,
+            parked=report.parked,
+            last_read_at=report.last_read_at,
+            last_written_at=report.last_written_at,
+            feeds=report.feeds,
+        )
+
+    async def _waiting_for(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeats a call until it works, with a log line for each wait."""
+        attempt = 0
+        while True:
+            try:
+                return await call()
+            except RetryError as exc:
+                attempt += 1
+                log("waiting_for", "warning", what=what, reason=str(exc))
+                if self._shutdown.is_set():
+                    raise _Stopped from exc
+                await self._clock.sleep(backoff_s(attempt, self._rng, 3))
+
+
+def main(
+    workflow: Workflow,
+    role: str,
+    rooms: Sequence[type[Room]],
+    make: Callable[..., Callable[[Desired], Run]],
+) -> int:
+    """The entry point of a service. `make(kafka, service, *rooms)` gives the maker of its runs. Returns the exit code."""
+    try:
+        kafka, service, *more = load_all(KafkaSettings, ServiceSettings, *rooms)
+    except SettingsError as exc:
+        print("\n".join(exc.problems), file=sys.stderr)
+        return EXIT_UNUSABLE_SETTINGS
+    configure(service, service=f"{workflow}-{role}", instance=service.instance_id)
+    try:
+        asyncio.run(_served(workflow, role, kafka, service, make(kafka, service, *more)))
+    except HaltError as exc:
+        log("run_failed", "error", code=exc.code, reason=str(exc), hint=exc.hint)
+        return 1
+    return 0
+
+
+async def _served(
+    workflow: Workflow, role: str, kafka: KafkaSettings, service: ServiceSettings, make: Callable[[Desired], Run]
+) -> None:
+    life = Service(workflow, role, kafka, service, make, SystemClock())
+    on_signal(life.stop)
+    await life.serve()
+
+
+def on_signal(stop: Callable[[], None]) -> None:
+    """Calls `stop` at SIGTERM and SIGINT, in the running loop; 9 s later the process ends whatever still hangs (a broker that is away):
+    what is not committed is read again."""
+
+    def told() -> None:
+        stop()
+        last = threading.Timer(LONGEST_STOP_S, os._exit, (0,))
+        last.daemon = True
+        last.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told)

@@ -1,0 +1,112 @@
+"""Before the engine: the IMS token endpoint and the API gateway's checks (contract 1.1, 1.2, 1.5; S1 - S5)."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+
+from aiohttp import web
+
+from sandbox.campaign.errors import OOPS, GatewayError, gateway_error
+from sandbox.campaign.settings import Settings
+from sandbox.campaign.store import Clock
+
+FORM_FIELDS = ("client_id", "client_secret", "grant_type", "scope")
+
+
+def _ims_error(error: str, description: str, status: int = 400, headers: dict[str, str] | None = None) -> GatewayError:
+    return GatewayError(status, {"error": error, "error_description": description}, headers)
+
+
+class Gateway:
+    """Issued tokens, and the calls that came too fast."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings, self.clock = settings, clock
+        self.tokens: dict[str, tuple[float, list[str]]] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets the counts; tokens stay valid."""
+        self.issued_at: list[float] = []
+        self.early_calls = 0
+        self._wait_until = 0.0
+        self._level, self._filled_at = math.inf, time.monotonic()
+
+    async def token(self, request: web.Request) -> web.Response:
+        """`POST /ims/token/v3`, the four fields in the form body or the query string."""
+        form = {**request.query, **{name: str(value) for name, value in (await request.post()).items()}}
+        try:
+            return web.json_response(self.grant(form))
+        except GatewayError as error:
+            return web.json_response(error.body, status=error.status, headers=error.headers)
+
+    def grant(self, form: dict[str, str]) -> dict[str, str | int]:
+        """A new token's answer. Raises GatewayError."""
+        settings, now = self.settings, self.clock.now()
+        for name in FORM_FIELDS:
+            if not form.get(name):
+                raise _ims_error("invalid_request", f"missing {name} parameter")
+        if form["grant_type"] != "client_credentials":
+            raise _ims_error("unsupported_grant_type", "invalid grant_type parameter")
+        if form["client_id"] != settings.client_id:
+            raise _ims_error("invalid_client", "invalid client_id parameter")
+        if form["client_secret"] != settings.client_secret:
+            raise _ims_error("invalid_client", "invalid client_secret parameter")
+        scopes = [scope.strip() for scope in form["scope"].split(",")]
+        if not set(scopes) <= set(settings.granted_scopes):
+            raise _ims_error("invalid_scope", "invalid scope parameter")
+        self.issued_at = [at for at in self.issued_at if at > now - 60]
+        if settings.tokens_per_minute and len(self.issued_at) >= settings.tokens_per_minute:
+            raise _ims_error("too_many_requests", "too many token requests", 429, {"Retry-After": "60"})
+        self.issued_at.append(now)
+        token = secrets.token_urlsafe(48)
+        self.tokens[token] = (now + settings.token_lifetime_s, scopes)
+        return {"access_token": token, "token_type": "bearer", "expires_in": settings.token_lifetime_s}
+
+    def check(self, request: web.Request, organization: str) -> None:
+        """Key, then token, then profile, then the rate. Raises GatewayError."""
+        settings, headers = self.settings, request.headers
+        key, authorization = headers.get("X-Api-Key"), headers.get("Authorization", "")
+        if not key:
+            raise gateway_error(403, 403000, "Api Key is required")
+        if key != settings.client_id:
+            raise gateway_error(403, 403003, "Api Key is invalid")
+        if not authorization:
+            raise gateway_error(403, 403010, "Oauth token is missing.")
+        kind, _, token = authorization.partition(" ")
+        expires_at, scopes = self.tokens.get(token, (0.0, list[str]()))
+        if kind.lower() != "bearer" or expires_at <= self.clock.now():
+            raise gateway_error(401, 401013, "Oauth token is not valid")
+        if "campaign_sdk" not in scopes:
+            raise gateway_error(403, 403011, "Scope mismatch")
+        if settings.cname_missing:
+            raise GatewayError(502, {"code": 502, "message": OOPS})
+        if organization != settings.organization:
+            if settings.wrong_organization == "500":
+                raise GatewayError(500, {"code": 500, "message": OOPS})
+            raise gateway_error(403, 403023, "Profile is not valid")
+        if settings.calls_per_second:
+            self._take()
+
+    def _take(self) -> None:
+        """One call from the bucket, which holds one second's worth, at least one."""
+        rate, now = self.settings.calls_per_second, time.monotonic()
+        self._level = min(max(rate, 1.0), self._level + (now - self._filled_at) * rate)
+        self._filled_at = now
+        if self._level < 1:
+            raise gateway_error(429, 429050, "Too many requests", {"Retry-After": str(self.settings.retry_after_s)})
+        self._level -= 1
+
+    def arrived(self) -> None:
+        """Counts a call that came although an earlier answer asked to wait."""
+        if self._wait_until and time.monotonic() < self._wait_until:
+            self.early_calls += 1
+
+    def answered(self, response: web.StreamResponse) -> None:
+        """Remembers the wait a 429 or 503 asks for, an injected one's, too."""
+        if response.status in (429, 503):
+            wait = response.headers.get("Retry-After", "")
+            if wait.isdigit():
+                self._wait_until = max(self._wait_until, time.monotonic() + int(wait))

@@ -1,0 +1,176 @@
+"""CampaignSandbox: the stand-in as an object, and its aiohttp application."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+
+from sandbox.campaign import writing
+from sandbox.campaign.accounting import Accounting
+from sandbox.campaign.admin import admin_errors, admin_routes
+from sandbox.campaign.engine import Engine
+from sandbox.campaign.errors import AcsError, GatewayError
+from sandbox.campaign.gateway import Gateway
+from sandbox.campaign.model import EXT, new_field, new_resource
+from sandbox.campaign.reading import plain
+from sandbox.campaign.settings import Settings
+from sandbox.campaign.store import Database, Row, Table
+from sandbox.web import Ledger, counted, fault_routes
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _group(request: web.Request) -> str:
+    """`POST profile`, or `ims`."""
+    parts = request.path.split("/", 5)
+    return f"{request.method} {parts[4]}" if len(parts) > 4 and parts[2] == "campaign" else parts[1]
+
+
+class CampaignSandbox:
+    """All state of one stand-in. Its methods act as a Campaign user or operator would, and do not count as API calls.
+
+    Methods that take a resource raise KeyError for an unknown one, and AcsError for values the engine refuses."""
+
+    def __init__(self) -> None:
+        self.settings = Settings()
+        self.ledger = Ledger()
+        self.database = Database(self.settings)
+        self.accounting = Accounting()
+        self.gateway = Gateway(self.settings, self.database.clock)
+        self.engine = Engine(self.database, self.accounting, self.ledger)
+
+    def app(self) -> web.Application:
+        """For `serving(sandbox.app())`."""
+        middlewares = [self._gate, admin_errors, counted(self.ledger, _group)]
+        app = web.Application(client_max_size=2**28, middlewares=middlewares)
+        app.add_routes([web.post("/ims/token/v3", self.gateway.token), *fault_routes(self.ledger), *admin_routes(self)])
+        app.router.add_route("*", "/{organization}/campaign/{tail:.*}", self._campaign)
+        app.router.add_route("*", "/{tail:.*}", self._nowhere)
+        return app
+
+    @web.middleware
+    async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Counts calls inside a Retry-After window; gives every error an X-Request-Id."""
+        if request.path.startswith("/_admin/"):
+            return await handler(request)
+        self.gateway.arrived()
+        response = await handler(request)
+        self.gateway.answered(response)
+        if response.status >= 400 and not response.prepared:
+            response.headers["X-Request-Id"] = secrets.token_hex(16)
+        return response
+
+    async def _campaign(self, request: web.Request) -> web.StreamResponse:
+        organization = request.match_info["organization"]
+        try:
+            self.gateway.check(request, organization)
+            return await self.engine.run(request, organization, request.rel_url.raw_path.split("/", 3)[3])
+        except GatewayError as error:
+            return web.json_response(error.body, status=error.status, headers=error.headers)
+        except AcsError as error:
+            return self._text(error)
+
+    async def _nowhere(self, request: web.Request) -> web.StreamResponse:
+        return self._text(self.engine.unknown(request))
+
+    def _text(self, error: AcsError) -> web.Response:
+        if self.settings.text_errors == "json":
+            return web.Response(text=json.dumps(error.text), status=error.status, content_type="application/json")
+        return web.Response(text=error.text, status=error.status, content_type="text/plain")
+
+    def _raw(self, table: Table, row: Row) -> dict[str, Any]:
+        return {**plain(self.database, table, row), "hidden": self.database.hidden(table, row)}
+
+    def rows(self, resource: str) -> list[dict[str, Any]]:
+        """All rows in order of creation, defaults filled in, nested `location`; hidden ones have `"hidden": true`."""
+        table = self.database.tables[resource]
+        return [self._raw(table, row) for row in table.rows.values()]
+
+    def get(self, resource: str, key: str) -> dict[str, Any] | None:
+        """One row by identification key, as in `rows`."""
+        table = self.database.tables[resource]
+        row = table.by_key.get(key)
+        return None if row is None else self._raw(table, row)
+
+    def put(self, resource: str, values: dict[str, Any]) -> dict[str, Any]:
+        """Creates the row, or updates the one with the same key."""
+        table = self.database.tables[resource]
+        return self._raw(table, writing.put(self.database, table, values))
+
+    def remove(self, resource: str, key: str) -> bool:
+        """True when there was such a row."""
+        table = self.database.tables[resource]
+        row = table.by_key.get(key)
+        if row is not None:
+            writing.delete(self.database, table, row)
+        return row is not None
+
+    def writes(self, resource: str | None = None, key: str | None = None) -> list[dict[str, Any]]:
+        """The API's writes in order: resource, key, method, fields (the body), status, time."""
+        return self.accounting.writes(resource, key)
+
+    def counts(self) -> dict[str, Any]:
+        """Requests, calls by resource and method, engine calls, rows by resource, calls inside a Retry-After window."""
+        tables = self.database.tables.items()
+        hidden = {name: sum(self.database.hidden(table, row) for row in table.rows.values()) for name, table in tables}
+        more = {"rows": {name: len(table.rows) for name, table in tables}, "hidden_rows": hidden}
+        return {**self.ledger.summary(), **self.accounting.summary(), **more, "early_calls": self.gateway.early_calls}
+
+    def headers(self) -> dict[str, str]:
+        """What a call needs, with a new token: for tests that are not about tokens."""
+        form = {"client_id": self.settings.client_id, "client_secret": self.settings.client_secret}
+        answer = self.gateway.grant({**form, "grant_type": "client_credentials", "scope": "campaign_sdk"})
+        return {"X-Api-Key": self.settings.client_id, "Authorization": f"Bearer {answer['access_token']}"}
+
+    def add_field(self, resource: str, **definition: Any) -> None:
+        """Adds a field, or changes one (its length, say); live with the next publication. See `new_field`."""
+        found = self.database.tables[resource].resource
+        known = found.fields.get(definition["name"])
+        if known is None and not definition["name"].startswith("cus"):
+            raise ValueError("a custom field starts with cus")
+        only_length = known is not None and set(definition) == {"name", "length"}
+        field = replace(known, length=int(definition["length"])) if known and only_length else new_field(**definition)
+        found.draft[field.name] = field
+        if not self.settings.publish_required:
+            found.publish()
+
+    def add_resource(self, name: str, family: str = EXT, key: str = "", fields: Sequence[dict[str, Any]] = ()) -> None:
+        """Adds a resource to Ext or customResources, live with the next publication. Links join on a target's key."""
+        if name in self.database.tables:
+            raise ValueError(f"{name} exists")
+        resource = new_resource(name, family, key, fields)
+        self.database.tables[name] = Table(resource)
+        if not self.settings.publish_required:
+            resource.publish()
+
+    def publish(self) -> None:
+        """All drafts go live; Ext and customResources answer rc=-2003 for `publish_outage_s`."""
+        for table in self.database.tables.values():
+            table.resource.publish()
+        self.engine.publishing_until = time.monotonic() + self.settings.publish_outage_s
+
+    def revoke_tokens(self) -> None:
+        self.gateway.tokens.clear()
+
+    def new_session(self) -> None:
+        """All PKeys and hrefs given so far become unreadable."""
+        self.database.tokens.renew()
+
+    def advance(self, seconds: float) -> None:
+        """Moves the clock, which tokens and stamps obey."""
+        self.database.clock.offset_s += seconds
+
+    def reset(self) -> None:
+        """As newly started: no rows, standard model and settings, no counts, no faults. Tokens and the clock stay."""
+        self.settings.reset()
+        self.database.clear()
+        self.ledger.clear()
+        self.accounting.clear()
+        self.gateway.clear()
+        self.engine.publishing_until = 0.0

@@ -1,0 +1,168 @@
+"""`DynamicsSandbox`: the stand-in as an object for tests, and as an aiohttp application."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from aiohttp import web
+
+from sandbox.dynamics import admin, batch, data
+from sandbox.dynamics.access import Limits, Tokens
+from sandbox.dynamics.service import Service
+from sandbox.dynamics.settings import Settings
+from sandbox.dynamics.store import Row, Store
+from sandbox.dynamics.tables import OTHER_USER, Column, common
+from sandbox.dynamics.values import raw
+from sandbox.dynamics.wire import Answer, Call, ODataError, no_row
+from sandbox.web import Ledger, counted, fault_routes
+
+
+class DynamicsSandbox:
+    """One environment. `clock` gives an aware UTC time; `settings` may be changed at any moment.
+
+    The methods edit rows as another user of Dynamics would: versions rise, `modifiedby` is not the connector.
+    They raise KeyError for an unknown table and ODataError for values that the table cannot take.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self.settings = settings or Settings()
+        self._initial = copy.copy(self.settings)
+        self.ledger = Ledger()
+        self.store = Store(self.settings, clock)
+        self.tokens = Tokens(self.settings, self.store.now)
+        self.limits = Limits(self.settings, self.store.now)
+        self.service = Service(self.store, lambda call: self._unknown(call.method, call.path))
+
+    def upsert(self, table: str, row: Mapping[str, Any]) -> str:
+        """Creates or changes a row given by logical column names; gives its id."""
+        definition = self.store.tables[table]
+        changes = raw(self.store, definition, row)
+        key: str = changes.setdefault(definition.key, str(uuid4()))
+        self.store.put(table, key, changes, OTHER_USER)
+        return key
+
+    def delete(self, table: str, key: str) -> None:
+        """Raises ODataError 404 when there is no such row."""
+        if key not in self.store.data[table].rows:
+            raise no_row(table, key)
+        self.store.drop(table, key)
+
+    def rows(self, table: str) -> list[Row]:
+        """All rows by logical column names, by primary key; not to be changed."""
+        stored = self.store.data[table]
+        return [stored.rows[key] for key in stored.ids]
+
+    def load(self, contacts: int = 0, vehicles: int = 0, seed: int = 1) -> dict[str, int]:
+        return data.load(self.store, contacts, vehicles, seed)
+
+    def churn(self, seed: int = 1, updates: int = 0, inserts: int = 0, deletes: int = 0) -> dict[str, Any]:
+        return data.churn(self.store, seed, updates, inserts, deletes)
+
+    def add_column(self, table: str, column: Column) -> None:
+        """From now on in every row; the table's delta tokens expire [4.7]."""
+        if column.name in self.store.tables[table].columns:
+            raise ValueError(f"{table} has {column.name} already")
+        self.store.tables[table].columns[column.name] = column
+        for row in self.store.data[table].rows.values():
+            row.setdefault(column.name, column.default)
+        self.store.expire_tokens(table)
+
+    def remove_column(self, table: str, name: str) -> None:
+        definition = self.store.tables[table]
+        if name in (definition.key, definition.primary_name, "transactioncurrencyid", *(one.name for one in common())):
+            raise ValueError(f"{name} cannot be removed")
+        del definition.columns[name]
+        for row in self.store.data[table].rows.values():
+            row.pop(name, None)
+        self.store.expire_tokens(table)
+
+    def expire_tokens(self) -> None:
+        """Every delta token given so far answers `0x80044352`."""
+        self.store.expire_tokens()
+
+    def advance(self, seconds: float) -> None:
+        self.store.advance_s += seconds
+
+    def writes(self, table: str = "", key: str = "") -> list[dict[str, Any]]:
+        """What came through the Web API and was kept, oldest first."""
+        return [w for w in self.store.writes if table in ("", w["table"]) and key.lower() in ("", w["id"])]
+
+    def reset(self) -> None:
+        """Everything as new, delta tokens and bearer tokens of before are dead."""
+        vars(self.settings).update(vars(self._initial))
+        self.ledger.clear()
+        self.store.clear()
+        self.tokens.revoke()
+        self.limits.clear()
+
+    def app(self) -> web.Application:
+        """A fresh application over this environment."""
+        app = web.Application(middlewares=[counted(self.ledger, _group)], client_max_size=256 * 1024**2)
+        app.add_routes(fault_routes(self.ledger) + admin.routes(self))
+        app.router.add_post("/{tenant}/oauth2/v2.0/token", self._token)
+        app.router.add_route("*", r"/api/data/{version:v9\.\d}/{path:.*}", self._web_api)
+        app.router.add_route("*", "/{path:.*}", self._nothing)
+        return app
+
+    async def _token(self, request: web.Request) -> web.Response:
+        form: dict[str, str] = {}
+        if request.content_type == "application/x-www-form-urlencoded":
+            form = {name: str(value) for name, value in (await request.post()).items()}
+        return _response(self.tokens.issue(request.match_info["tenant"], form, _root(request)), {})
+
+    async def _web_api(self, request: web.Request) -> web.Response:
+        refused = self.tokens.check(request.headers.get("Authorization", ""), _root(request))
+        limit = self.limits.refused(self.ledger.in_flight) if refused is None else None
+        answer = refused or (limit.answer() if limit else await self._timed(request))
+        return _response(answer, self.limits.headers())
+
+    async def _timed(self, request: web.Request) -> Answer:
+        started = time.perf_counter()
+        body = await request.read()
+        if self.settings.latency_ms:
+            await asyncio.sleep(self.settings.latency_ms / 1000)
+        root = f"{_root(request)}/api/data/{request.match_info['version']}/"
+        call = Call(request.method, request.match_info["path"], request.query, request.headers, body, root)
+        answer = batch.answer(self.service, call) if call.path == "$batch" else self.service.answer(call)
+        self.limits.done(time.perf_counter() - started)
+        return answer
+
+    async def _nothing(self, request: web.Request) -> web.Response:
+        self._unknown(request.method, request.path)
+        text = f"No HTTP resource was found that matches the request URI '{request.url}'."
+        return _response(ODataError(404, "", text).answer(), {})
+
+    def _unknown(self, method: str, path: str) -> None:
+        self.ledger.unknown_routes.append(f"{method} {path}")
+
+
+def _root(request: web.Request) -> str:
+    return f"{request.scheme}://{request.host}"
+
+
+def _group(request: web.Request) -> str:
+    """`GET contacts`, `POST $batch`, `POST token`: what the ledger counts a request as."""
+    parts = request.path.strip("/").split("/")
+    name = parts[3] if parts[:2] == ["api", "data"] and len(parts) > 3 else parts[-1]
+    return f"{request.method} {name.partition('(')[0]}"
+
+
+def _response(answer: Answer, headers: Mapping[str, str]) -> web.Response:
+    body, request_id = answer.payload(), str(uuid4())
+    always = {
+        "OData-Version": "4.0",
+        "REQ_ID": request_id,
+        "x-ms-service-request-id": request_id,
+        "Cache-Control": "no-cache",
+    }
+    response = web.Response(status=answer.status, body=body or None, headers=always | dict(headers) | answer.headers)
+    response.headers.add("Set-Cookie", "ARRAffinity=sandbox; path=/; secure; HttpOnly")
+    return response

@@ -1,0 +1,63 @@
+"""Every switch and number of the stand-in; `GET` and `PATCH /_admin/settings` show and change them while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "first_load_gap": ("lost", "included"),
+    "not_enabled": ("error", "missing_link"),
+    "expired_status": (400, 410),
+    "same_guid": ("upsert", "both"),
+}
+
+
+@dataclass
+class Settings:
+    """Defaults are the documented behaviour, or the contract's choice (SIM) where nobody documents it."""
+
+    tenant: str = "sandbox-tenant"
+    client_id: str = "sandbox-client"
+    client_secret: str = "sandbox-secret"
+    token_lifetime_s: int = 3599
+    member: bool = True  # false: every call is refused with 403 0x80072560
+    global_read: bool = True  # false: tracked reads are refused with 403 0x80040220
+    page_limit: int = 5000  # also the cap of $count
+    total_count_lag: int = 0  # RetrieveTotalRecordCount tells this many rows too few
+    latency_ms: float = 0  # every Web API request takes at least this long
+    # change tracking
+    retention_days: int = 7  # also organizations.expirechangetrackingindays
+    first_load_gap: Literal["lost", "included"] = "lost"  # changes made while a first load is read page by page
+    not_enabled: Literal["error", "missing_link"] = "error"  # a tracked read of a table without change tracking
+    expired_status: Literal[400, 410] = 400
+    same_guid: Literal["upsert", "both"] = "upsert"  # deleted, then created again with the same GUID
+    shuffle: bool = False  # a delta in no order at all
+    repeats: int = 0  # that many rows the reader already knows come again with every delta
+    annotations_lose_link: bool = True  # annotations asked for in a tracked read: no delta link at its end
+    # batches
+    batch_max: int = 1000
+    batch_lists_earlier: bool = True  # a failing batch also lists the operations before the failure
+    # service protection; the numbers count only while `throttle` is on
+    throttle: bool = False
+    window_s: float = 300
+    limit_requests: int = 6000
+    limit_execution_s: float = 1200
+    limit_concurrent: int = 52
+    request_cost_ms: float = 0  # added to the measured execution time of every request
+    retry_after_growth_s: float = 1  # each request inside a Retry-After window makes it this much longer
+    dop_hint: int = 8
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Takes all of `changes` or, with ValueError (unknown name, wrong type, not a choice), none."""
+        known = asdict(self)
+        for name, value in changes.items():
+            if name not in known:
+                raise ValueError(f"no setting {name}")
+            if name in CHOICES and value not in CHOICES[name]:
+                raise ValueError(f"{name} must be one of {CHOICES[name]}")
+            wanted = (int, float) if isinstance(known[name], float | int) else str
+            if isinstance(known[name], bool) != isinstance(value, bool) or not isinstance(value, wanted):
+                raise ValueError(f"{name} must be of type {type(known[name]).__name__}")
+        vars(self).update(changes)

@@ -1,0 +1,1 @@
+"""The processes of Campaign Bridge: thin, one folder per workflow, and control."""

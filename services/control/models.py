@@ -1,0 +1,170 @@
+"""The JSON of the control API (contracts/control-api.md), for the answers and for OpenAPI."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bridge.desired import Status, Workflow
+from services.control.backlog import BacklogVerdict
+
+
+class Out(BaseModel):
+    """Base of answers."""
+
+
+class In(BaseModel):
+    """Base of request bodies: unknown members are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class PartitionOut(Out):
+    partition: int
+    committed: int | None = Field(description="Null if the group has never committed here.")
+    end: int
+    lag: int
+
+
+class TopicOut(Out):
+    topic: str
+    lag: int
+    partitions: list[PartitionOut]
+
+
+class GroupOut(Out):
+    group: str
+    state: str = Field(description="As Kafka names it: Stable, Empty, Dead, …")
+    members: int
+    topics: list[TopicOut]
+
+
+class BacklogOut(Out):
+    records: int | None = Field(description="Null when Kafka cannot be asked: never 0 by default.")
+    verdict: BacklogVerdict
+    oldest_age_s: float | None
+    drain_rate_per_s: float | None
+    eta_s: float | None
+    as_of: datetime | None
+    parked: int
+    groups: list[GroupOut]
+
+
+class ReasonOut(Out):
+    code: str
+    message: str
+    hint: str
+    origin: str
+    role: str | None = None
+    since: datetime | None = None
+
+
+class ServiceOut(Out):
+    role: str
+    instance: str
+    status: Status
+    revision: int | None
+    since: datetime
+    heartbeat_at: datetime
+    version: str
+    reason: ReasonOut | None
+
+
+class CountersOut(Out):
+    read: int = 0
+    written: int = 0
+    unchanged: int = 0
+    filtered: int = 0
+    deleted: int = 0
+    parked: int = 0
+    dead_lettered: int = 0
+    target_calls: int = 0
+
+
+class WorkflowOut(Out):
+    id: Workflow
+    name: str
+    status: Status
+    desired: Literal["RUNNING", "STOPPED"]
+    status_since: datetime
+    reason: ReasonOut | None
+    configured: bool
+    pending_changes: bool
+    saved_revision: int
+    running_revision: int | None
+    backlog: BacklogOut
+    services: list[ServiceOut]
+    counters: CountersOut
+    last_read_at: datetime | None
+    last_written_at: datetime | None
+
+
+class WorkflowsOut(Out):
+    workflows: list[WorkflowOut]
+
+
+class SampleOut(Out):
+    at: datetime
+    records: int | None
+
+
+class HistoryOut(Out):
+    samples: list[SampleOut]
+
+
+class DifferenceOut(Out):
+    path: str
+    running: Any
+    saved: Any
+
+
+class RunningOut(Out):
+    revision: int
+    config: dict[str, Any]
+
+
+class ConfigOut(Out):
+    revision: int
+    saved_at: datetime
+    saved_by: str
+    config: dict[str, Any]
+    running: RunningOut | None
+    diff: list[DifferenceOut]
+
+
+class FindingOut(Out):
+    path: str
+    code: str
+    message: str
+
+
+class ValidationOut(Out):
+    valid: bool
+    errors: list[FindingOut]
+    warnings: list[FindingOut]
+
+
+class Problem(Out):
+    """RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FindingOut] | None = None
+
+
+class CommandIn(In):
+    comment: str | None = Field(None, max_length=1000)
+
+
+class ConfigIn(In):
+    config: dict[str, Any]
+    comment: str | None = Field(None, max_length=1000)
+
+
+class DraftIn(In):
+    config: dict[str, Any]

@@ -1,0 +1,147 @@
+"""From desired state and heartbeats to the status people see, and what a command does to the desired state. Pure (decision D6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from bridge.config import Config, EgressConfig, IngressConfig, OptinConfig, default_ingress
+from bridge.desired import HEARTBEAT_DEADLINE_S, Desired, Heartbeat, Reason, Status, Workflow
+
+NAMES: Mapping[Workflow, str] = {
+    "ingress": "Microsoft Dynamics 365 to Campaign",
+    "egress": "Campaign to Microsoft Dynamics 365",
+    "optin": "Opt In/Out",
+}
+ROLES: Mapping[Workflow, tuple[str, ...]] = {
+    "ingress": ("reader", "writer"),
+    "egress": ("reader", "writer"),
+    "optin": ("reader", "resolver", "writer"),
+}
+GROUPS: Mapping[Workflow, tuple[str, ...]] = {
+    "ingress": ("ingress",),
+    "egress": ("egress",),
+    "optin": ("optin-resolver", "optin"),
+}
+SHAPES: Mapping[Workflow, type[Config]] = {"ingress": IngressConfig, "egress": EgressConfig, "optin": OptinConfig}
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat and how long ago control heard it. `left`: the instance has said goodbye since."""
+
+    heartbeat: Heartbeat
+    age_s: float
+    left: bool = False
+
+    @property
+    def fresh(self) -> bool:
+        return self.age_s <= HEARTBEAT_DEADLINE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The status of a workflow; `role` and `reason` say why it is FAILED."""
+
+    status: Status
+    role: str | None = None
+    reason: Reason | None = None
+
+
+def verdict(workflow: Workflow, desired: Desired, beats: Sequence[Beat], now: datetime, start_deadline_s: float) -> Verdict:
+    """`beats`: the last one of every instance, those that left within the heartbeat deadline included."""
+    fresh = [beat for beat in beats if beat.fresh]
+    if desired.desired == "STOPPED":
+        return _stopping([beat for beat in fresh if not beat.left])
+    current = [beat for beat in beats if beat.heartbeat.generation == desired.generation]
+    for beat in current:
+        if beat.heartbeat.status == "FAILED" and beat.fresh and not beat.left:
+            return Verdict("FAILED", beat.heartbeat.role, beat.heartbeat.reason)
+    late = _elapsed_s(desired, now) > start_deadline_s
+    missing = [role for role in ROLES[workflow] if not _runs(role, current)]
+    verdicts = [_missing(role, current, late, now, start_deadline_s) for role in missing]
+    failed = next((each for each in verdicts if each.status == "FAILED"), None)
+    return failed or (Verdict("STARTING") if missing else Verdict("RUNNING"))
+
+
+def _stopping(fresh: Sequence[Beat]) -> Verdict:
+    """RUNNING until every instance says that it has stopped."""
+    if any(beat.heartbeat.status in ("RUNNING", "STARTING") for beat in fresh):
+        return Verdict("RUNNING")
+    return Verdict("STOPPED")
+
+
+def _runs(role: str, current: Sequence[Beat]) -> bool:
+    return any(beat.heartbeat.role == role and beat.heartbeat.status == "RUNNING" and beat.fresh for beat in current)
+
+
+def _missing(role: str, current: Sequence[Beat], late: bool, now: datetime, start_deadline_s: float) -> Verdict:
+    mine = [beat for beat in current if beat.heartbeat.role == role]
+    starting = [beat for beat in mine if beat.heartbeat.status == "STARTING" and beat.fresh and not beat.left]
+    for beat in starting:
+        if (now - datetime.fromisoformat(beat.heartbeat.since)).total_seconds() > start_deadline_s:
+            return Verdict("FAILED", role, beat.heartbeat.reason or _slow(role))
+    if starting:
+        return Verdict("STARTING")
+    if late or any(beat.heartbeat.status == "RUNNING" for beat in mine):
+        return Verdict("FAILED", role, _silent(role))
+    return Verdict("STARTING")
+
+
+def _elapsed_s(desired: Desired, now: datetime) -> float:
+    return (now - datetime.fromisoformat(desired.changed_at)).total_seconds() if desired.changed_at else 0.0
+
+
+def _silent(role: str) -> Reason:
+    return Reason(
+        "service_silent",
+        f"no {role} has been heard of for more than {HEARTBEAT_DEADLINE_S:.0f} s",
+        f"See whether the {role}'s process runs and reaches Kafka; it goes on by itself when it is back.",
+        "service",
+    )
+
+
+def _slow(role: str) -> Reason:
+    return Reason("start_deadline", f"the {role} has not started in time", f"See the {role}'s log.", "service")
+
+
+def started(desired: Desired, status: Status, revision: int, config: Mapping[str, Any], by: str, at: str, comment: str | None) -> Desired:
+    """After Start: the saved configuration of this moment. A workflow that runs (or is starting) is left alone, one that FAILED is
+    started anew."""
+    if desired.desired == "RUNNING" and status != "FAILED":
+        return desired
+    return Desired("RUNNING", desired.generation + 1, revision, config, at, by, comment)
+
+
+def stopped(desired: Desired, by: str, at: str, comment: str | None) -> Desired:
+    if desired.desired == "STOPPED":
+        return desired
+    return replace(
+        desired, desired="STOPPED", generation=desired.generation + 1, changed_at=at, changed_by=by, comment=comment
+    )
+
+
+def default_config(workflow: Workflow) -> Config:
+    """Revision 1 out of the box."""
+    return default_ingress() if workflow == "ingress" else SHAPES[workflow]()
+
+
+def dumped(config: Config) -> dict[str, Any]:
+    """As the API shows it and Kafka keeps it."""
+    return config.model_dump(mode="json", by_alias=True)
+
+
+def difference(running: Any, saved: Any, path: str = "") -> list[dict[str, Any]]:
+    """What differs between two configurations, by JSON pointer, in the order of the members."""
+    if isinstance(running, Mapping) and isinstance(saved, Mapping):
+        names = [*running, *(name for name in saved if name not in running)]
+        return [each for name in names for each in difference(running.get(name), saved.get(name), f"{path}/{name}")]
+    if isinstance(running, list) and isinstance(saved, list):
+        pairs = [
+            (running[i] if i < len(running) else None, saved[i] if i < len(saved) else None)
+            for i in range(max(len(running), len(saved)))
+        ]
+        return [each for i, (old, new) in enumerate(pairs) for each in difference(old, new, f"{path}/{i}")]
+    return [] if running == saved else [{"path": path, "running": running, "saved": saved}]

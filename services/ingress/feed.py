@@ -1,0 +1,211 @@
+"""One Dynamics table as a feed of change events: full reads, reconciliation after them, then polling (dataverse.md §4).
+
+    (no cursor) ─▶ load ─▶ reconcile ─▶ live ─▶ live …        columns changed: live ─▶ drain ─▶ load (resync)
+                    ▲                     │                    tracking expired: live ─▶ load (resync)
+                    └─────────────────────┘
+
+A cursor is a JSON object: `phase`, `lane` (of the running or last load), `columns`, `page_link` (resume inside a chain of pages),
+`delta_link`, `rows` and `total` of the load, `starts` (where our topics ended when it began), `version_seen` (highest so far), times.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from bridge.clock import Clock
+from bridge.dynamics.changes import Page, Row, TrackedTable, version
+from bridge.dynamics.errors import QueryRefused, TrackingExpired, refused
+from bridge.dynamics.pace import next_poll_s
+from bridge.errors import HaltError
+from bridge.events import ChangeEvent, Lane, Outgoing
+from bridge.flow.reader import Cursor, Step
+from bridge.log import log
+from services.ingress.reconcile import Reconciliation
+
+REMEMBERED_KEYS = 200_000
+RESTARTS = 3
+
+
+class TableFeed:
+    """See bridge.flow.reader.Source. `describe` reads the table's metadata anew and raises HaltError for what is missing there."""
+
+    def __init__(
+        self,
+        tracked: TrackedTable,
+        describe: Callable[[], Awaitable[TrackedTable]],
+        reconciliation: Reconciliation,
+        clock: Clock,
+        *,
+        poll_interval_s: float,
+        tables: int,
+        produced_by: str,
+    ) -> None:
+        self._tracked, self._describe, self._reconciliation = tracked, describe, reconciliation
+        self._clock, self._interval_s, self._tables = clock, poll_interval_s, tables
+        self._produced_by = produced_by.encode()
+        self._table = tracked.table.name
+        self._columns = sorted(tracked.table.columns)
+        self._wait_s = poll_interval_s
+        self._upserted: set[str] | None = None  # keys of this delta run; None: not known, so every delete is looked up
+
+    async def step(self, cursor: Cursor | None) -> Step:
+        if cursor is None:
+            return await self._begin("initial", {})
+        if cursor["columns"] != self._columns and cursor["phase"] != "drain":
+            return await self._columns_changed(cursor)
+        match cursor["phase"]:
+            case "load":
+                return await self._load(cursor)
+            case "reconcile":
+                return await self._reconcile(cursor)
+            case "drain":
+                return await self._drain(cursor)
+            case _:
+                return await self._poll(cursor)
+
+    async def _begin(self, lane: Lane, before: Cursor) -> Step:
+        """Starts a full read; what the metadata says now holds for it."""
+        self._tracked = await self._describe()
+        self._columns = sorted(self._tracked.table.columns)
+        starts, total = await self._reconciliation.ends(), await self._tracked.count()
+        log("load_started", table=self._table, lane=lane, total=total)
+        return Step(
+            [],
+            {
+                "phase": "load",
+                "lane": lane,
+                "columns": self._columns,
+                "page_link": None,
+                "delta_link": None,
+                "rows": 0,
+                "total": total,
+                "starts": starts,
+                "version_seen": before.get("version_seen", 0),
+                "restarts": before.get("restarts", 0),
+                "started_at": self._clock.now().isoformat(),
+            },
+        )
+
+    async def _columns_changed(self, cursor: Cursor) -> Step:
+        log("columns_changed", table=self._table, phase=cursor["phase"])
+        if cursor["phase"] == "live":
+            return Step([], {**cursor, "phase": "drain", "page_link": None})
+        return await self._begin(cursor["lane"], cursor)  # that load was not finished: begin it again, with the new columns
+
+    async def _load(self, cursor: Cursor) -> Step:
+        link = cursor["page_link"]
+        try:
+            page = await self._tracked.page(link)
+        except (QueryRefused, TrackingExpired) as exc:
+            return await self._again(cursor, exc, cursor["lane"])
+        events = [self._upsert(row, cursor["lane"]) for row in page.rows]
+        after = {**cursor, "rows": cursor["rows"] + len(events), "version_seen": self._highest(cursor, page.rows)}
+        if page.next_link:
+            return Step(events, {**after, "page_link": page.next_link})
+        if not page.delta_link:
+            raise HaltError(
+                f"table {self._table}: the last page carries no delta link",
+                code="change_tracking_off",
+                hint=f"Switch on 'Track changes' for {self._table} in Dynamics, then start again.",
+                origin="source",
+            )
+        log("load_finished", table=self._table, lane=cursor["lane"], rows=after["rows"])
+        done = {"phase": "reconcile", "page_link": None, "delta_link": page.delta_link, "restarts": 0}
+        return Step(events, {**after, **done, "token_at": self._clock.now().isoformat()})
+
+    async def _reconcile(self, cursor: Cursor) -> Step:
+        """Rows that changed, came or went while the load was running (its token reflects its last page only)."""
+        differences = await self._reconciliation.next(self._tracked, cursor["starts"])
+        if differences is None:
+            return Step([], {**cursor, "phase": "live", "starts": {}, "finished_at": self._clock.now().isoformat()})
+        rows = [row for _, row in differences if row is not None]
+        seen = self._highest(cursor, rows)
+        events = [self._upsert(row, "live") for row in rows]
+        events += [self._delete(key, "live", seen) for key, row in differences if row is None]
+        return Step(events, {**cursor, "version_seen": seen})
+
+    async def _poll(self, cursor: Cursor) -> Step:
+        try:
+            page = await self._page_of_run(cursor)
+        except (QueryRefused, TrackingExpired) as exc:
+            return await self._again(cursor, exc, "resync")
+        seen = self._highest(cursor, page.rows)
+        events = [self._upsert(row, "live") for row in page.rows]
+        events += await self._deletes(page, seen)
+        return self._after_page(events, {**cursor, "version_seen": seen}, page)
+
+    async def _drain(self, cursor: Cursor) -> Step:
+        """The rest of the old session, for its deletes: rows come again, with all columns, in the resync that follows."""
+        try:
+            page = await self._page_of_run(cursor)
+        except (QueryRefused, TrackingExpired):
+            return await self._begin("resync", cursor)
+        events = [event for event in await self._deletes(page, cursor["version_seen"]) if event.event.op == "delete"]
+        if page.next_link:
+            return Step(events, {**cursor, "page_link": page.next_link})
+        begun = await self._begin("resync", cursor)
+        return Step(events, begun.cursor)
+
+    async def _page_of_run(self, cursor: Cursor) -> Page:
+        if cursor["page_link"] is None:
+            self._upserted = set()
+        page = await self._tracked.page(cursor["page_link"] or cursor["delta_link"])
+        if self._upserted is not None:
+            self._upserted.update(self._tracked.key(row) for row in page.rows)
+            if len(self._upserted) > REMEMBERED_KEYS:
+                self._upserted = None
+        return page
+
+    def _after_page(self, events: list[Outgoing], cursor: dict[str, Any], page: Page) -> Step:
+        if page.next_link:
+            return Step(events, {**cursor, "page_link": page.next_link})
+        if page.delta_link is None:
+            log("no_link_in_answer", "warning", table=self._table)
+        self._wait_s = next_poll_s(self._interval_s, self._wait_s, bool(events), self._tables)
+        link = page.delta_link or cursor["delta_link"]
+        moved = {"page_link": None, "delta_link": link, "token_at": self._clock.now().isoformat()}
+        return Step(events, {**cursor, **moved}, self._wait_s)
+
+    async def _again(self, cursor: Cursor, exc: QueryRefused | TrackingExpired, lane: Lane) -> Step:
+        """The link is of no use any more: back to the last delta link, else to the beginning."""
+        if isinstance(exc, TrackingExpired):
+            log("tracking_expired", "warning", table=self._table)
+            return await self._begin(lane, cursor)
+        log("page_link_refused", "warning", table=self._table, status=exc.status)
+        restarts = cursor.get("restarts", 0) + 1
+        if restarts > RESTARTS or (cursor["phase"] == "load" and not cursor["page_link"]):
+            raise refused(exc)
+        if cursor["phase"] == "live" and cursor["page_link"]:
+            return Step([], {**cursor, "page_link": None, "restarts": restarts})
+        return await self._begin(lane, {**cursor, "restarts": restarts})
+
+    async def _deletes(self, page: Page, seen: int) -> list[Outgoing]:
+        """Deletes of a page. One whose row came in the same run may be from before its re-creation: look (§4.6)."""
+        events = []
+        for key in page.deleted:
+            row = None
+            if self._upserted is None or key in self._upserted:
+                row = await self._tracked.row(key)
+            events.append(self._delete(key, "live", seen) if row is None else self._upsert(row, "live"))
+        return events
+
+    def _upsert(self, row: Row, lane: Lane) -> Outgoing:
+        return self._outgoing(self._tracked.upsert(row, lane, self._clock.now()))
+
+    def _delete(self, key: str, lane: Lane, seen: int) -> Outgoing:
+        return self._outgoing(self._tracked.delete(key, lane, seen or None, self._clock.now()))
+
+    def _outgoing(self, event: ChangeEvent) -> Outgoing:
+        kind = "changes" if event.lane == "live" else "replay"
+        headers = [
+            ("traceparent", f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01".encode()),
+            ("origin-lane", event.lane.encode()),
+            ("source-version", str(event.version or "").encode()),
+            ("produced-by", self._produced_by),
+        ]
+        return Outgoing(f"ingress.{kind}.{self._table}", event.key, event, headers)
+
+    def _highest(self, cursor: Cursor, rows: Iterable[Row]) -> int:
+        return max([int(cursor["version_seen"]), *(version(row) or 0 for row in rows)])

@@ -1,0 +1,92 @@
+"""What a full read could not see: rows that changed, came or vanished while it was running, or before it without a tombstone.
+
+Compares the keys and versions that Dynamics lists now with what our topics and the state hold, in a temporary sqlite file, so that
+fifteen million keys are no matter of memory. Each difference is read once more by itself before it is acted upon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from bridge.dynamics.changes import Row, TrackedTable
+from bridge.kafka.published import Published, Seen
+from bridge.log import log
+
+CHUNK = 1000
+SCHEMA = """
+CREATE TABLE there (key TEXT PRIMARY KEY, version INTEGER) WITHOUT ROWID;
+CREATE TABLE seen (key TEXT PRIMARY KEY, version INTEGER NOT NULL, gone INTEGER NOT NULL) WITHOUT ROWID;
+"""
+NOTE_SEEN = """
+INSERT INTO seen VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET
+    gone = CASE WHEN excluded.version >= version THEN excluded.gone ELSE gone END,
+    version = max(version, excluded.version)
+"""
+DIFFERENCES = """
+SELECT there.key FROM there LEFT JOIN seen USING (key) WHERE seen.key IS NULL OR there.version > seen.version
+UNION ALL
+SELECT seen.key FROM seen LEFT JOIN there USING (key) WHERE there.key IS NULL AND NOT seen.gone
+"""
+
+Difference = tuple[str, Row | None]  # the row as it is now, None if it is gone
+
+
+class Reconciliation:
+    """For one table. `topics`: its event topics with their partitions; `state_partitions`: those of the state topic."""
+
+    def __init__(self, published: Published, table: str, topics: Mapping[str, int], state_partitions: int, folder: Path) -> None:
+        self._published, self._table, self._topics = published, table, dict(topics)
+        self._state_partitions = state_partitions
+        self._path = folder / f"reconcile-{table}.sqlite"
+        self._chunks: Iterator[list[str]] | None = None
+
+    async def ends(self) -> dict[str, list[int]]:
+        """Where the table's topics end now: to be kept with the load that begins."""
+        return await asyncio.to_thread(self._published.ends, self._topics)
+
+    async def next(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> list[Difference] | None:
+        """Some differences, None when there are no more. Raises RetryError or HaltError; the next call then begins anew."""
+        if self._chunks is None:
+            self._chunks = iter(await self._compare(tracked, starts))
+        keys = next(self._chunks, None)
+        if keys is None:
+            self._chunks = None
+            self._path.unlink(missing_ok=True)
+            return None
+        try:
+            rows = await asyncio.gather(*(tracked.row(key) for key in keys))
+        except BaseException:
+            self._chunks = None
+            raise
+        return list(zip(keys, rows, strict=True))
+
+    async def _compare(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> Iterable[list[str]]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        try:
+            db.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {SCHEMA} BEGIN;")
+            link: str | None = None
+            while True:
+                page, link = await tracked.keys(link)
+                db.executemany("INSERT OR REPLACE INTO there VALUES (?, ?)", page)
+                if link is None:
+                    break
+            await asyncio.to_thread(self._note, db, starts)
+            keys = [row[0] for row in db.execute(DIFFERENCES)]
+        finally:
+            db.close()
+        log("reconciled", table=self._table, differences=len(keys))
+        return [keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK)]
+
+    def _note(self, db: sqlite3.Connection, starts: Mapping[str, Sequence[int]]) -> None:
+        for source in (self._published.known(self._table, self._state_partitions), self._published.since(starts)):
+            db.executemany(NOTE_SEEN, _rows(source))
+
+
+def _rows(source: Iterable[Seen]) -> Iterator[tuple[str, int, bool]]:
+    for key, version, gone in source:
+        yield key, version or 0, gone
