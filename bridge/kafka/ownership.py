@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -23,20 +24,26 @@ RELEASE_TIMEOUT_S = 20
 
 
 class Ownership:
-    """Takes part in the group `<workflow>-reader` on a thread of its own. In the event loop it calls
+    """Takes part in the group `<workflow>-reader` on a thread of its own. For the partitions `wanted` it calls, in the event loop,
 
     - `gained(partition, cursors, publisher)`, once earlier owners are fenced and the partition's cursors are read to the end;
     - `await lost(partition)`, and gives the partition away when that has returned.
     """
 
     def __init__(
-        self, settings: KafkaSettings, workflow: str, instance: str, gained: GainedCall, lost: LostCall
+        self,
+        settings: KafkaSettings,
+        workflow: str,
+        instance: str,
+        wanted: Collection[int],
+        gained: GainedCall,
+        lost: LostCall,
     ) -> None:
         self._settings = settings
         self._workflow = workflow
         names = Names(settings)
         self._topic = names.topic(f"{workflow}.cursors")
-        self._gained, self._lost = gained, lost
+        self._wanted, self._gained, self._lost = wanted, gained, lost
         self._loop = asyncio.get_running_loop()
         self._failed: asyncio.Future[None] = self._loop.create_future()
         self._closing = threading.Event()
@@ -88,9 +95,11 @@ class Ownership:
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log("partitions_assigned", topic=self._topic, partitions=[each.partition for each in partitions])
-        self._loading = {each.partition: {} for each in partitions}
+        numbers = [each.partition for each in partitions if each.partition in self._wanted]
+        with ThreadPoolExecutor(len(numbers) or 1) as threads:
+            self._publishers = dict(zip(numbers, threads.map(self._publisher, numbers), strict=True))
+        self._loading = {number: {} for number in numbers}
         consumer.assign([TopicPartition(self._topic, each.partition, OFFSET_BEGINNING) for each in partitions])
-        self._publishers = {each.partition: self._publisher(each.partition) for each in partitions}
 
     def _publisher(self, partition: int) -> TransactionalPublisher:
         publisher = TransactionalPublisher(self._settings, self._workflow, partition)

@@ -41,9 +41,9 @@ class Sample:
         return None if self.groups is None else sum(group.records for group in self.groups)
 
     def positions(self) -> dict[tuple[str, str, int], tuple[int, int]]:
-        """(group, topic, partition) → (committed, lag)."""
+        """(group, topic, partition) → (first waiting offset, lag)."""
         return {
-            (group.group, topic, each.partition): (each.committed or 0, each.lag)
+            (group.group, topic, each.partition): (each.end - each.lag, each.lag)
             for group in self.groups or ()
             for topic, partitions in group.topics.items()
             for each in partitions
@@ -58,7 +58,7 @@ def verdict(window: Sequence[Sample], stopped: bool) -> BacklogVerdict:
         return "IDLE"
     if stopped:
         return "STOPPED"
-    known = [sample for sample in window if sample.groups is not None]
+    known = waiting_since(window)
     span_s = known[-1].at_s - known[0].at_s
     if span_s >= STALLED_AFTER_S and sum(rates(known).values()) == 0:
         return "STALLED"
@@ -68,15 +68,27 @@ def verdict(window: Sequence[Sample], stopped: bool) -> BacklogVerdict:
     return "DRAINING" if records < before else "GROWING"
 
 
+def waiting_since(window: Sequence[Sample]) -> list[Sample]:
+    """The samples since records began to wait, without those that could not be had."""
+    known: list[Sample] = []
+    for sample in reversed(window):
+        if sample.records == 0:
+            break
+        if sample.records is not None:
+            known.append(sample)
+    return known[::-1]
+
+
 def rates(window: Sequence[Sample]) -> dict[tuple[str, str, int], float]:
-    """Records per second that were committed in each partition over the window."""
+    """Records per second that each partition has advanced over the window."""
     if len(window) < 2 or (span_s := window[-1].at_s - window[0].at_s) <= 0:
         return {}
-    first = window[0].positions()
+    first: dict[tuple[str, str, int], int] = {}
+    for sample in window:
+        for place, (position, _) in sample.positions().items():
+            first.setdefault(place, position)
     return {
-        place: max(0, committed - first[place][0]) / span_s
-        for place, (committed, _) in window[-1].positions().items()
-        if place in first
+        place: max(0, position - first[place]) / span_s for place, (position, _) in window[-1].positions().items()
     }
 
 

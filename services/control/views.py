@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from bridge.clock import Clock
 from bridge.desired import Heartbeat, Reason, Workflow
 from bridge.kafka.lag import GroupLag
-from services.control.backlog import Backlog, eta_s, rates, verdict
+from services.control.backlog import Backlog, eta_s, rates, verdict, waiting_since
 from services.control.models import (
     BacklogOut,
     ConfigOut,
@@ -56,7 +56,7 @@ def workflow_view(store: Store, backlog: Backlog, clock: Clock, workflow: Workfl
 def backlog_view(backlog: Backlog, clock: Clock, workflow: Workflow, stopped: bool, parked: int) -> BacklogOut:
     window = backlog.window(workflow)
     last = window[-1] if window else None
-    moved = [sample for sample in window if sample.groups is not None]
+    moved = waiting_since(window)
     rate = sum(rates(moved).values()) if len(moved) > 1 else None
     known = last is not None and last.records is not None
     oldest = None
@@ -66,7 +66,7 @@ def backlog_view(backlog: Backlog, clock: Clock, workflow: Workflow, stopped: bo
         records=last.records if last else None,
         verdict=verdict(window, stopped),
         oldest_age_s=None if oldest is None else round(oldest, 1),
-        drain_rate_per_s=None if rate is None or not known else round(rate, 1),
+        drain_rate_per_s=_rounded(rate),
         eta_s=_rounded(eta_s(moved)) if known else None,
         as_of=last.at if last else None,
         parked=parked,

@@ -29,6 +29,10 @@ from services.ingress.feed import TableFeed
 from services.ingress.reconcile import Reconciliation
 
 
+def cursor_key(table: str) -> str:
+    return f"dynamics:{table}"
+
+
 class EventPublisher:
     """Encodes a feed's events and publishes them with its cursor."""
 
@@ -61,7 +65,9 @@ class ReaderRun:
         self._client = DynamicsClient(self._dynamics, self._clock)
         try:
             await self._prepare()
-            ownership = Ownership(self._kafka, "ingress", self._service.instance_id, self._gained, self._lost)
+            wanted = {self._partition(name) for name in self._tables}
+            instance = self._service.instance_id
+            ownership = Ownership(self._kafka, "ingress", instance, wanted, self._gained, self._lost)
             owning = asyncio.create_task(ownership.run())
             try:
                 self.ready = True
@@ -106,15 +112,18 @@ class ReaderRun:
 
     def _gained(self, partition: int, cursors: Cursors, publisher: TransactionalPublisher) -> None:
         publish = EventPublisher(publisher, self._encoders)
-        partitions = self._counts["ingress.cursors"]
         tasks = []
         for name in self._tables:
-            key = f"dynamics:{name}"
-            if partition_for(key.encode(), partitions) == partition:
+            if self._partition(name) == partition:
+                key = cursor_key(name)
                 feed = Feed(key, self._table_feed(name), publish, cursors.get(key), self._clock, self._rng)
                 self._feeds[name] = feed
                 tasks.append(asyncio.create_task(self._run_feed(feed)))
         self._tasks[partition] = tasks
+
+    def _partition(self, table: str) -> int:
+        """Of the table's cursor."""
+        return partition_for(cursor_key(table).encode(), self._counts["ingress.cursors"])
 
     def _table_feed(self, name: str) -> TableFeed:
         table, tracked = self._tables[name], self._tracked[name]
@@ -142,8 +151,7 @@ class ReaderRun:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        partitions = self._counts["ingress.cursors"]
-        for name in [name for name in self._feeds if partition_for(f"dynamics:{name}".encode(), partitions) == partition]:
+        for name in [name for name in self._feeds if self._partition(name) == partition]:
             self._read_before += self._feeds.pop(name).read
 
 
