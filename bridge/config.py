@@ -9,9 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Operator = Literal[
-    "eq", "ne", "lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "in", "is_empty", "is_not_empty"
-]
+Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "in", "is_empty", "is_not_empty"]
 Scalar = bool | int | float | str | None
 
 OPT_OUT_FLAGS = (

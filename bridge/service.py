@@ -274,9 +274,7 @@ def main(
     return 0
 
 
-async def _served(
-    workflow: Workflow, role: str, kafka: KafkaSettings, service: ServiceSettings, make: Callable[[Desired], Run]
-) -> None:
+async def _served(workflow: Workflow, role: str, kafka: KafkaSettings, service: ServiceSettings, make: Callable[[Desired], Run]) -> None:
     life = Service(workflow, role, kafka, service, make, SystemClock())
     on_signal(life.stop)
     await life.serve()

@@ -67,7 +67,9 @@ class Room(BaseModel):
 
 class KafkaSettings(Room):
     bootstrap_servers: str = Field("localhost:9092", alias="KAFKA_BOOTSTRAP_SERVERS", description="Brokers, `host:port`, by comma")
-    topic_prefix: str = Field("", alias="TOPIC_PREFIX", pattern=r"^[a-zA-Z0-9._-]*$", description="Precedes all topics, groups and transactional ids")
+    topic_prefix: str = Field(
+        "", alias="TOPIC_PREFIX", pattern=r"^[a-zA-Z0-9._-]*$", description="Precedes all topics, groups and transactional ids"
+    )
     partitions: int = Field(6, alias="PARTITIONS", ge=1, le=1000, description="Partitions of topics that are created")
     replication_factor: int = Field(1, alias="REPLICATION_FACTOR", ge=1, le=9, description="Replicas of topics that are created")
     registry_url: Url = Field("http://localhost:8081", alias="SCHEMA_REGISTRY_URL", description="Any registry with Confluent's API")
@@ -85,10 +87,17 @@ class KafkaSettings(Room):
 
 
 class ServiceSettings(Room):
-    instance_id: str = Field(default_factory=socket.gethostname, alias="INSTANCE_ID", pattern=r"^[a-zA-Z0-9._-]+$", description="Stable name of this instance (default: host name)")
+    instance_id: str = Field(
+        default_factory=socket.gethostname,
+        alias="INSTANCE_ID",
+        pattern=r"^[a-zA-Z0-9._-]+$",
+        description="Stable name of this instance (default: host name)",
+    )
     state_dir: Path = Field(Path("var"), alias="STATE_DIR", description="Local copy of the state topic; may be lost at any time")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="LOG_LEVEL", description="Least severity that is logged")
-    log_format: Literal["json", "console"] | None = Field(None, alias="LOG_FORMAT", description="`json`, or `console` (default on a terminal)")
+    log_format: Literal["json", "console"] | None = Field(
+        None, alias="LOG_FORMAT", description="`json`, or `console` (default on a terminal)"
+    )
 
 
 class DynamicsSettings(Room):
@@ -96,8 +105,12 @@ class DynamicsSettings(Room):
     tenant_id: str = Field(alias="DYNAMICS_TENANT_ID", min_length=1, description="Entra tenant")
     client_id: str = Field(alias="DYNAMICS_CLIENT_ID", min_length=1, description="Entra application")
     client_secret: Secret = Field(alias="DYNAMICS_CLIENT_SECRET", description="Its secret")
-    token_url: Url = Field("", alias="DYNAMICS_TOKEN_URL", description="Token endpoint (default: Entra's, for the tenant)", validate_default=False)
-    poll_interval_s: float = Field(5, alias="DYNAMICS_POLL_INTERVAL_S", gt=0, le=3600, description="Longest pause between two polls of a table, seconds")
+    token_url: Url = Field(
+        "", alias="DYNAMICS_TOKEN_URL", description="Token endpoint (default: Entra's, for the tenant)", validate_default=False
+    )
+    poll_interval_s: float = Field(
+        5, alias="DYNAMICS_POLL_INTERVAL_S", gt=0, le=3600, description="Longest pause between two polls of a table, seconds"
+    )
     page_size: int = Field(5000, alias="DYNAMICS_PAGE_SIZE", ge=1, le=5000, description="Rows per page")
     concurrency: int = Field(16, alias="DYNAMICS_CONCURRENCY", ge=1, le=52, description="Requests at once, of one process")
     request_timeout_s: float = Field(60, alias="DYNAMICS_REQUEST_TIMEOUT_S", gt=0, le=600, description="One request, seconds")
@@ -110,8 +123,7 @@ class DynamicsSettings(Room):
 
 
 CAMPAIGN_SCOPES = (
-    "campaign_sdk,openid,deliverability_service_general,campaign_config_server_general,AdobeID,"
-    "additional_info.projectedProductContext"
+    "campaign_sdk,openid,deliverability_service_general,campaign_config_server_general,AdobeID,additional_info.projectedProductContext"
 )
 
 
@@ -125,19 +137,35 @@ class CampaignSettings(Room):
     concurrency: int = Field(16, alias="CAMPAIGN_CONCURRENCY", ge=1, le=256, description="Calls at once, of one process")
     calls_per_second: float = Field(0, alias="CAMPAIGN_CALLS_PER_SECOND", ge=0, le=10000, description="Own limit of one process; 0: none")
     request_timeout_s: float = Field(30, alias="CAMPAIGN_REQUEST_TIMEOUT_S", gt=0, le=600, description="One call, seconds")
-    digest_key: Secret = Field(default_factory=Secret, alias="STATE_DIGEST_KEY", description="Key of the digests in the state topic (default: from org and client id); a new one rewrites every record once")
+    digest_key: Secret = Field(
+        default_factory=Secret,
+        alias="STATE_DIGEST_KEY",
+        description="Key of the digests in the state topic (default: from org and client id); a new one rewrites every record once",
+    )
 
 
 class WriterSettings(Room):
-    park_budget_s: float = Field(86400, alias="PARK_BUDGET_S", gt=0, le=604800, description="How long a record may wait for its parent before it is dead-lettered, seconds")
-    dead_letters_in_a_row: int = Field(100, alias="DEAD_LETTER_MAX_CONSECUTIVE", ge=1, description="So many dead letters in a row halt the workflow")
-    dead_letter_ratio: float = Field(0.5, alias="DEAD_LETTER_MAX_RATIO", gt=0, le=1, description="So large a part of the last 500 records halts the workflow")
+    park_budget_s: float = Field(
+        86400,
+        alias="PARK_BUDGET_S",
+        gt=0,
+        le=604800,
+        description="How long a record may wait for its parent before it is dead-lettered, seconds",
+    )
+    dead_letters_in_a_row: int = Field(
+        100, alias="DEAD_LETTER_MAX_CONSECUTIVE", ge=1, description="So many dead letters in a row halt the workflow"
+    )
+    dead_letter_ratio: float = Field(
+        0.5, alias="DEAD_LETTER_MAX_RATIO", gt=0, le=1, description="So large a part of the last 500 records halts the workflow"
+    )
 
 
 class ControlSettings(Room):
     host: str = Field("127.0.0.1", alias="CONTROL_HOST", min_length=1, description="Address control listens on")
     port: int = Field(8080, alias="CONTROL_PORT", ge=0, le=65535, description="Its port")
-    start_deadline_s: float = Field(120, alias="CONTROL_START_DEADLINE_S", gt=0, le=3600, description="STARTING for longer is FAILED, seconds")
+    start_deadline_s: float = Field(
+        120, alias="CONTROL_START_DEADLINE_S", gt=0, le=3600, description="STARTING for longer is FAILED, seconds"
+    )
 
 
 R = TypeVar("R", bound=Room)
@@ -225,5 +253,10 @@ def _shape(value: Any) -> str:
 
 
 ROOMS: tuple[type[Room], ...] = (
-    KafkaSettings, ServiceSettings, DynamicsSettings, CampaignSettings, WriterSettings, ControlSettings,
+    KafkaSettings,
+    ServiceSettings,
+    DynamicsSettings,
+    CampaignSettings,
+    WriterSettings,
+    ControlSettings,
 )

@@ -52,7 +52,7 @@ class Fault:
 
     def strikes(self, request: web.Request) -> bool:
         """True when this request is hit; counts it."""
-        if self.method and self.method != request.method or not re.search(self.path, request.path_qs):
+        if (self.method and self.method != request.method) or not re.search(self.path, request.path_qs):
             return False
         if self.skip > 0:
             self.skip -= 1

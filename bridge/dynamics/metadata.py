@@ -103,9 +103,7 @@ async def _types(client: DynamicsClient, path: str) -> dict[str, str]:
     return {
         str(each["LogicalName"]): str((each.get("AttributeTypeName") or {}).get("Value") or each["AttributeType"])
         for each in answer["value"]
-        if each.get("IsValidForRead", True)
-        and not each.get("AttributeOf")
-        and each["AttributeType"] not in NOT_SYNCHRONISED
+        if each.get("IsValidForRead", True) and not each.get("AttributeOf") and each["AttributeType"] not in NOT_SYNCHRONISED
     }
 
 

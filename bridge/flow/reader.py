@@ -43,9 +43,7 @@ class Publisher(Protocol):
 class Feed:
     """Runs one source. `read` counts the events published, `trouble` is the reason of the wait that is going on."""
 
-    def __init__(
-        self, name: str, source: Source, publisher: Publisher, cursor: Cursor | None, clock: Clock, rng: random.Random
-    ) -> None:
+    def __init__(self, name: str, source: Source, publisher: Publisher, cursor: Cursor | None, clock: Clock, rng: random.Random) -> None:
         self._name, self._source, self._publisher = name, source, publisher
         self._cursor, self._saved = cursor, cursor
         self._clock, self._rng = clock, rng

@@ -1,7 +1,7 @@
 """The writer loop: records in, one call at a time per key, many keys at once, offsets settled last (decisions D2, D4, D5, D7).
 
-    offer ─▶ one Job per key, merging what waits ─▶ workers, live before replay ─▶ Handler.write ─▶ state ─▶ offsets
-             RetryError: the worker waits · ParkError: the key waits aside · RejectError: dead letters · HaltError: the run ends
+offer ─▶ one Job per key, merging what waits ─▶ workers, live before replay ─▶ Handler.write ─▶ state ─▶ offsets
+         RetryError: the worker waits · ParkError: the key waits aside · RejectError: dead letters · HaltError: the run ends
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ class Handler(Protocol[E]):
 
 
 class DeadLetters(Protocol):
-    async def put(
-        self, record: Record, error: RejectError, *, attempts: int, first_failed_at: datetime, failed_at: datetime
-    ) -> None:
+    async def put(self, record: Record, error: RejectError, *, attempts: int, first_failed_at: datetime, failed_at: datetime) -> None:
         """Returns when the letter is kept. Raises RetryError or HaltError, then the record must not be settled."""
 
 

@@ -56,9 +56,7 @@ class CommandLog:
         if self._producer is not None:
             return
         producer = Producer(
-            self._settings.client(
-                transactional_id=self._names.transactional_id("control"), partitioner=PARTITIONER, linger_ms=0
-            )
+            self._settings.client(transactional_id=self._names.transactional_id("control"), partitioner=PARTITIONER, linger_ms=0)
         )
         try:
             producer.init_transactions(TIMEOUT_S)

@@ -22,9 +22,7 @@ class KafkaDeadLetters:
         self._topic = names.topic(f"{workflow}.dead-letters")
         self._workflow, self._revision, self._producer = workflow, revision, producer
 
-    async def put(
-        self, record: Record, error: RejectError, *, attempts: int, first_failed_at: datetime, failed_at: datetime
-    ) -> None:
+    async def put(self, record: Record, error: RejectError, *, attempts: int, first_failed_at: datetime, failed_at: datetime) -> None:
         """Returns when the topic has it. Raises RetryError: then the record must not be settled."""
         facts = {
             "dlq.topic": self._names.topic(record.topic),

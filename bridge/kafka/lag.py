@@ -99,9 +99,7 @@ class LagReader:
         return [(name, number) for name in names if name in existing for number in existing[name].partitions]
 
     def _committed(self, group: str) -> dict[Position, int]:
-        asked = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=TIMEOUT_S
-        )
+        asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=TIMEOUT_S)
         answered = asked[group].result(TIMEOUT_S * 2).topic_partitions or []
         return {(each.topic, each.partition): each.offset for each in answered if each.offset >= 0}
 

@@ -27,9 +27,7 @@ class KafkaProducer:
         self._thread = threading.Thread(target=self._serve, name="producer", daemon=True)
         self._thread.start()
 
-    async def send(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = (), partition: int | None = None
-    ) -> int:
+    async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = (), partition: int | None = None) -> int:
         """The offset the record got. Raises RetryError if the broker did not take it in 30 s."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()

@@ -250,9 +250,7 @@ class KafkaRecords:
         if error is not None:
             log("kafka_unavailable", "warning", reason=str(error_for(error, "committing")))
             return
-        self._ledger.committed(
-            {(self._names.bare(each.topic), each.partition): each.offset for each in partitions if each.error is None}
-        )
+        self._ledger.committed({(self._names.bare(each.topic), each.partition): each.offset for each in partitions if each.error is None})
 
     def _commit_now(self) -> None:
         moved, offsets = self._offsets()

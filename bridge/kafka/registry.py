@@ -37,9 +37,7 @@ class HttpRegistry:
         auth = httpx.BasicAuth(self._username, self._password.value()) if self._username else None
         try:
             headers = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
-            answer = httpx.request(
-                method, self._url + path, json=body, headers=headers, auth=auth, timeout=10, trust_env=False
-            )
+            answer = httpx.request(method, self._url + path, json=body, headers=headers, auth=auth, timeout=10, trust_env=False)
         except httpx.TransportError as exc:
             raise RetryError(f"schema registry: {type(exc).__name__}", code="registry_unavailable") from exc
         return self._answer(answer, path)

@@ -90,7 +90,6 @@ class KafkaState:
         log("state_loaded", partition=partition, records=count, seconds=round(time.monotonic() - started, 3))
         return part
 
-
     def _local(self, path: Path) -> LocalPart:
         try:
             return LocalPart(path)

@@ -8,7 +8,7 @@ from sandbox.campaign.model import NUMBERS, Field, Resource
 from sandbox.campaign.reading import filters_of
 from sandbox.campaign.store import CONTEXTS, Database
 
-HIGH_LEVEL = {kind: "number" for kind in NUMBERS} | {"enum": "enumeration"}
+HIGH_LEVEL = dict.fromkeys(NUMBERS, "number") | {"enum": "enumeration"}
 TECHNICAL = {"enum": "byte", "item": "", "collection": "link"}
 KIND = {"item": "element", "link": "link", "collection": "link"}
 

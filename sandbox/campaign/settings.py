@@ -56,7 +56,7 @@ class Settings:
             if name not in vars(self):
                 raise ValueError(f"unknown setting {name}")
             wanted = type(getattr(self, name))
-            if not (type(value) is wanted or wanted is float and type(value) is int):
+            if not (type(value) is wanted or (wanted is float and type(value) is int)):
                 raise ValueError(f"{name} must be {wanted.__name__}")
             if name in CHOICES and value not in CHOICES[name]:
                 raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}")

@@ -127,7 +127,7 @@ class Database:
         """The visible row with this PKey or identification key. Raises AcsError (3.8)."""
         if key.startswith("@"):
             return self.row_of_pkey(table, key)
-        if not table.resource.key or family == BASE and not table.resource.native_key:
+        if not table.resource.key or (family == BASE and not table.resource.native_key):
             raise errors.not_a_key(key)
         row = table.by_key.get(key)
         if row is None or self.hidden(table, row):

@@ -42,9 +42,9 @@ def checked(database: Database, table: Table, family: str, body: Mapping[str, An
     resource, columns = table.resource, dict[str, Any]()
     for name, value in body.items():
         field = resource.fields.get(name)
-        if name == "PKey" or field is not None and field.read_only:
+        if name == "PKey" or (field is not None and field.read_only):
             raise errors.read_only(name)
-        if field is None or family == BASE and name.startswith("cus"):
+        if field is None or (family == BASE and name.startswith("cus")):
             raise errors.unknown_property(resource, name)
         if field.type == "link":
             columns |= _link(database, field, value)
@@ -94,13 +94,11 @@ def _check_key(database: Database, table: Table, row: Row, columns: Mapping[str,
         return
     if not by_key and new in table.by_key:
         raise errors.duplicate_key(resource, new)
-    if by_key or old and not database.settings.key_change:
+    if by_key or (old and not database.settings.key_change):
         raise errors.key_change(resource, old, new)
 
 
-def update(
-    database: Database, table: Table, family: str, row: Row, body: Mapping[str, Any], by_key: bool
-) -> tuple[bool, list[str]]:
+def update(database: Database, table: Table, family: str, row: Row, body: Mapping[str, Any], by_key: bool) -> tuple[bool, list[str]]:
     """True when something changed, and the opt-out flags that were written without a change. Raises AcsError.
 
     `by_key`: the row was addressed by its identification key. Members of a nested element that were not sent stay."""

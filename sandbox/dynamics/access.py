@@ -30,9 +30,7 @@ class Tokens:
         missing = [name for name in ("client_id", "client_secret", "scope") if not form.get(name)]
         if form.get("grant_type") != "client_credentials" or missing:
             what = ", ".join(missing) or "grant_type"
-            return self._refused(
-                400, "invalid_request", 900144, f"The request body must contain the parameter: '{what}'."
-            )
+            return self._refused(400, "invalid_request", 900144, f"The request body must contain the parameter: '{what}'.")
         if tenant != settings.tenant:
             return self._refused(400, "invalid_request", 90002, f"Tenant '{tenant}' not found.")
         if not re.fullmatch(r"https?://[^/\s]+/\.default", scope):

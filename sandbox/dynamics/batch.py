@@ -86,11 +86,7 @@ def _split(body: bytes, content_type: str) -> Iterator[tuple[CIMultiDict[str], b
 def _headers(head: bytes) -> CIMultiDict[str]:
     """Nothing when a line ends in LF alone."""
     pairs = (line.partition(":") for line in head.decode("latin-1").split("\r\n") if line)
-    return (
-        CIMultiDict()
-        if b"\n" in head.replace(b"\r\n", b"")
-        else CIMultiDict((n.strip(), v.strip()) for n, _, v in pairs)
-    )
+    return CIMultiDict() if b"\n" in head.replace(b"\r\n", b"") else CIMultiDict((n.strip(), v.strip()) for n, _, v in pairs)
 
 
 def _operation(headers: CIMultiDict[str], content: bytes, in_set: bool) -> _Operation:

@@ -45,17 +45,13 @@ def contact(rng: Random) -> dict[str, Any]:
     first = _LONG[0] if rng.random() < 0.004 else rng.choice(_FIRST)
     last = _LONG[1] if rng.random() < 0.004 else rng.choice(_LAST)
     city, state, country, code = rng.choice(_PLACES)
-    mailbox = (
-        f"{first[:30]}.{last[:30]}".encode("ascii", "ignore").decode().lower().replace("'", "").strip(".") or "someone"
-    )
+    mailbox = f"{first[:30]}.{last[:30]}".encode("ascii", "ignore").decode().lower().replace("'", "").strip(".") or "someone"
     street = f"{rng.randint(1, 400)} {rng.choice(_STREETS)}"
     return {
         "firstname": maybe(lambda: first, 0.97),
         "lastname": last,
         "emailaddress1": maybe(lambda: f"{mailbox}.{rng.randint(1, 99999)}@{rng.choice(_DOMAINS)}", 0.95),
-        "mobilephone": maybe(
-            lambda: f"+{rng.randint(1, 99)} {rng.randint(100, 999)} {rng.randint(100000, 999999)}", 0.7
-        ),
+        "mobilephone": maybe(lambda: f"+{rng.randint(1, 99)} {rng.randint(100, 999)} {rng.randint(100000, 999999)}", 0.7),
         "telephone1": maybe(lambda: f"+1-555-{rng.randint(1000, 9999)}", 0.5),
         "jobtitle": maybe(lambda: rng.choice(("Engineer", "Buyer", "Teacher", "Gérant", "Nurse")), 0.4),
         "birthdate": maybe(lambda: f"{rng.randint(1940, 2005)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}", 0.8),
@@ -67,8 +63,7 @@ def contact(rng: Random) -> dict[str, Any]:
         "donotbulkemail": rng.random() < 0.1,
         "donotphone": rng.random() < 0.1,
         "donotpostalmail": rng.random() < 0.05,
-        "address1_line1": street
-        + (" - second courtyard, staircase B, fourth floor, on the left" * (rng.random() < 0.01)),
+        "address1_line1": street + (" - second courtyard, staircase B, fourth floor, on the left" * (rng.random() < 0.01)),
         "address1_city": city,
         "address1_stateorprovince": maybe(lambda: state, 0.8),
         "address1_country": country,
@@ -111,9 +106,7 @@ def load(store: Store, contacts: int, vehicles: int, seed: int) -> dict[str, int
 def churn(store: Store, seed: int, updates: int, inserts: int, deletes: int) -> dict[str, Any]:
     """Random edits, four of five to contacts: `{"updates": n, .., "ids": {"updated": {table: [..]}}}`."""
     rng = Random(seed)
-    done: dict[str, dict[str, list[str]]] = {
-        kind: {"contact": [], "new_vehicle": []} for kind in ("updated", "inserted", "deleted")
-    }
+    done: dict[str, dict[str, list[str]]] = {kind: {"contact": [], "new_vehicle": []} for kind in ("updated", "inserted", "deleted")}
     kinds = ["updated"] * updates + ["inserted"] * inserts + ["deleted"] * deletes
     rng.shuffle(kinds)
     for kind in kinds:
@@ -132,7 +125,6 @@ def churn(store: Store, seed: int, updates: int, inserts: int, deletes: int) -> 
             store.put(table, key, raw(store, store.tables[table], values), OTHER_USER)
         done[kind][table].append(key)
     counts = {
-        name: sum(map(len, done[kind].values()))
-        for name, kind in (("updates", "updated"), ("inserts", "inserted"), ("deletes", "deleted"))
+        name: sum(map(len, done[kind].values())) for name, kind in (("updates", "updated"), ("inserts", "inserted"), ("deletes", "deleted"))
     }
     return {**counts, "ids": done}

@@ -42,8 +42,7 @@ def answer(store: Store, call: Call) -> Answer:
     if not rest:
         return Answer(
             200,
-            {"@odata.context": _context(call, "EntityDefinitions", "/$entity")}
-            | _picked(call, _table(table), "EntityMetadata"),
+            {"@odata.context": _context(call, "EntityDefinitions", "/$entity")} | _picked(call, _table(table), "EntityMetadata"),
         )
     if rest == "Keys":
         return _listed(call, [], "EntityKeyMetadata", f"{where}/Keys")
@@ -65,15 +64,9 @@ def _attributes(call: Call, table: Table, rest: str, where: str) -> Answer:
     if name is None:
         if found["options"]:
             raise no_segment("OptionSet")
-        return _listed(
-            call, [row for row in rows if not cast or row["@odata.type"].endswith(f".{kind}")], kind, f"{where}/{rest}"
-        )
+        return _listed(call, [row for row in rows if not cast or row["@odata.type"].endswith(f".{kind}")], kind, f"{where}/{rest}")
     row = next(
-        (
-            row
-            for row in rows
-            if row["LogicalName"] == name and row["@odata.type"].endswith(f".{cast}AttributeMetadata" if cast else "")
-        ),
+        (row for row in rows if row["LogicalName"] == name and row["@odata.type"].endswith(f".{cast}AttributeMetadata" if cast else "")),
         None,
     )
     if row is None:
@@ -84,8 +77,7 @@ def _attributes(call: Call, table: Table, rest: str, where: str) -> Answer:
             raise no_segment("OptionSet")
         return Answer(
             200,
-            {"@odata.context": _context(call, f"{where}/{rest}", "/$entity")}
-            | _picked(call, options, "OptionSetMetadata"),
+            {"@odata.context": _context(call, f"{where}/{rest}", "/$entity")} | _picked(call, options, "OptionSetMetadata"),
         )
     return Answer(200, {"@odata.context": _context(call, f"{where}/{rest}", "/$entity")} | _picked(call, row, kind))
 
@@ -101,9 +93,7 @@ def _listed(call: Call, rows: Iterable[Definition], kind: str, where: str) -> An
     if call.query.get("$filter"):
         known = next(iter(rows := list(rows)), {})
         test = filters.compiled(call.query["$filter"], lambda path: _resolved(path, known, kind), functions=False)
-    return Answer(
-        200, {"@odata.context": _context(call, where), "value": [_picked(call, row, kind) for row in rows if test(row)]}
-    )
+    return Answer(200, {"@odata.context": _context(call, where), "value": [_picked(call, row, kind) for row in rows if test(row)]})
 
 
 def _resolved(path: str, known: Definition, kind: str) -> tuple[Callable[[Any], Any], Callable[[str, Any], Any]]:
@@ -147,11 +137,7 @@ def _label(text: str) -> Definition:
         "MetadataId": _id("label", text),
         "HasChanged": None,
     }
-    return (
-        {"LocalizedLabels": [one], "UserLocalizedLabel": one}
-        if text
-        else {"LocalizedLabels": [], "UserLocalizedLabel": None}
-    )
+    return {"LocalizedLabels": [one], "UserLocalizedLabel": one} if text else {"LocalizedLabels": [], "UserLocalizedLabel": None}
 
 
 def _managed(value: Any, name: str) -> Definition:
@@ -177,9 +163,7 @@ def _columns(table: Table, column: Column, cast: str) -> list[Definition]:
     """The column, followed by the virtual companion that shows its label; what only a cast shows needs `cast`."""
     virtual, writable = column.type == "MultiSelectPicklist", not column.readonly
     kind = "Lookup" if column.type in LOOKUPS else {"Uniqueidentifier": ""}.get(column.type, column.type)
-    level = (
-        "SystemRequired" if column.name == table.key else "ApplicationRequired" if column.name == "lastname" else "None"
-    )
+    level = "SystemRequired" if column.name == table.key else "ApplicationRequired" if column.name == "lastname" else "None"
     base: Definition = {
         "@odata.type": f"#Microsoft.Dynamics.CRM.{kind}AttributeMetadata", "MetadataId": _id(table.name, column.name),
         "LogicalName": column.name, "SchemaName": column.schema_name,

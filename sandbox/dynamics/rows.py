@@ -65,9 +65,7 @@ def _annotated(store: Store, columns: Iterable[Column], row: Row, asked: set[str
             if target is not None:
                 notes[LOOKUP_TABLE] = target
                 notes[NAVIGATION] = next(nav for nav, to in column.navigation.items() if target in to)
-            answer |= {
-                f"{column.wire}@{name}": text for name, text in notes.items() if name in asked and text is not None
-            }
+            answer |= {f"{column.wire}@{name}": text for name, text in notes.items() if name in asked and text is not None}
         answer[column.wire] = value
     return answer
 
@@ -104,9 +102,7 @@ class Cookie:
         run = f' since="{self.since}" upto="{self.upto}"' if self.tracking else ""
         inner = f'<cookie page="{self.page - 1}"{run}><{key} last="{{{self.at}}}" first="{{{self.at}}}" /></cookie>'
         twice = quote(quote(inner, safe=""), safe="")
-        return quote(
-            f'<cookie pagenumber="{self.page}" pagingcookie="{twice}" istracking="{self.tracking}" />', safe=""
-        )
+        return quote(f'<cookie pagenumber="{self.page}" pagingcookie="{twice}" istracking="{self.tracking}" />', safe="")
 
     @classmethod
     def of(cls, call: Call) -> Cookie | None:
@@ -115,9 +111,7 @@ class Cookie:
         if token is None:
             return None
         outer = re.fullmatch(r'<cookie pagenumber="(\d+)" pagingcookie="(.*)" istracking="(True|False)" />', token)
-        inner = outer and re.search(
-            r'<cookie page="\d+"(?: since="(\d+)" upto="(\d+)")?><\w+ last="{(.*?)}"', unquote(unquote(outer[2]))
-        )
+        inner = outer and re.search(r'<cookie page="\d+"(?: since="(\d+)" upto="(\d+)")?><\w+ last="{(.*?)}"', unquote(unquote(outer[2])))
         if not outer or not inner:
             raise ODataError(400, "0x80040203", "Malformed XML in the Paging Cookie")
         return cls(int(outer[1]), inner[3], outer[3] == "True", int(inner[1] or 0), int(inner[2] or 0))

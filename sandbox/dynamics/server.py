@@ -30,9 +30,7 @@ class DynamicsSandbox:
     They raise KeyError for an unknown table and ODataError for values that the table cannot take.
     """
 
-    def __init__(
-        self, settings: Settings | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, settings: Settings | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.settings = settings or Settings()
         self._initial = copy.copy(self.settings)
         self.ledger = Ledger()

@@ -139,9 +139,7 @@ def money(names: str) -> list[Column]:
     ]
 
 
-def table(
-    name: str, set_name: str, label: str, code: int, primary: str, columns: Iterable[Column], **more: Any
-) -> Table:
+def table(name: str, set_name: str, label: str, code: int, primary: str, columns: Iterable[Column], **more: Any) -> Table:
     key = Column(f"{name}id", "Uniqueidentifier", label)
     every = [key, *columns, *common()]
     return Table(name, set_name, key.name, primary, label, code, {column.name: column for column in every}, **more)

@@ -81,8 +81,7 @@ def _delta(store: Store, call: Call, table: Table, since: int, upto: int, at: st
     page = items[start : start + size]
     tombstone = f"{call.root}$metadata#{table.set_name}/$deletedEntity"
     rows = [
-        {"@odata.context": tombstone, "id": key, "reason": "deleted"} if deleted else render(data.rows[key])
-        for _, _, key, deleted in page
+        {"@odata.context": tombstone, "id": key, "reason": "deleted"} if deleted else render(data.rows[key]) for _, _, key, deleted in page
     ]
     return rows, f"{page[-1][0]}.{page[-1][1]}" if len(items) > start + size else None
 

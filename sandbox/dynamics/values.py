@@ -34,9 +34,7 @@ def from_payload(store: Store, table: Table, body: Mapping[str, Any], row: Row |
     for name, value in body.items():
         nav = name.removesuffix("@odata.bind")
         if nav in navigation and (nav != name or value is None):
-            changes[navigation[nav][0].name] = (
-                None if value is None else _bound(store, table, navigation[nav][1], value)
-            )
+            changes[navigation[nav][0].name] = None if value is None else _bound(store, table, navigation[nav][1], value)
         elif name.startswith("@"):
             continue
         elif "@" in name or name not in table.columns or table.columns[name].type in LOOKUPS:
@@ -88,9 +86,7 @@ def checked(table: Table, column: Column, value: Any) -> Any:
         case _:
             text = _of_type(table, column, value, str, "Edm.Guid")
             if not re.fullmatch(GUID, text):
-                raise payload_error(
-                    table.set_name, f"Cannot convert the literal '{text}' to the expected type 'Edm.Guid'."
-                )
+                raise payload_error(table.set_name, f"Cannot convert the literal '{text}' to the expected type 'Edm.Guid'.")
             return text.lower()
 
 

@@ -50,10 +50,7 @@ class Call:
     def applied(self, *names: str) -> dict[str, str]:
         """The `Preference-Applied` header that names those of `names` that were asked for."""
         asked = [(name, self.prefer[name]) for name in names if name in self.prefer]
-        parts = [
-            f'{name}="{value}"' if value and not value.isalnum() else f"{name}={value}".rstrip("=")
-            for name, value in asked
-        ]
+        parts = [f'{name}="{value}"' if value and not value.isalnum() else f"{name}={value}".rstrip("=") for name, value in asked]
         return {"Preference-Applied": ",".join(parts)} if parts else {}
 
 

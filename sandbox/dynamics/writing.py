@@ -73,9 +73,7 @@ def _conditions(store: Store, call: Call, table: Table, key: str) -> bool:
     return row is not None
 
 
-def _written(
-    store: Store, call: Call, table: Table, key: str, changes: Mapping[str, Any], body: Mapping[str, Any]
-) -> Answer:
+def _written(store: Store, call: Call, table: Table, key: str, changes: Mapping[str, Any], body: Mapping[str, Any]) -> Answer:
     """Applies a checked write and answers it: 204, or the row for `return=representation`."""
     existed = key in store.data[table.name].rows
     shown = call.prefer.get("return") == "representation"

@@ -184,9 +184,7 @@ class LocalKafka:
 
     def _spawn(self, name: str, command: list[str], env: dict[str, str]) -> None:
         with (self.home / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=env
-            )
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=env)
         (self.home / f"{name}.pid").write_text(str(process.pid))
 
     def _registry_answers(self) -> bool:

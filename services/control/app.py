@@ -96,9 +96,7 @@ def _configuration(app: FastAPI, store: Store) -> None:
         return view
 
     @app.put(f"{BASE}/workflows/{{id}}/config", responses=described(404, 412, 413, 422, 428, 503), tags=["configuration"])
-    async def put_config(
-        id: str, body: ConfigIn, response: Response, if_match: Annotated[str | None, Header()] = None
-    ) -> ConfigOut:
+    async def put_config(id: str, body: ConfigIn, response: Response, if_match: Annotated[str | None, Header()] = None) -> ConfigOut:
         """Saves a new revision, which takes effect at the next start. Needs `If-Match` with the ETag of the last GET."""
         workflow = _known(id)
         expected = _expected(if_match, store.saved(workflow).revision)
@@ -190,5 +188,3 @@ def _describe(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-

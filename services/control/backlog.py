@@ -87,9 +87,7 @@ def rates(window: Sequence[Sample]) -> dict[tuple[str, str, int], float]:
     for sample in window:
         for place, (position, _) in sample.positions().items():
             first.setdefault(place, position)
-    return {
-        place: max(0, position - first[place]) / span_s for place, (position, _) in window[-1].positions().items()
-    }
+    return {place: max(0, position - first[place]) / span_s for place, (position, _) in window[-1].positions().items()}
 
 
 def eta_s(window: Sequence[Sample]) -> float | None:

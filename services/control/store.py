@@ -108,9 +108,7 @@ class Store:
     def beats(self, workflow: Workflow) -> list[Beat]:
         now = self._clock.monotonic()
         return [
-            Beat(each.heartbeat, now - each.heard_at, each.left)
-            for each in self._heard.values()
-            if each.heartbeat.workflow == workflow
+            Beat(each.heartbeat, now - each.heard_at, each.left) for each in self._heard.values() if each.heartbeat.workflow == workflow
         ]
 
     def heard_ms(self, heartbeat: Heartbeat) -> int:

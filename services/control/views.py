@@ -138,8 +138,7 @@ def _group(group: GroupLag) -> GroupOut:
             topic=topic,
             lag=sum(each.lag for each in partitions),
             partitions=[
-                PartitionOut(partition=each.partition, committed=each.committed, end=each.end, lag=each.lag)
-                for each in partitions
+                PartitionOut(partition=each.partition, committed=each.committed, end=each.end, lag=each.lag) for each in partitions
             ],
         )
         for topic, partitions in group.topics.items()

@@ -118,9 +118,7 @@ def started(desired: Desired, status: Status, revision: int, config: Mapping[str
 def stopped(desired: Desired, by: str, at: str, comment: str | None) -> Desired:
     if desired.desired == "STOPPED":
         return desired
-    return replace(
-        desired, desired="STOPPED", generation=desired.generation + 1, changed_at=at, changed_by=by, comment=comment
-    )
+    return replace(desired, desired="STOPPED", generation=desired.generation + 1, changed_at=at, changed_by=by, comment=comment)
 
 
 def default_config(workflow: Workflow) -> Config:
@@ -140,8 +138,7 @@ def difference(running: Any, saved: Any, path: str = "") -> list[dict[str, Any]]
         return [each for name in names for each in difference(running.get(name), saved.get(name), f"{path}/{name}")]
     if isinstance(running, list) and isinstance(saved, list):
         pairs = [
-            (running[i] if i < len(running) else None, saved[i] if i < len(saved) else None)
-            for i in range(max(len(running), len(saved)))
+            (running[i] if i < len(running) else None, saved[i] if i < len(saved) else None) for i in range(max(len(running), len(saved)))
         ]
         return [each for i, (old, new) in enumerate(pairs) for each in difference(old, new, f"{path}/{i}")]
     return [] if running == saved else [{"path": path, "running": running, "saved": saved}]

@@ -57,12 +57,15 @@ def change(event: ChangeEvent) -> Change:
 def merge(waiting: Change, arrived: Change) -> Change:
     """The newer of two changes of one record, by version, else by arrival. A delete carries the highest version its reader had seen,
     so at equal versions it is the newer one."""
-    newer = arrived
-    first, second = waiting.event, arrived.event
-    if first.version is not None and second.version is not None:
-        if first.version > second.version or (first.version == second.version and first.op == "delete"):
-            newer = waiting
+    newer = waiting if _newer(waiting.event, arrived.event) else arrived
     return Change(newer.event, waiting.full or arrived.full, waiting.merged + arrived.merged)
+
+
+def _newer(first: ChangeEvent, second: ChangeEvent) -> bool:
+    """Whether the event that came first is the newer one all the same."""
+    if first.version is None or second.version is None:
+        return False
+    return first.version > second.version or (first.version == second.version and first.op == "delete")
 
 
 def stale(event: ChangeEvent, known: Known | None) -> bool:
@@ -86,9 +89,7 @@ def decide_delete(wanted: Change, table: TableMapping, known: Known | None) -> D
     return Delete(replace(after, exists=False, visible=False, digests={}))
 
 
-def decide_upsert(
-    wanted: Change, table: TableMapping, mapped: Mapped | Skip, known: Known | None, digests: Digests
-) -> Decision:
+def decide_upsert(wanted: Change, table: TableMapping, mapped: Mapped | Skip, known: Known | None, digests: Digests) -> Decision:
     event, before = wanted.event, known or Known()
     if stale(event, known):
         return Nothing("stale")
@@ -117,8 +118,4 @@ def _filtered_out(wanted: Change, table: TableMapping, before: Known, after: Kno
 
 def worth_creating(fields: Mapping[str, Value]) -> dict[str, Value]:
     """Without empty fields, and without opt-out flags that are off as they are anyway (campaign.md §6.2)."""
-    return {
-        name: value
-        for name, value in fields.items()
-        if value is not None and not (name in OPT_OUT_FLAGS and value is False)
-    }
+    return {name: value for name, value in fields.items() if value is not None and not (name in OPT_OUT_FLAGS and value is False)}

@@ -136,9 +136,7 @@ class IngressHandler:
         except NotFound as exc:
             raise _parent_missing(exc) from exc
         fields = target.resource.fields
-        different = {
-            name: value for name, value in mapped.fields.items() if not _same(current.get(name), value, fields[name])
-        }
+        different = {name: value for name, value in mapped.fields.items() if not _same(current.get(name), value, fields[name])}
         if not different:
             return Result("unchanged", replace(then, status=200, visible=True))
         status = await self._client.update(target.resource.path, mapped.key, nested(self._sent(fields, different)))

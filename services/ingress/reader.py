@@ -6,7 +6,6 @@ import asyncio
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from bridge.avro import Decoder, Encoder, load_schema
 from bridge.clock import Clock, SystemClock
@@ -40,18 +39,14 @@ class EventPublisher:
         self._publisher, self._encoders = publisher, encoders
 
     async def publish(self, events: Sequence[Outgoing], cursor_key: str, cursor: Cursor | None) -> None:
-        messages = [
-            (each.topic, each.key.encode(), self._encoders[each.topic].encode(each.event), each.headers) for each in events
-        ]
+        messages = [(each.topic, each.key.encode(), self._encoders[each.topic].encode(each.event), each.headers) for each in events]
         await self._publisher.publish(messages, cursor_key, cursor)
 
 
 class ReaderRun:
     """See bridge.service.Run. Owns tables by owning the partitions of their cursors."""
 
-    def __init__(
-        self, kafka: KafkaSettings, service: ServiceSettings, dynamics: DynamicsSettings, desired: Desired, clock: Clock
-    ) -> None:
+    def __init__(self, kafka: KafkaSettings, service: ServiceSettings, dynamics: DynamicsSettings, desired: Desired, clock: Clock) -> None:
         self._kafka, self._service, self._dynamics, self._clock = kafka, service, dynamics, clock
         self._tables = {table.source: table for table in IngressConfig.model_validate(desired.config).tables}
         self._rng = random.Random()
@@ -98,9 +93,7 @@ class ReaderRun:
         self._counts = counts
         registry, schema = HttpRegistry(self._kafka), load_schema("ChangeEvent")
         prefix = self._kafka.topic_prefix
-        ids = await asyncio.gather(
-            *(asyncio.to_thread(registry.register, f"{prefix}{topic.name}-value", schema) for topic in topics)
-        )
+        ids = await asyncio.gather(*(asyncio.to_thread(registry.register, f"{prefix}{topic.name}-value", schema) for topic in topics))
         self._encoders = {topic.name: Encoder(schema, number) for topic, number in zip(topics, ids, strict=True)}
         self._published = Published(self._kafka, "ingress", Decoder(registry, schema, ChangeEvent))
         described = await asyncio.gather(*(self._describe(table) for table in self._tables.values()))

@@ -84,9 +84,7 @@ class WriterRun:
             handler = await self._handler(client)
             writer = self._writer = self._build(handler, state, producer, ledger, lease)
             topics = [topic.name for topic in ingress_topics([table.source for table in self._tables])]
-            records = KafkaRecords(
-                self._kafka, "ingress", self._service.instance_id, topics, Taker(writer, state), ledger, lease
-            )
+            records = KafkaRecords(self._kafka, "ingress", self._service.instance_id, topics, Taker(writer, state), ledger, lease)
             await self._consume(writer, records)
         finally:
             state.close()
