@@ -20,7 +20,7 @@ from bridge.clock import Clock, SystemClock
 from bridge.desired import HEARTBEAT_EVERY_S, Desired, Heartbeat, Reason, Status, Workflow
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.flow.waits import backoff_s
-from bridge.kafka.client import Names
+from bridge.kafka.client import FencedError, Names, check_settings
 from bridge.kafka.follower import Entry, Follower
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.topics import Topics, control_topics, workflow_topics
@@ -29,6 +29,7 @@ from bridge.settings import EXIT_UNUSABLE_SETTINGS, KafkaSettings, Room, Service
 
 T = TypeVar("T")
 LONGEST_STOP_S = 9.0
+FENCINGS, FENCINGS_WITHIN_S = 5, 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Service:
         self._since = clock.now().isoformat()
         self._reason: Reason | None = None
         self._beat_now = asyncio.Event()
+        self._fencings: list[float] = []
 
     async def serve(self) -> None:
         """Until `stop`. Raises HaltError if the topics it meets control in are not as they have to be."""
@@ -96,8 +98,8 @@ class Service:
         names = Names(self._kafka)
         topic = names.topic("control.workflows")
         follower = await self._waiting_for("Kafka", lambda: self._follow(topic, counts["control.workflows"]))
-        producer = KafkaProducer(self._kafka)
-        beats = asyncio.create_task(self._beat(producer, names.topic("control.services")))
+        self._producer = KafkaProducer(self._kafka)
+        beats = asyncio.create_task(self._beat(names.topic("control.services")))
         try:
             while not self._shutdown.is_set():
                 await self._one_run()
@@ -105,9 +107,9 @@ class Service:
             beats.cancel()
             with suppress(RetryError, TimeoutError):
                 key = f"{self._workflow}/{self._role}/{self._instance}".encode()
-                await asyncio.wait_for(producer.send(names.topic("control.services"), key, None), 2)
+                await asyncio.wait_for(self._producer.send(names.topic("control.services"), key, None), 2)
             follower.close()
-            await asyncio.to_thread(producer.close, 2)
+            await asyncio.to_thread(self._producer.close, 2)
 
     def stop(self) -> None:
         self._shutdown.set()
@@ -163,6 +165,8 @@ class Service:
             return False
         except HaltError as exc:
             return await self._failed(Reason.of(exc), wanted)
+        except FencedError as exc:
+            return await self._fenced(exc, wanted)
         except BridgeError as exc:
             log("run_failed", "warning", code=exc.code, reason=str(exc), again=True)
             self._now("STARTING", Reason.of(exc))
@@ -175,6 +179,19 @@ class Service:
             return await self._failed(Reason("internal_error", text, hint, "service"), wanted)
         finally:
             self._run = None
+        return True
+
+    async def _fenced(self, exc: FencedError, wanted: Desired) -> bool:
+        """Once may be a broker that restarted; again and again is another process with our name."""
+        now = self._clock.monotonic()
+        self._fencings = [each for each in self._fencings if now - each < FENCINGS_WITHIN_S] + [now]
+        log("run_failed", "warning", code=exc.code, reason=str(exc), again=True)
+        if len(self._fencings) >= FENCINGS:
+            self._fencings.clear()
+            text = "another process of this role seems to use the same INSTANCE_ID: they keep displacing each other"
+            hint = "Give every instance its own INSTANCE_ID, then start again."
+            return await self._failed(Reason("instance_id_conflict", text, hint, "configuration"), wanted)
+        self._now("STARTING", Reason.of(exc))
         return True
 
     async def _until_changed(self, task: asyncio.Task[None], wanted: Desired) -> None:
@@ -204,14 +221,19 @@ class Service:
             self._status, self._reason = status, reason
             self._beat_now.set()
 
-    async def _beat(self, producer: KafkaProducer, topic: str) -> None:
+    async def _beat(self, topic: str) -> None:
         while True:
             if self._run is not None and self._run.ready and self._status == "STARTING":
                 self._now("RUNNING")
             beat = self._heartbeat()
             value = json.dumps(beat.to_json(), separators=(",", ":")).encode()
-            with suppress(BridgeError, TimeoutError):
-                await asyncio.wait_for(producer.send(topic, beat.key.encode(), value), HEARTBEAT_EVERY_S)
+            try:
+                await asyncio.wait_for(self._producer.send(topic, beat.key.encode(), value), HEARTBEAT_EVERY_S)
+            except FencedError:
+                await asyncio.to_thread(self._producer.close, 0)
+                self._producer = KafkaProducer(self._kafka)
+            except (BridgeError, TimeoutError):
+                pass  # Kafka is away; control notices by the silence
             with suppress(TimeoutError):
                 self._beat_now.clear()
                 await asyncio.wait_for(self._beat_now.wait(), HEARTBEAT_EVERY_S if self._settled() else 0.2)
@@ -262,6 +284,7 @@ def main(
     """The entry point of a service. `make(kafka, service, *rooms)` gives the maker of its runs. Returns the exit code."""
     try:
         kafka, service, *more = load_all(KafkaSettings, ServiceSettings, *rooms)
+        check_settings(kafka)
     except SettingsError as exc:
         print("\n".join(exc.problems), file=sys.stderr)
         return EXIT_UNUSABLE_SETTINGS

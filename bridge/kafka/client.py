@@ -1,13 +1,20 @@
-"""Names with their prefix, and what librdkafka's errors mean for us."""
+"""Names with their prefix, the configuration every client starts from, and what librdkafka's errors mean for us."""
 
 from __future__ import annotations
 
-from confluent_kafka import KafkaError, KafkaException
+import re
+import time
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from bridge.errors import BridgeError, HaltError, RetryError
-from bridge.settings import KafkaSettings
+from bridge.log import log
+from bridge.settings import KafkaSettings, SettingsError
 
 SESSION_TIMEOUT_MS = 10_000
+TELL_EVERY_S = 5.0
+PROPERTY = re.compile(r'property:? "([a-z.]+)"')
 
 REFUSED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -18,7 +25,8 @@ REFUSED = {
     KafkaError._AUTHENTICATION,
 }
 OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
-FENCED = {
+LOST = {
+    KafkaError._FATAL,
     KafkaError._FENCED,
     KafkaError.PRODUCER_FENCED,
     KafkaError.INVALID_PRODUCER_EPOCH,
@@ -27,7 +35,37 @@ FENCED = {
 
 
 class FencedError(BridgeError):
-    """Another process has taken over: whatever this one still had in hand is the other's now."""
+    """This client was fenced by another one, or failed for good. What it had in hand may be somebody else's now; a new client may go on."""
+
+
+_last_told: dict[str, float] = {}
+
+
+def trouble(doing: str, error: KafkaError | KafkaException | BridgeError) -> None:
+    """Logs that Kafka is away, at most once in five seconds for each cause."""
+    told = error if isinstance(error, BridgeError) else error_for(error, doing)
+    now = time.monotonic()
+    if now - _last_told.get(str(told), -TELL_EVERY_S) >= TELL_EVERY_S:
+        _last_told[str(told)] = now
+        log("kafka_unavailable", "warning", reason=str(told))
+
+
+def client_config(settings: KafkaSettings, **more: Any) -> dict[str, Any]:
+    """Configuration of a librdkafka client, with `more` (underscores for dots) on top. Its own log lines are left to `trouble`."""
+    ours = {"reconnect_backoff_ms": 200, "reconnect_backoff_max_ms": 2000}
+    callback = {"error_cb": lambda error: trouble("connecting", error)}
+    return settings.client(**ours | more) | callback | {"log_level": 2}
+
+
+def check_settings(settings: KafkaSettings) -> None:
+    """Raises SettingsError for `KAFKA_…` variables that librdkafka does not know or take; nothing is connected."""
+    try:
+        Producer(client_config(settings))
+    except KafkaException as exc:
+        named = PROPERTY.search(exc.args[0].str())
+        variable = f"KAFKA_{named[1].upper().replace('.', '_')}" if named else "KAFKA_…"
+        problem = f"{variable}: librdkafka does not know this property or does not take its value; see librdkafka's CONFIGURATION.md"
+        raise SettingsError([problem]) from exc
 
 
 class Names:
@@ -50,7 +88,7 @@ def error_for(error: KafkaError | KafkaException, doing: str) -> BridgeError:
     """The error a loop can act on, for one of librdkafka's."""
     cause: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
     text = f"Kafka, {doing}: {cause.name()}"
-    if cause.code() in FENCED:
+    if cause.code() in LOST or cause.fatal():
         return FencedError(text, code="fenced")
     if cause.code() in REFUSED:
         hint = "Check KAFKA_SASL_… and the ACLs of this service's user."
@@ -62,7 +100,4 @@ def error_for(error: KafkaError | KafkaException, doing: str) -> BridgeError:
             hint="Delete the cursors of the tables concerned, or replay them, then start: all rows are read again.",
             origin="kafka",
         )
-    if cause.fatal():
-        hint = "Start the workflow again; if it comes back, look into the broker's log."
-        return HaltError(text, code="kafka_client_failed", hint=hint, origin="kafka")
     return RetryError(text, code="kafka_unavailable")

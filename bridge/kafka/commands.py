@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaException, Producer
 
 from bridge.errors import RetryError
-from bridge.kafka.client import FencedError, Names, error_for
+from bridge.kafka.client import FencedError, Names, client_config, error_for
 from bridge.kafka.producer import PARTITIONER
 from bridge.kafka.reader import TopicReader
 from bridge.settings import KafkaSettings
@@ -56,7 +56,7 @@ class CommandLog:
         if self._producer is not None:
             return
         producer = Producer(
-            self._settings.client(transactional_id=self._names.transactional_id("control"), partitioner=PARTITIONER, linger_ms=0)
+            client_config(self._settings, transactional_id=self._names.transactional_id("control"), partitioner=PARTITIONER, linger_ms=0)
         )
         try:
             producer.init_transactions(TIMEOUT_S)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from bridge.errors import RetryError
-from bridge.kafka.client import error_for
-from bridge.log import log
+from bridge.kafka.client import client_config, trouble
 from bridge.settings import KafkaSettings
 
 CATCH_UP_S = 30
@@ -38,7 +37,8 @@ class Follower:
         self._caught_up = asyncio.Event()
         self._closing = threading.Event()
         self._consumer = Consumer(
-            settings.client(
+            client_config(
+                settings,
                 group_id=f"{settings.topic_prefix}reads-only",
                 enable_auto_commit=False,
                 enable_partition_eof=True,
@@ -68,7 +68,7 @@ class Follower:
             while not self._closing.is_set():
                 self._take()
         except KafkaException as exc:
-            log("kafka_unavailable", "error", reason=str(error_for(exc, f"following {self._topic}")))
+            trouble(f"following {self._topic}", exc)
         finally:
             self._consumer.close()
 
@@ -83,7 +83,7 @@ class Follower:
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._behind.discard(partition)
             else:
-                log("kafka_unavailable", "warning", reason=str(error_for(error, f"following {self._topic}")))
+                trouble(f"following {self._topic}", error)
         if entries:
             self._loop.call_soon_threadsafe(self._changed, entries)
         if not self._behind and not self._caught_up.is_set():

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from bridge.errors import RetryError
-from bridge.kafka.client import Names, error_for
+from bridge.kafka.client import Names, client_config, error_for
 from bridge.settings import KafkaSettings
 
 LATEST: Any = OffsetSpec._latest
@@ -50,7 +50,7 @@ class LagReader:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings, self._names = settings, Names(settings)
-        self._admin = AdminClient(settings.client())
+        self._admin = AdminClient(client_config(settings))
 
     def group(self, group: str, topics: Sequence[str]) -> GroupLag:
         """Lag of one group on those of `topics` (bare names) that exist: one request for offsets, one per leader for ends."""
@@ -79,8 +79,8 @@ class LagReader:
         cannot be had within half a second."""
         if not waiting:
             return None
-        config = self._settings.client(
-            group_id=f"{self._settings.topic_prefix}reads-only", auto_offset_reset="earliest", fetch_wait_max_ms=50
+        config = client_config(
+            self._settings, group_id=f"{self._settings.topic_prefix}reads-only", auto_offset_reset="earliest", fetch_wait_max_ms=50
         )
         with closing(Consumer(config)) as consumer:
             consumer.assign([TopicPartition(self._names.topic(topic), number, at) for (topic, number), at in waiting.items()])

@@ -12,7 +12,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from bridge.errors import BridgeError, HaltError
-from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, error_for
+from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, trouble
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.log import log
 from bridge.settings import KafkaSettings
@@ -50,7 +50,8 @@ class Ownership:
         self._loading: dict[int, Cursors] = {}
         self._owned: set[int] = set()
         self._consumer = Consumer(
-            settings.client(
+            client_config(
+                settings,
                 group_id=names.group(f"{workflow}-reader"),
                 group_instance_id=instance,
                 session_timeout_ms=SESSION_TIMEOUT_MS,
@@ -89,8 +90,6 @@ class Ownership:
             self._release(sorted(self._owned))
 
     def _fail(self, exc: BridgeError) -> None:
-        if isinstance(exc, FencedError):
-            exc = instance_conflict()
         self._loop.call_soon_threadsafe(lambda: None if self._failed.done() else self._failed.set_exception(exc))
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -100,6 +99,7 @@ class Ownership:
             self._publishers = dict(zip(numbers, threads.map(self._publisher, numbers), strict=True))
         self._loading = {number: {} for number in numbers}
         consumer.assign([TopicPartition(self._topic, each.partition, OFFSET_BEGINNING) for each in partitions])
+        consumer.resume(partitions)  # a partition that was ours before comes back paused
 
     def _publisher(self, partition: int) -> TransactionalPublisher:
         publisher = TransactionalPublisher(self._settings, self._workflow, partition)
@@ -125,7 +125,7 @@ class Ownership:
             failure = error_for(error, "reading cursors")
             if isinstance(failure, HaltError | FencedError):
                 raise failure
-            log("kafka_unavailable", reason=str(failure))
+            trouble("reading cursors", failure)
         elif partition in self._loading:
             key = (message.key() or b"").decode()
             value = message.value()
@@ -145,12 +145,3 @@ class Ownership:
 
 async def _awaited(call: LostCall, partition: int) -> None:
     await call(partition)
-
-
-def instance_conflict() -> HaltError:
-    return HaltError(
-        "another process of this role uses the same INSTANCE_ID",
-        code="instance_id_conflict",
-        hint="Give every instance its own INSTANCE_ID, then start again.",
-        origin="configuration",
-    )

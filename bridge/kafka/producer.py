@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from bridge.errors import RetryError
 from bridge.events import Headers
-from bridge.kafka.client import error_for
+from bridge.kafka.client import client_config, error_for
 from bridge.settings import KafkaSettings
 
 PARTITIONER = "murmur2_random"  # as Java clients do, so that other people's tools find a key where we put it
@@ -21,7 +21,7 @@ class KafkaProducer:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._producer = Producer(
-            settings.client(enable_idempotence=True, partitioner=PARTITIONER, linger_ms=2, delivery_timeout_ms=30_000)
+            client_config(settings, enable_idempotence=True, partitioner=PARTITIONER, linger_ms=2, delivery_timeout_ms=30_000)
         )
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="producer", daemon=True)

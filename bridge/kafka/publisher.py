@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from bridge.errors import BridgeError, RetryError
 from bridge.events import Headers
-from bridge.kafka.client import Names, error_for
+from bridge.kafka.client import Names, client_config, error_for
 from bridge.kafka.producer import PARTITIONER
 from bridge.settings import KafkaSettings
 
@@ -34,7 +34,8 @@ class TransactionalPublisher:
         self._error: KafkaError | None = None
         self._lock = asyncio.Lock()
         self._producer = Producer(
-            settings.client(
+            client_config(
+                settings,
                 transactional_id=names.transactional_id(f"{workflow}-reader-{partition}"),
                 partitioner=PARTITIONER,
                 linger_ms=5,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from bridge.kafka.client import error_for
+from bridge.kafka.client import client_config, error_for
 from bridge.settings import KafkaSettings
 
 TIMEOUT_S = 15
@@ -18,7 +18,8 @@ class TopicReader:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._consumer = Consumer(
-            settings.client(
+            client_config(
+                settings,
                 group_id=f"{settings.topic_prefix}reads-only",  # librdkafka wants one; nothing is ever committed to it
                 enable_auto_commit=False,
                 enable_partition_eof=True,

@@ -13,8 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.events import Headers, Record
 from bridge.flow.offsets import OffsetLedger, Position
-from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, error_for
-from bridge.kafka.ownership import instance_conflict
+from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, trouble
 from bridge.log import log
 from bridge.settings import KafkaSettings
 
@@ -79,7 +78,8 @@ class KafkaRecords:
         self._closing = threading.Event()
         self._paused: set[Position] = set()
         self._consumer = Consumer(
-            settings.client(
+            client_config(
+                settings,
                 group_id=names.group(group),
                 group_instance_id=instance,
                 session_timeout_ms=SESSION_TIMEOUT_MS,
@@ -113,7 +113,7 @@ class KafkaRecords:
             self._consumer.subscribe(self._topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
             self._poll_until_closed()
         except BridgeError as exc:
-            self._fail(instance_conflict() if isinstance(exc, FencedError) else exc)
+            self._fail(exc)
         except KafkaException as exc:
             self._fail(error_for(exc, "consuming"))
         finally:
@@ -142,7 +142,7 @@ class KafkaRecords:
             try:
                 self._consumer.commit(offsets=owned, asynchronous=False)
             except KafkaException as exc:
-                log("kafka_unavailable", "warning", reason=str(error_for(exc, "confirming the assignment")))
+                trouble("confirming the assignment", exc)
                 return
         self._lease.renew()
 
@@ -169,7 +169,7 @@ class KafkaRecords:
         failure = error_for(error, "consuming")
         if isinstance(failure, HaltError | FencedError):
             raise failure
-        log("kafka_unavailable", "warning", reason=str(failure))
+        trouble("consuming", failure)
 
     def _record(self, message: Message) -> Record:
         return Record(
@@ -203,6 +203,7 @@ class KafkaRecords:
             each.offset = OFFSET_BEGINNING if committed is None else committed
             partitions[partitions.index(TopicPartition(each.topic, each.partition))].offset = each.offset
         consumer.assign(partitions)
+        consumer.resume(partitions)  # a partition that was ours before comes back paused
         self._lease.renew()
 
     async def _gain(self, partitions: Sequence[int]) -> None:
@@ -248,7 +249,7 @@ class KafkaRecords:
     def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """The broker's answer to a commit; what failed is sent again with the next one."""
         if error is not None:
-            log("kafka_unavailable", "warning", reason=str(error_for(error, "committing")))
+            trouble("committing", error)
             return
         self._ledger.committed({(self._names.bare(each.topic), each.partition): each.offset for each in partitions if each.error is None})
 
@@ -260,7 +261,7 @@ class KafkaRecords:
             self._consumer.commit(offsets=offsets, asynchronous=False)
             self._ledger.committed(moved)
         except KafkaException as exc:
-            log("kafka_unavailable", "warning", reason=str(error_for(exc, "committing")))
+            trouble("committing", exc)
 
 
 def _headers(message: Message) -> Headers:

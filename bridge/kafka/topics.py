@@ -14,7 +14,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from bridge.errors import HaltError, RetryError
-from bridge.kafka.client import error_for
+from bridge.kafka.client import client_config, error_for
 from bridge.settings import KafkaSettings
 
 DAY_MS = 86_400_000
@@ -67,7 +67,7 @@ class Topics:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._admin = AdminClient(settings.client())
+        self._admin = AdminClient(client_config(settings))
 
     def ensure(self, wanted: Sequence[Topic]) -> dict[str, int]:
         """Makes sure of all `wanted` topics; gives the number of partitions of each, by bare name."""
@@ -155,7 +155,7 @@ class Topics:
 
 def topic_id(settings: KafkaSettings, name: str) -> str:
     """The id the cluster gave to this topic; another one after it was deleted and made anew. Raises RetryError."""
-    admin = AdminClient(settings.client())  # has to live until the answer is there
+    admin = AdminClient(client_config(settings))  # has to live until the answer is there
     try:
         described = admin.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)
         return str(described[name].result(TIMEOUT_S * 2).topic_id)

@@ -21,6 +21,7 @@ from sandbox.kafka import SandboxError
 from sandbox.kafka.local import JARS
 
 CONTACTS, VEHICLES = 5000, 1000
+CHURN = '{"seed": 1, "updates": 500, "inserts": 50, "deletes": 20}'
 console = Console(highlight=False)
 
 

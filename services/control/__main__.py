@@ -14,6 +14,7 @@ import uvicorn
 from bridge.clock import SystemClock
 from bridge.errors import HaltError, RetryError
 from bridge.flow.waits import backoff_s
+from bridge.kafka.client import check_settings
 from bridge.kafka.lag import LagReader
 from bridge.kafka.topics import Topics
 from bridge.log import configure, log
@@ -34,6 +35,7 @@ class Server(uvicorn.Server):
 def main() -> int:
     try:
         kafka, service, control = load_all(KafkaSettings, ServiceSettings, ControlSettings)
+        check_settings(kafka)
         _only_loopback(control)
     except SettingsError as exc:
         print("\n".join(exc.problems), file=sys.stderr)

@@ -13,6 +13,7 @@ from bridge.clock import Clock
 from bridge.config import IngressConfig
 from bridge.desired import WORKFLOWS, Workflow
 from bridge.errors import BridgeError, RetryError
+from bridge.kafka.client import trouble
 from bridge.kafka.lag import GroupLag, LagReader, Position
 from services.control.store import Store
 from services.control.workflows import GROUPS, SHAPES
@@ -126,7 +127,8 @@ class Backlog:
             topics = self._topics(workflow)
             groups = [await asyncio.to_thread(self._lag.group, group, names) for group, names in topics.items()]
             oldest = await self._oldest_ms(workflow, groups)
-        except BridgeError:
+        except BridgeError as exc:
+            trouble("asking for lag", exc)
             groups = None
         self._samples[workflow].append(Sample(self._clock.now(), self._clock.monotonic(), groups, oldest))
 

@@ -1,0 +1,218 @@
+"""The reader's publisher: the twin in memory and the transactions of Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from bridge.avro import Encoder, load_schema
+from bridge.errors import BridgeError, RetryError
+from bridge.events import ChangeEvent, Outgoing
+from bridge.flow.reader import Publisher
+from bridge.kafka import publisher as publisher_module
+from bridge.kafka.client import FencedError
+from bridge.kafka.publisher import TransactionalPublisher
+from bridge.kafka.topics import ingress_topics, workflow_topics
+from bridge.memory import MemoryLog, MemoryPublisher
+from bridge.settings import KafkaSettings
+from sandbox.kafka import LocalKafka
+from services.ingress.reader import EventPublisher
+from tests.contract.broker import content, frozen, latest, make
+
+TOPIC, CURSOR = "ingress.changes.contact", "dynamics:contact"
+
+
+def event(key: str, text: str = "x") -> Outgoing:
+    change = ChangeEvent("contact", key, "upsert", "live", 1, None, datetime(2026, 3, 1, tzinfo=UTC), {"lastname": text})
+    return Outgoing(TOPIC, key, change, (("origin-lane", b"live"),))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one partition of cursors is. `publisher`: a new one, ready to publish; `keys` and `cursors`: what others see."""
+
+    publisher: Callable[[], Publisher]
+    keys: Callable[[], list[str]]
+    cursors: Callable[[], Mapping[str, Any]]
+
+
+class PublisherContract:
+    async def test_a_page_and_its_cursor_appear_together(self, place: Place) -> None:
+        publisher = place.publisher()
+        assert (place.keys(), place.cursors()) == ([], {})
+
+        await publisher.publish([event("a"), event("b")], CURSOR, {"page": 1, "link": "ø"})
+
+        assert sorted(place.keys()) == ["a", "b"]
+        assert place.cursors() == {CURSOR: {"page": 1, "link": "ø"}}
+
+    async def test_a_cursor_may_move_without_events(self, place: Place) -> None:
+        publisher = place.publisher()
+
+        await publisher.publish([event("a")], CURSOR, {"page": 1})
+        await publisher.publish([], CURSOR, {"page": 2})
+
+        assert (place.keys(), place.cursors()) == (["a"], {CURSOR: {"page": 2}})
+
+    async def test_none_deletes_the_cursor_and_no_other(self, place: Place) -> None:
+        publisher = place.publisher()
+        await publisher.publish([], CURSOR, {"page": 1})
+        await publisher.publish([], "dynamics:new_vehicle", {"page": 7})
+
+        await publisher.publish([], CURSOR, None)
+
+        assert place.cursors() == {"dynamics:new_vehicle": {"page": 7}}
+
+    async def test_a_cursor_that_cannot_be_kept_takes_its_page_with_it(self, place: Place) -> None:
+        publisher = place.publisher()
+
+        with pytest.raises(TypeError):
+            await publisher.publish([event("a")], CURSOR, {"page": object()})
+
+        assert (place.keys(), place.cursors()) == ([], {})
+
+    async def test_a_second_publisher_fences_the_first(self, place: Place) -> None:
+        first = place.publisher()
+        await first.publish([event("a")], CURSOR, {"page": 1})
+        second = place.publisher()
+
+        with pytest.raises(FencedError):
+            await first.publish([event("late")], CURSOR, {"page": 99})
+        await second.publish([event("b")], CURSOR, {"page": 2})
+        with pytest.raises(FencedError):
+            await first.publish([event("later")], CURSOR, {"page": 99})
+
+        assert sorted(place.keys()) == ["a", "b"]
+        assert place.cursors() == {CURSOR: {"page": 2}}
+
+
+class TestMemoryPublisher(PublisherContract):
+    @pytest.fixture
+    def place(self) -> Place:
+        log = MemoryLog()
+        return Place(lambda: MemoryPublisher(log), lambda: [each.key for each in log.events], lambda: log.cursors)
+
+
+class TestTransactionalPublisher(PublisherContract):
+    @pytest.fixture
+    def place(self, kafka_settings: KafkaSettings) -> Place:
+        make(kafka_settings, *ingress_topics(["contact"]), *workflow_topics("ingress"))
+        encoder = Encoder(load_schema("ChangeEvent"), 1)
+
+        def publisher() -> Publisher:
+            made = TransactionalPublisher(kafka_settings, "ingress", 1)
+            made.start()
+            return EventPublisher(made, {TOPIC: encoder})
+
+        def keys() -> list[str]:
+            return [(message.key() or b"").decode() for message in content(kafka_settings, TOPIC)]
+
+        return Place(publisher, keys, lambda: latest(kafka_settings, "ingress.cursors"))
+
+    async def test_cursors_are_in_the_partition_that_is_owned(self, place: Place, kafka_settings: KafkaSettings) -> None:
+        await place.publisher().publish([event("a")], CURSOR, {"page": 1})
+
+        assert [message.partition() for message in content(kafka_settings, "ingress.cursors")] == [1]
+
+    async def test_headers_go_with_the_event(self, place: Place, kafka_settings: KafkaSettings) -> None:
+        await place.publisher().publish([event("a")], CURSOR, {"page": 1})
+
+        (message,) = content(kafka_settings, TOPIC)
+        assert message.headers() == [("origin-lane", b"live")]
+
+    async def test_what_an_earlier_owner_left_open_is_invisible_for_ever(self, place: Place, kafka_settings: KafkaSettings) -> None:
+        await asyncio.to_thread(self.leave_open, kafka_settings)
+        assert place.keys() == []
+
+        publisher = place.publisher()
+        await publisher.publish([event("b")], CURSOR, {"page": 1})
+
+        assert place.keys() == ["b"]
+
+    def leave_open(self, settings: KafkaSettings) -> None:
+        """Half a page by a process that dies before its commit."""
+        config = settings.client(transactional_id=f"{settings.topic_prefix}ingress-reader-1")
+        dying = Producer(config)
+        dying.init_transactions(10)
+        dying.begin_transaction()
+        dying.produce(settings.topic_prefix + TOPIC, b"half", b"a")
+        dying.flush(10)
+
+    async def test_a_page_that_kafka_did_not_take_is_published_once_when_it_is_back(
+        self, place: Place, kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publisher = place.publisher()
+        await publisher.publish([event("a")], CURSOR, {"page": 1})
+        monkeypatch.setattr(publisher_module, "TIMEOUT_S", 0.5)
+        page = [event("b"), event("c")]
+        with frozen(kafka), pytest.raises(RetryError):
+            await publisher.publish(page, CURSOR, {"page": 2})
+        monkeypatch.undo()
+
+        await self.patiently(publisher, page)
+
+        assert sorted(place.keys()) == ["a", "b", "c"]
+        assert place.cursors() == {CURSOR: {"page": 2}}
+
+    async def test_an_outage_in_the_middle_of_a_commit_loses_and_doubles_nothing(
+        self, place: Place, kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The records are with the broker already; only the commit gets no answer."""
+        publisher = place.publisher()
+        assert isinstance(publisher, EventPublisher)
+        producer = publisher._publisher._producer
+        page = [event("b"), event("c")]
+
+        class Interrupted:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(producer, name)
+
+            def commit_transaction(self, timeout: float) -> None:
+                producer.flush(10)
+                with frozen(kafka):
+                    producer.commit_transaction(timeout)
+
+        monkeypatch.setattr(publisher_module, "TIMEOUT_S", 0.5)
+        monkeypatch.setattr(publisher._publisher, "_producer", Interrupted())
+        with pytest.raises(RetryError):
+            await publisher.publish(page, CURSOR, {"page": 2})
+        monkeypatch.undo()
+
+        await self.patiently(publisher, page)
+
+        assert sorted(place.keys()) == ["b", "c"]
+        assert place.cursors() == {CURSOR: {"page": 2}}
+
+    async def patiently(self, publisher: Publisher, page: list[Outgoing]) -> None:
+        """As the loop does: the same again, until Kafka has it."""
+        for _ in range(20):
+            try:
+                await publisher.publish(page, CURSOR, {"page": 2})
+                return
+            except RetryError:
+                await asyncio.sleep(0.5)
+        raise AssertionError("the publisher did not come back")
+
+    async def test_an_event_too_large_for_kafka_is_not_taken_for_an_outage(self, place: Place) -> None:
+        """Publishing the same again can never help; a feed that is told so would wait for ever."""
+        publisher = place.publisher()
+
+        with pytest.raises(BridgeError) as caught:
+            await publisher.publish([event("a"), event("big", "x" * 1_500_000)], CURSOR, {"page": 1})
+
+        assert (place.keys(), place.cursors()) == ([], {})
+        assert not isinstance(caught.value, RetryError)
+
+    async def test_a_page_of_five_thousand_rows_goes_out_as_one(self, place: Place) -> None:
+        rows = [event(f"key-{number:04}", json.dumps(list(range(50)))) for number in range(5000)]
+
+        await place.publisher().publish(rows, CURSOR, {"page": 1})
+
+        assert sorted(place.keys()) == [row.key for row in rows]

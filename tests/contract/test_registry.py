@@ -1,0 +1,88 @@
+"""The schema registry: the twin in memory and the real one."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from bridge.avro import Registry, load_schema
+from bridge.errors import HaltError, RejectError, RetryError
+from bridge.kafka.registry import HttpRegistry
+from bridge.memory import MemoryRegistry
+from bridge.settings import KafkaSettings
+from tests.contract.broker import nowhere
+
+
+def schema(*fields: str, kind: Any = "string") -> dict[str, Any]:
+    return {"type": "record", "name": "Thing", "namespace": "test", "fields": [{"name": name, "type": kind} for name in fields]}
+
+
+@pytest.fixture
+def subject() -> str:
+    return f"{uuid.uuid4().hex}-value"
+
+
+class RegistryContract:
+    def test_registering_twice_gives_the_same_id(self, registry: Registry, subject: str) -> None:
+        assert registry.register(subject, schema("a")) == registry.register(subject, schema("a"))
+
+    def test_another_schema_gets_another_id(self, registry: Registry, subject: str) -> None:
+        other = {**schema("a"), "fields": [*schema("a")["fields"], {"name": "b", "type": "string", "default": ""}]}
+
+        assert registry.register(subject, schema("a")) != registry.register(subject, other)
+
+    def test_a_registered_schema_is_given_by_its_id(self, registry: Registry, subject: str) -> None:
+        number = registry.register(subject, load_schema("ChangeEvent"))
+
+        assert registry.schema(number) == load_schema("ChangeEvent")
+
+    def test_an_id_nobody_registered_is_a_reject(self, registry: Registry) -> None:
+        with pytest.raises(RejectError) as caught:
+            registry.schema(2_000_000_000)
+
+        assert (caught.value.code, caught.value.stage) == ("unknown_schema", "decode")
+
+    def test_a_schema_that_cannot_read_the_last_one_halts(self, registry: Registry, subject: str) -> None:
+        registry.register(subject, schema("a"))
+
+        with pytest.raises(HaltError) as caught:
+            registry.register(subject, schema("a", "b"))
+
+        assert caught.value.code == "schema_incompatible"
+
+
+class TestMemoryRegistry(RegistryContract):
+    @pytest.fixture
+    def registry(self) -> MemoryRegistry:
+        return MemoryRegistry()
+
+    @pytest.mark.xfail(strict=True, reason="the twin does not compare schemas")
+    def test_a_schema_that_cannot_read_the_last_one_halts(self, registry: Registry, subject: str) -> None:
+        super().test_a_schema_that_cannot_read_the_last_one_halts(registry, subject)
+
+
+class TestHttpRegistry(RegistryContract):
+    @pytest.fixture
+    def registry(self, kafka_settings: KafkaSettings) -> HttpRegistry:
+        return HttpRegistry(kafka_settings)
+
+    def test_another_process_gets_the_same_id(self, registry: HttpRegistry, kafka_settings: KafkaSettings, subject: str) -> None:
+        assert registry.register(subject, schema("a")) == HttpRegistry(kafka_settings).register(subject, schema("a"))
+
+    def test_a_registry_that_is_away_is_a_retry(self, kafka_settings: KafkaSettings, subject: str) -> None:
+        away = HttpRegistry(nowhere(kafka_settings))
+
+        for call in (lambda: away.register(subject, schema("a")), lambda: away.schema(1)):
+            with pytest.raises(RetryError) as caught:
+                call()
+            assert caught.value.code == "registry_unavailable"
+
+    def test_an_address_without_the_api_halts(self, kafka_settings: KafkaSettings, subject: str) -> None:
+        wrong = kafka_settings.model_copy(update={"registry_url": kafka_settings.registry_url + "/nothing-here"})
+
+        with pytest.raises(HaltError) as caught:
+            HttpRegistry(wrong).register(subject, schema("a"))
+
+        assert caught.value.code == "registry_refused"

@@ -1,0 +1,191 @@
+"""The state store: the twin in memory and the one in Kafka with its local copy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import RetryError
+from bridge.kafka.producer import KafkaProducer
+from bridge.kafka.state import KafkaState
+from bridge.kafka.topics import workflow_topics
+from bridge.memory import MemoryState
+from bridge.settings import KafkaSettings
+from bridge.state import Known
+from tests.contract.broker import content, drop, make, producing
+
+Store = MemoryState | KafkaState
+FULL = Known(
+    version=915244,
+    exists=True,
+    gone=False,
+    visible=True,
+    outcome="updated",
+    digests={"firstName": "c0ffee"},
+    topic="ingress.changes.contact",
+    partition=1,
+    offset=120,
+    status=200,
+    attempts=2,
+    read_at="2026-03-01T12:00:00+00:00",
+    settled_at="2026-03-01T12:00:01+00:00",
+)
+
+
+class StateContract:
+    """What every state store does. `state` owns partitions 0, 1 and 2."""
+
+    async def test_what_was_never_seen_is_not_known(self, state: Store) -> None:
+        assert state.get(0, "contact/1") is None
+
+    async def test_what_was_put_is_known(self, state: Store) -> None:
+        await state.put(1, "contact/1", FULL)
+
+        assert state.get(1, "contact/1") == FULL
+
+    async def test_the_last_word_counts(self, state: Store) -> None:
+        for version in range(5):
+            await state.put(0, "contact/1", Known(version=version))
+
+        assert state.get(0, "contact/1") == Known(version=4)
+
+    async def test_partitions_do_not_mix(self, state: Store) -> None:
+        await state.put(0, "contact/1", Known(version=1))
+        await state.put(1, "contact/1", Known(version=2))
+
+        assert state.get(0, "contact/1") == Known(version=1)
+        assert state.get(1, "contact/1") == Known(version=2)
+        assert state.get(2, "contact/1") is None
+
+    async def test_a_partition_that_was_lost_is_not_answered_for(self, state: Store) -> None:
+        await state.put(0, "contact/1", FULL)
+        state.lose(0)
+
+        with pytest.raises(RetryError):
+            state.get(0, "contact/1")
+        with pytest.raises(RetryError):
+            await state.put(0, "contact/1", FULL)
+        assert state.get(1, "contact/1") is None
+
+    async def test_a_partition_that_comes_back_is_known_as_before(self, state: Store) -> None:
+        await state.put(0, "contact/1", FULL)
+
+        state.lose(0)
+        await state.gain([0])
+
+        assert state.get(0, "contact/1") == FULL
+
+
+class TestMemoryState(StateContract):
+    @pytest.fixture
+    def state(self) -> MemoryState:
+        return MemoryState()
+
+
+class TestKafkaState(StateContract):
+    @pytest.fixture
+    async def producer(self, kafka_settings: KafkaSettings) -> AsyncIterator[KafkaProducer]:
+        make(kafka_settings, *workflow_topics("ingress"))
+        async with producing(kafka_settings) as producer:
+            yield producer
+
+    @pytest.fixture
+    async def state(self, kafka_settings: KafkaSettings, producer: KafkaProducer, tmp_path: Path) -> AsyncIterator[KafkaState]:
+        state = KafkaState(kafka_settings, "ingress", tmp_path, producer)
+        await state.gain([0, 1, 2])
+        yield state
+        state.close()
+
+    def again(self, settings: KafkaSettings, producer: KafkaProducer, folder: Path) -> KafkaState:
+        """As after a restart, or on another machine."""
+        return KafkaState(settings, "ingress", folder, producer)
+
+    async def test_the_topic_has_it_in_the_partition_of_its_event(self, state: KafkaState, kafka_settings: KafkaSettings) -> None:
+        await state.put(2, "contact/1", FULL)
+
+        (message,) = content(kafka_settings, "ingress.state")
+        assert (message.partition(), message.key()) == (2, b"contact/1")
+        assert Known.from_json(message.value() or b"") == FULL
+
+    async def test_it_is_rebuilt_where_there_is_no_local_file(
+        self, state: KafkaState, kafka_settings: KafkaSettings, producer: KafkaProducer, tmp_path: Path
+    ) -> None:
+        await asyncio.gather(*(state.put(0, f"contact/{n}", Known(version=n)) for n in range(50)))
+        state.close()
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+        fresh = self.again(kafka_settings, producer, tmp_path)
+        await fresh.gain([0])
+
+        assert [fresh.get(0, f"contact/{n}") for n in range(50)] == [Known(version=n) for n in range(50)]
+        fresh.close()
+
+    async def test_what_another_instance_wrote_meanwhile_is_caught_up_with(
+        self, state: KafkaState, kafka_settings: KafkaSettings, producer: KafkaProducer, tmp_path: Path
+    ) -> None:
+        await state.put(0, "contact/1", Known(version=1))
+        await state.put(0, "contact/2", Known(version=1))
+        state.lose(0)
+        other = self.again(kafka_settings, producer, tmp_path / "other")
+        await other.gain([0])
+        await other.put(0, "contact/1", Known(version=2))
+        other.close()
+
+        await state.gain([0])
+
+        assert (state.get(0, "contact/1"), state.get(0, "contact/2")) == (Known(version=2), Known(version=1))
+
+    async def test_a_topic_deleted_and_made_anew_is_noticed(
+        self, state: KafkaState, kafka_settings: KafkaSettings, producer: KafkaProducer, tmp_path: Path
+    ) -> None:
+        for version in range(3):
+            await state.put(0, "contact/old", Known(version=version))
+        state.close()
+        drop(kafka_settings, "ingress.state")
+        make(kafka_settings, *workflow_topics("ingress"))
+
+        async with producing(kafka_settings) as fresh_producer:
+            fresh = self.again(kafka_settings, fresh_producer, tmp_path)
+            await fresh.gain([0])
+            for version in range(5):
+                await fresh.put(0, "contact/new", Known(version=version))
+
+            assert fresh.get(0, "contact/old") is None
+            assert fresh.get(0, "contact/new") == Known(version=4)
+            fresh.close()
+
+    @pytest.mark.parametrize("damage", ["no database", "cut", "holes"])
+    async def test_a_damaged_local_file_is_rebuilt(
+        self, state: KafkaState, kafka_settings: KafkaSettings, producer: KafkaProducer, tmp_path: Path, damage: str
+    ) -> None:
+        await asyncio.gather(*(state.put(0, f"contact/{n:04}", Known(version=n)) for n in range(500)))
+        state.close()
+        path = tmp_path / f"{kafka_settings.topic_prefix}ingress.state-0.sqlite"
+        whole = path.read_bytes()
+        damaged = {
+            "no database": b"x" * 5000,
+            "cut": whole[: len(whole) // 2],
+            "holes": whole[:8192] + b"\xff" * (len(whole) - 8192),
+        }
+        path.write_bytes(damaged[damage])
+
+        fresh = self.again(kafka_settings, producer, tmp_path)
+        await fresh.gain([0])
+
+        assert [fresh.get(0, f"contact/{n:04}") for n in range(500)] == [Known(version=n) for n in range(500)]
+        fresh.close()
+
+    async def test_a_tombstone_forgets_the_record(
+        self, state: KafkaState, kafka_settings: KafkaSettings, producer: KafkaProducer
+    ) -> None:
+        await state.put(0, "contact/1", FULL)
+        state.lose(0)
+        await producer.send(f"{kafka_settings.topic_prefix}ingress.state", b"contact/1", None, (), 0)
+
+        await state.gain([0])
+
+        assert state.get(0, "contact/1") is None

@@ -1,0 +1,187 @@
+"""A table's feed against the Dynamics stand-in, publishing to memory: what the tests of the feed are built on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bridge.dynamics.changes import TrackedTable
+from bridge.dynamics.client import DynamicsClient
+from bridge.dynamics.metadata import read_table
+from bridge.events import ChangeEvent, Outgoing
+from bridge.flow.reader import Step
+from bridge.kafka.published import Published, Seen, Starts
+from bridge.memory import MemoryLog, MemoryPublisher
+from bridge.settings import DynamicsSettings, load
+from sandbox.dynamics import DynamicsSandbox
+from sandbox.web import Fault, serving
+from services.ingress.feed import TableFeed
+from services.ingress.reconcile import Reconciliation
+from tests.clock import FakeClock
+
+TABLE, KEY = "contact", "dynamics:contact"
+CHANGES, REPLAY = "ingress.changes.contact", "ingress.replay.contact"
+
+
+class MemoryPublished(Published):
+    """Reads back from a MemoryLog, where each topic has one partition. `state`: what the writer has settled, by key."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self.log = log
+        self.state: dict[str, tuple[int | None, bool]] = {}
+
+    def ends(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
+        return {topic: [len(self.log.of(topic))] for topic in topics}
+
+    def known(self, table: str, partitions: int) -> Iterator[Seen]:
+        for key, (version, gone) in self.state.items():
+            yield key, version, gone
+
+    def since(self, starts: Starts) -> Iterator[Seen]:
+        for topic, (start, *_) in starts.items():
+            for each in self.log.of(topic)[start:]:
+                yield each.event.key, each.event.version, each.event.op == "delete"
+
+    def write_all(self) -> None:
+        """The writer catches up with everything published."""
+        for each in sorted(self.log.events, key=lambda each: (each.event.version or 0, each.event.op == "upsert")):
+            self.state[each.event.key] = (each.event.version, each.event.op == "delete")
+
+
+@dataclass
+class Rig:
+    """One table, its feed and what it brought out. `cursor` is the one the next step begins with."""
+
+    sandbox: DynamicsSandbox
+    client: DynamicsClient
+    folder: Path
+    page_size: int = 2
+    columns: list[str] = field(default_factory=lambda: ["lastname"])
+    tables: int = 1
+    clock: FakeClock = field(default_factory=FakeClock)
+    log: MemoryLog = field(default_factory=MemoryLog)
+    cursor: Mapping[str, Any] | None = None
+    waits: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.published = MemoryPublished(self.log)
+
+    async def start(self, columns: list[str] | None = None) -> None:
+        """A new feed object, as after a restart: it goes on from the cursor that was published last."""
+        self.columns = columns or self.columns
+        topics = {CHANGES: 1, REPLAY: 1}
+        self.feed = TableFeed(
+            await self._describe(),
+            self._describe,
+            Reconciliation(self.published, TABLE, topics, 1, self.folder),
+            self.clock,
+            poll_interval_s=5,
+            tables=self.tables,
+            produced_by="ingress-reader/test",
+        )
+        self.publisher = MemoryPublisher(self.log)
+        self.cursor = self.log.cursors.get(KEY)
+
+    async def _describe(self) -> TrackedTable:
+        return TrackedTable(self.client, await read_table(self.client, TABLE, self.columns), self.page_size)
+
+    async def step(self) -> Step:
+        """One step, published with its cursor."""
+        step = await self.feed.step(self.cursor)
+        await self.publisher.publish(step.events, KEY, step.cursor)
+        self.cursor = step.cursor
+        self.waits.append(step.wait_s)
+        return step
+
+    async def until(self, phase: str) -> None:
+        """Steps, one at least, until the cursor is in this phase."""
+        for _ in range(100):
+            await self.step()
+            if self.cursor is not None and self.cursor["phase"] == phase:
+                return
+        raise AssertionError(f"never came to {phase}")
+
+    async def loaded(self) -> None:
+        """Through the load and the reconciliation after it; the writer has caught up."""
+        await self.start()
+        await self.until("live")
+        self.published.write_all()
+        self.log.events.clear()
+
+    async def poll(self) -> list[ChangeEvent]:
+        """Steps until a whole run of a delta is read; its events."""
+        before = len(self.log.events)
+        await self.step()
+        while self.cursor is not None and self.cursor["page_link"]:
+            await self.step()
+        return [each.event for each in self.log.events[before:]]
+
+    def people(self, n: int) -> list[str]:
+        """That many new contacts, in the order in which Dynamics pages them."""
+        return sorted(self.sandbox.upsert(TABLE, {"lastname": f"L{i:03}"}) for i in range(n))
+
+    def rename(self, key: str, name: str) -> None:
+        self.sandbox.upsert(TABLE, {"contactid": key, "lastname": name})
+
+    def refuse(self, path: str, times: int | None = None, skip: int = 0) -> None:
+        """Dynamics does not take these requests, as it does with a link it does not know any more."""
+        body = '{"error": {"code": "0x80040203", "message": "Malformed XML in the Paging Cookie"}}'
+        fault = Fault("status", "GET", path, 400, body, "application/json", times=times, skip=skip)
+        self.sandbox.ledger.faults.append(fault)
+
+    def image(self) -> dict[str, Any]:
+        """What a writer that has caught up holds: key → last name, by version; a delete is the newer one at equal versions."""
+        held: dict[str, tuple[int, bool, Any]] = {}
+        for each in self.log.events:
+            event = each.event
+            mark = (event.version or 0, event.op == "delete", event.fields.get("lastname"))
+            if event.key not in held or mark[:2] >= held[event.key][:2]:
+                held[event.key] = mark
+        return {key: name for key, (_, gone, name) in held.items() if not gone}
+
+    def truth(self) -> dict[str, Any]:
+        return {row["contactid"]: row["lastname"] for row in self.sandbox.rows(TABLE)}
+
+
+@asynccontextmanager
+async def serving_rig(folder: Path) -> AsyncIterator[Rig]:
+    """A rig with its Dynamics up."""
+    sandbox = DynamicsSandbox()
+    async with serving(sandbox.app()) as url:
+        environment = {
+            "DYNAMICS_URL": url,
+            "DYNAMICS_TENANT_ID": "sandbox-tenant",
+            "DYNAMICS_CLIENT_ID": "sandbox-client",
+            "DYNAMICS_CLIENT_SECRET": "sandbox-secret",
+            "DYNAMICS_TOKEN_URL": f"{url}/sandbox-tenant/oauth2/v2.0/token",
+        }
+        settings = load(DynamicsSettings, environment)
+        clock = FakeClock()
+        client = DynamicsClient(settings, clock)
+        try:
+            yield Rig(sandbox, client, folder, clock=clock)
+        finally:
+            await client.close()
+
+
+def keys(events: Sequence[Outgoing], op: str = "upsert") -> list[str]:
+    return [each.key for each in events if each.event.op == op]
+
+
+def during(rig: Rig, page: int, change: Callable[[], object]) -> None:
+    """Has `change` happen in Dynamics after `page` pages of the running read."""
+    inner, count = rig.client.get, 0
+
+    async def get(path: str, prefer: str = "") -> Any:
+        nonlocal count
+        answer = await inner(path, prefer)
+        if "track-changes" in prefer:
+            count += 1
+            if count == page:
+                change()
+        return answer
+
+    rig.client.get = get  # type: ignore[method-assign]

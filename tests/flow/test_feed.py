@@ -1,0 +1,243 @@
+"""A table's feed: the full read, what it could not see, and polling, against the Dynamics stand-in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import HaltError, RetryError
+from sandbox.web import Fault
+from tests.flow.feeding import CHANGES, REPLAY, Rig, during, keys, serving_rig
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with serving_rig(tmp_path) as made:
+        yield made
+
+
+async def test_the_first_read_brings_every_row_page_by_page_to_the_replay_topic(rig: Rig) -> None:
+    people = rig.people(5)
+    await rig.start()
+
+    pages = [(await rig.step()).events for _ in range(4)]
+
+    assert [keys(events) for events in pages] == [[], people[:2], people[2:4], people[4:]]
+    assert keys(rig.log.of(REPLAY)) == people
+    assert {each.event.lane for each in rig.log.events} == {"initial"}
+    assert rig.cursor is not None
+    assert (rig.cursor["phase"], rig.cursor["rows"], rig.cursor["total"]) == ("reconcile", 5, 5)
+
+
+async def test_every_event_carries_the_headers_of_the_contract(rig: Rig) -> None:
+    rig.people(1)
+    await rig.start()
+    await rig.until("live")
+
+    (event,) = rig.log.events
+
+    headers = dict(event.headers)
+    assert headers["origin-lane"] == b"initial"
+    assert headers["produced-by"] == b"ingress-reader/test"
+    assert headers["source-version"] == str(event.event.version).encode()
+    assert len(headers["traceparent"].split(b"-")) == 4
+
+
+async def test_an_empty_table_is_read_and_polled(rig: Rig) -> None:
+    await rig.loaded()
+
+    assert await rig.poll() == []
+    (person,) = rig.people(1)
+    assert [event.key for event in await rig.poll()] == [person]
+
+
+async def test_a_restart_goes_on_in_the_middle_of_a_read(rig: Rig) -> None:
+    people = rig.people(7)
+    await rig.start()
+    for _ in range(3):
+        await rig.step()
+
+    await rig.start()
+    await rig.until("live")
+
+    assert keys(rig.log.of(REPLAY)) == people
+
+
+async def test_a_restart_goes_on_in_the_middle_of_a_delta(rig: Rig) -> None:
+    people = rig.people(4)
+    await rig.loaded()
+    for person in people:
+        rig.rename(person, "new")
+    await rig.step()
+
+    await rig.start()
+    await rig.poll()
+
+    assert keys(rig.log.of(CHANGES)) == people
+
+
+async def test_after_the_read_changes_and_deletes_go_to_the_live_topic(rig: Rig) -> None:
+    people = rig.people(3)
+    await rig.loaded()
+    rig.rename(people[0], "changed")
+    rig.sandbox.delete("contact", people[1])
+    born = rig.sandbox.upsert("contact", {"lastname": "born"})
+
+    events = await rig.poll()
+
+    assert {(event.op, event.key) for event in events} == {("upsert", people[0]), ("upsert", born), ("delete", people[1])}
+    assert {event.lane for event in events} == {"live"}
+    assert {each.topic for each in rig.log.events} == {CHANGES}
+
+
+async def test_a_delete_carries_the_highest_version_seen(rig: Rig) -> None:
+    people = rig.people(3)
+    await rig.loaded()
+    highest = max(row["versionnumber"] for row in rig.sandbox.rows("contact"))
+    rig.sandbox.delete("contact", people[0])
+
+    (event,) = await rig.poll()
+
+    assert (event.op, event.version) == ("delete", highest)
+
+
+async def test_an_upper_case_delete_has_the_key_of_its_row(rig: Rig) -> None:
+    (person,) = rig.people(1)
+    await rig.loaded()
+    rig.sandbox.delete("contact", person)
+    get = rig.client.get
+
+    async def shouting(path: str, prefer: str = "") -> object:
+        answer = await get(path, prefer)
+        for item in answer["value"]:
+            item["id"] = item["id"].upper()
+        return answer
+
+    rig.client.get = shouting  # type: ignore[method-assign]
+
+    (event,) = await rig.poll()
+
+    assert event.key == person
+
+
+@pytest.mark.parametrize("page", [1, 2])
+async def test_what_changes_behind_the_read_is_found_afterwards(rig: Rig, page: int) -> None:
+    """Dynamics' first token reflects the last page: changes of rows read before it would be lost."""
+    rig.sandbox.settings.first_load_gap = "lost"
+    people = rig.people(6)
+
+    def change() -> None:
+        rig.rename(people[0], "changed behind")
+        rig.sandbox.delete("contact", people[1])
+        rig.sandbox.upsert("contact", {"contactid": "00000000-0000-4000-8000-000000000000", "lastname": "born behind"})
+
+    during(rig, page, change)
+    await rig.start()
+
+    await rig.until("live")
+
+    assert rig.image() == rig.truth()
+    assert {each.event.lane for each in rig.log.of(CHANGES)} == {"live"}
+
+
+async def test_reconciliation_finds_nothing_where_nothing_changed(rig: Rig) -> None:
+    rig.people(5)
+    await rig.start()
+
+    await rig.until("live")
+
+    assert rig.log.of(CHANGES) == []
+    assert list(rig.folder.iterdir()) == []
+
+
+async def test_a_reconciliation_that_broke_off_begins_anew(rig: Rig) -> None:
+    people = rig.people(4)
+    during(rig, 1, lambda: rig.rename(people[0], "changed behind"))
+    await rig.start()
+    await rig.until("reconcile")
+    rig.sandbox.ledger.faults.append(Fault("status", "GET", r"contacts\(", 503, times=1))
+
+    with pytest.raises(RetryError):
+        await rig.step()
+    await rig.until("live")
+
+    assert rig.image() == rig.truth()
+
+
+async def test_a_row_created_again_with_its_guid_is_no_delete(rig: Rig) -> None:
+    rig.sandbox.settings.same_guid = "both"
+    people = rig.people(2)
+    await rig.loaded()
+    rig.sandbox.delete("contact", people[0])
+    rig.sandbox.upsert("contact", {"contactid": people[0], "lastname": "again"})
+
+    events = await rig.poll()
+
+    assert {event.op for event in events} == {"upsert"}
+    assert events[-1].fields["lastname"] == "again"
+
+
+async def test_a_row_changed_and_deleted_in_one_run_is_a_delete(rig: Rig) -> None:
+    rig.page_size = 1
+    people = rig.people(3)
+    await rig.loaded()
+    rig.rename(people[0], "changed")
+    rig.rename(people[1], "changed")
+    during(rig, 1, lambda: rig.sandbox.delete("contact", people[1]))
+
+    first = await rig.poll()
+    second = await rig.poll()
+
+    assert [(event.op, event.key) for event in [*first, *second]][-1] == ("delete", people[1])
+
+
+async def test_polls_come_soon_after_changes_and_then_up_to_the_interval(rig: Rig) -> None:
+    people = rig.people(1)
+    await rig.loaded()
+    rig.waits.clear()
+    rig.rename(people[0], "changed")
+
+    for _ in range(6):
+        await rig.step()
+
+    assert rig.waits == pytest.approx([1, 1.5, 2.25, 3.375, 5, 5])
+
+
+async def test_pages_of_a_run_follow_each_other_without_a_wait(rig: Rig) -> None:
+    people = rig.people(5)
+    await rig.loaded()
+    rig.waits.clear()
+    for person in people:
+        rig.rename(person, "changed")
+
+    await rig.poll()
+
+    assert rig.waits == [0, 0, 1]
+
+
+async def test_many_tables_share_a_quarter_of_the_request_limit(rig: Rig) -> None:
+    rig.tables = 50
+    people = rig.people(1)
+    await rig.loaded()
+    rig.rename(people[0], "changed")
+
+    await rig.poll()
+
+    assert rig.waits[-1] == 10  # 5 requests a second for 50 tables
+
+
+async def test_a_table_without_change_tracking_halts_when_its_last_page_has_no_link(rig: Rig) -> None:
+    rig.people(1)
+    await rig.start()
+    await rig.step()
+    rig.sandbox.settings.not_enabled = "missing_link"
+    rig.sandbox.store.tables["contact"].tracked = False
+
+    with pytest.raises(HaltError) as caught:
+        await rig.until("live")
+
+    assert caught.value.code == "change_tracking_off"
+    assert rig.cursor is not None
+    assert rig.cursor["phase"] == "load"

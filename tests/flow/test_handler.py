@@ -1,0 +1,262 @@
+"""The ingress handler against the Campaign stand-in: which calls a change makes, and what is known afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.avro import Encoder, load_schema
+from bridge.errors import ParkError, RejectError
+from bridge.events import Record
+from tests.flow.handling import CAR, CONTACTS, PERSON, VEHICLES, Rig, in_oslo, serving_rig
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    async with serving_rig(CONTACTS, VEHICLES) as made:
+        yield made
+
+
+async def test_a_new_contact_is_created_with_one_call(rig: Rig) -> None:
+    result = await rig.apply(rig.contact(lastname=None))
+
+    assert (result.outcome, rig.calls()) == ("created", [("POST", 201)])
+    (write,) = rig.sandbox.writes()
+    assert write["fields"] == {"externalId": PERSON, "firstName": "Ann", "location": {"city": "Oslo"}}
+    assert rig.known[PERSON].exists
+
+
+async def test_a_change_writes_the_changed_fields_only(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+
+    result = await rig.apply(rig.contact(firstname="Anna", address1_city=None))
+
+    assert result.outcome == "updated"
+    assert rig.sandbox.writes()[-1]["method"] == "PATCH"
+    assert rig.sandbox.writes()[-1]["fields"] == {"firstName": "Anna", "location": {"city": ""}}
+    stored = rig.sandbox.get("profile", PERSON)
+    assert stored is not None
+    assert (stored["firstName"], stored["lastName"], stored["location"]["city"]) == ("Anna", "Smith", "")
+
+
+async def test_what_did_not_change_costs_no_call(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+
+    result = await rig.apply(rig.contact())
+
+    assert (result.outcome, len(rig.calls())) == ("unchanged", 1)
+    assert rig.known[PERSON].version == 102
+
+
+async def test_an_older_event_never_overwrites_a_newer_one(rig: Rig) -> None:
+    await rig.apply(rig.contact(version=500))
+
+    result = await rig.apply(rig.contact(version=499, lane="replay", firstname="Old"))
+
+    assert (result.outcome, len(rig.calls())) == ("stale", 1)
+
+
+async def test_a_profile_that_was_there_before_is_adopted(rig: Rig) -> None:
+    rig.sandbox.put("profile", {"externalId": PERSON, "firstName": "Ann", "lastName": "Old"})
+
+    result = await rig.apply(rig.contact())
+
+    assert result.outcome == "updated"
+    assert [method for method, _ in rig.calls()] == ["POST", "PATCH"]
+    assert rig.sandbox.writes()[-1]["fields"] == {"lastName": "Smith", "location": {"city": "Oslo"}}
+
+
+async def test_a_profile_written_before_a_crash_is_adopted_without_a_write(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+    rig.known.clear()
+
+    result = await rig.apply(rig.contact())
+
+    assert result.outcome == "unchanged"
+    assert [method for method, _ in rig.calls()] == ["POST", "POST"]
+    assert (await rig.apply(rig.contact())).outcome == "unchanged"
+    assert len(rig.calls()) == 2
+
+
+async def test_a_profile_deleted_in_campaign_is_created_again_when_its_contact_changes(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+    rig.sandbox.remove("profile", PERSON)
+
+    result = await rig.apply(rig.contact(firstname="Anna"))
+
+    assert result.outcome == "created"
+    stored = rig.sandbox.get("profile", PERSON)
+    assert stored is not None
+    assert (stored["firstName"], stored["lastName"]) == ("Anna", "Smith")
+
+
+async def test_a_refused_value_is_a_reject_without_the_value(rig: Rig) -> None:
+    rig.sandbox.settings.refuse = [{"resource": "profile", "field": "lastName", "contains": "Smith"}]
+
+    with pytest.raises(RejectError) as caught:
+        await rig.apply(rig.contact())
+
+    assert "Smith" not in str(caught.value)
+
+
+async def test_a_child_without_its_parent_is_created_and_hidden(rig: Rig) -> None:
+    result = await rig.apply(rig.vehicle())
+
+    assert result.outcome == "created"
+    stored = rig.sandbox.get("cusVehicle", CAR)
+    assert stored is not None
+    assert stored["hidden"]
+    assert not rig.known[CAR].visible
+
+
+async def test_a_change_of_a_hidden_child_waits_until_its_parent_is_there(rig: Rig) -> None:
+    await rig.apply(rig.vehicle())
+    changed = rig.vehicle(new_name="Corsa")
+
+    for _ in range(3):
+        with pytest.raises(ParkError) as caught:
+            await rig.apply(changed)
+        assert caught.value.code == "parent_missing"
+    await rig.apply(rig.contact())
+    result = await rig.apply(changed)
+
+    assert result.outcome == "updated"
+    stored = rig.sandbox.get("cusVehicle", CAR)
+    assert stored is not None
+    assert (stored["cusName"], stored["hidden"]) == ("Corsa", False)
+    assert rig.known[CAR].visible
+
+
+async def test_a_waiting_child_costs_one_call_a_try(rig: Rig) -> None:
+    await rig.apply(rig.vehicle())
+    changed = rig.vehicle(new_name="Corsa")
+
+    for _ in range(4):
+        with pytest.raises(ParkError):
+            await rig.apply(changed)
+
+    assert [method for method, _ in rig.calls()] == ["POST", "PATCH", "POST", "PATCH", "PATCH", "PATCH"]
+
+
+async def test_a_hidden_child_from_before_waits_to_be_adopted(rig: Rig) -> None:
+    await rig.apply(rig.vehicle())
+    rig.known.clear()
+    again = rig.vehicle(new_name="Corsa")
+
+    with pytest.raises(ParkError):
+        await rig.apply(again)
+    await rig.apply(rig.contact())
+    result = await rig.apply(again)
+
+    assert result.outcome == "updated"
+
+
+async def test_a_delete_is_one_call(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+
+    result = await rig.apply(rig.contact(op="delete"))
+
+    assert (result.outcome, rig.calls()[-1]) == ("deleted", ("DELETE", 200))
+    assert rig.sandbox.get("profile", PERSON) is None
+    assert (rig.known[PERSON].exists, rig.known[PERSON].gone, rig.known[PERSON].digests) == (False, True, {})
+
+
+async def test_a_delete_of_what_is_gone_already_is_done(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+    rig.sandbox.remove("profile", PERSON)
+
+    result = await rig.apply(rig.contact(op="delete"))
+
+    assert (result.outcome, rig.calls()[-1]) == ("deleted", ("DELETE", 404))
+    assert result.known is not None
+    assert result.known.status == 404
+
+
+async def test_a_delete_of_a_hidden_child_waits_for_its_parent_and_then_succeeds(rig: Rig) -> None:
+    await rig.apply(rig.vehicle())
+    delete = rig.vehicle(op="delete")
+
+    with pytest.raises(ParkError):
+        await rig.apply(delete)
+    rig.clock.advance(30)
+    with pytest.raises(ParkError):
+        await rig.apply(delete)
+    await rig.apply(rig.contact())
+    result = await rig.apply(delete)
+
+    assert result.outcome == "deleted"
+    assert rig.sandbox.get("cusVehicle", CAR) is None
+
+
+async def test_a_delete_of_a_hidden_child_is_not_waited_for_longer_than_a_minute(rig: Rig) -> None:
+    await rig.apply(rig.vehicle())
+    delete = rig.vehicle(op="delete")
+    with pytest.raises(ParkError):
+        await rig.apply(delete)
+
+    rig.clock.advance(61)
+
+    assert (await rig.apply(delete)).outcome == "deleted"
+
+
+async def test_a_row_deleted_and_created_again_is_created(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+    await rig.apply(rig.contact(op="delete"))
+
+    assert (await rig.apply(rig.contact(firstname="Again"))).outcome == "created"
+
+
+async def test_a_row_that_leaves_the_filter_stays_without_the_option() -> None:
+    async with serving_rig({**CONTACTS, "filter": in_oslo()}) as rig:
+        await rig.apply(rig.contact())
+
+        result = await rig.apply(rig.contact(address1_city="Bergen", firstname="Anna"))
+
+        assert (result.outcome, len(rig.calls())) == ("filtered", 1)
+        stored = rig.sandbox.get("profile", PERSON)
+        assert stored is not None
+        assert stored["firstName"] == "Ann"
+
+
+async def test_a_row_that_leaves_the_filter_is_deleted_with_the_option() -> None:
+    async with serving_rig({**CONTACTS, "filter": {**in_oslo(), "delete_filtered_out": True}}) as rig:
+        await rig.apply(rig.contact())
+
+        left = await rig.apply(rig.contact(address1_city="Bergen"))
+        again = await rig.apply(rig.contact(address1_city="Bergen", firstname="Anna"))
+        back = await rig.apply(rig.contact())
+
+        assert [left.outcome, again.outcome, back.outcome] == ["filtered", "filtered", "created"]
+        assert [method for method, _ in rig.calls()] == ["POST", "DELETE", "POST"]
+
+
+async def test_a_row_that_never_passed_the_filter_costs_no_call() -> None:
+    async with serving_rig({**CONTACTS, "filter": {**in_oslo(), "delete_filtered_out": True}}) as rig:
+        result = await rig.apply(rig.contact(address1_city="Bergen"))
+
+        assert (result.outcome, rig.calls()) == ("filtered", [])
+
+
+async def test_deletes_are_ignored_without_the_option() -> None:
+    async with serving_rig({**CONTACTS, "apply_deletes": False}) as rig:
+        await rig.apply(rig.contact())
+
+        result = await rig.apply(rig.contact(op="delete"))
+
+        assert (result.outcome, len(rig.calls())) == ("delete_ignored", 1)
+
+
+async def test_an_event_under_another_key_or_table_than_its_own_is_a_reject(rig: Rig) -> None:
+    schema = load_schema("ChangeEvent")
+    value = Encoder(schema, rig.registry.register("x-value", schema)).encode(rig.contact())
+    places = [("ingress.changes.contact", PERSON), ("ingress.changes.contact", CAR), ("ingress.replay.new_vehicle", PERSON)]
+    right, *wrong = [Record(topic, 0, 0, 0, key.encode(), value) for topic, key in places]
+
+    decoded = await rig.handler.decode(right)
+
+    assert decoded.event.key == PERSON
+    for each in wrong:
+        with pytest.raises(RejectError) as caught:
+            await rig.handler.decode(each)
+        assert (caught.value.code, caught.value.stage) == ("misplaced", "decode")

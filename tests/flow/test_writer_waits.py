@@ -1,0 +1,161 @@
+"""The writer loop when it has to wait: for the target, with all that goes on meanwhile, and for a parent, with one key aside."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bridge.flow.writer import HELD_BACK, PARKED_SINCE
+from tests.flow.writing import Rig, Work, away, backed_off, no_parent, record, turns, until
+
+
+async def test_a_retry_waits_as_told_and_sends_the_same_record_again() -> None:
+    rig = Rig()
+    rig.handler.script["a"] = [away(7), away(2)]
+    one = record("a", 0, "v")
+
+    await rig.work(one)
+
+    assert rig.clock.slept == [7, 2]
+    assert rig.handler.calls == [Work("a", ("v",))] * 3
+    assert rig.settled(one)
+
+
+async def test_without_a_wait_asked_for_each_retry_waits_twice_as_long_up_to_a_minute() -> None:
+    rig = Rig()
+    rig.handler.script["a"] = [away() for _ in range(9)]
+
+    await rig.work(record("a", 0))
+
+    assert backed_off(rig.clock.slept, [0.5, 1, 2, 4, 8, 16, 32, 60, 60])
+
+
+async def test_a_retry_has_no_end_unless_the_error_names_one() -> None:
+    rig = Rig(park_budget_s=10)
+    rig.handler.script["a"] = [away(3600) for _ in range(50)]
+    one = record("a", 0)
+
+    await rig.work(one)
+
+    assert rig.settled(one)
+    assert rig.letters.letters == []
+
+
+async def test_what_arrives_during_a_wait_is_merged_into_the_next_try() -> None:
+    rig = Rig()
+    slow = rig.handler.slow_down("a")
+    rig.handler.script["a"] = [away(5)]
+    rig.offer(record("a", 0, "v0"))
+
+    async with rig.running():
+        await until(lambda: rig.handler.calls)
+        rig.offer(record("a", 1, "v1"))
+        slow.set()
+        await until(lambda: rig.ledger.waiting() == 0)
+
+    assert rig.handler.calls == [Work("a", ("v0",)), Work("a", ("v0", "v1"))]
+
+
+async def test_the_reason_of_a_wait_shows_until_a_record_is_written() -> None:
+    rig = Rig()
+    gate = rig.handler.hold("b")
+    rig.handler.script["a"] = [trouble := away(5)]
+    rig.offer(record("a", 0), record("b", 1))
+
+    async with rig.running():
+        await until(lambda: rig.writer.trouble)
+        assert rig.writer.trouble is trouble
+        gate.set()
+        await until(lambda: rig.ledger.waiting() == 0)
+
+    assert rig.writer.trouble is None
+
+
+async def test_a_parked_key_lets_others_pass() -> None:
+    rig = Rig(concurrency=1)
+    child, parent = record("child", 0), record("parent", 1)
+    rig.handler.always["child"] = lambda: None if "parent" in rig.handler.ended else no_parent()
+
+    await rig.work(child, parent)
+
+    assert rig.handler.ended == {"child": ["child0"], "parent": ["parent1"]}
+    assert rig.settled(child, parent)
+    assert rig.letters.letters == []
+
+
+async def test_a_parked_key_waits_longer_each_time() -> None:
+    rig = Rig()
+    rig.handler.script["a"] = [no_parent() for _ in range(8)]
+
+    await rig.work(record("a", 0))
+
+    assert backed_off(rig.clock.slept, [0.5, 1, 2, 4, 8, 16, 32, 60])
+
+
+async def test_a_parked_record_takes_no_room() -> None:
+    rig = Rig(room=2)
+    rig.handler.always["a"] = no_parent
+    gate = rig.handler.hold("b")
+    rig.offer(record("a", 0))
+
+    async with rig.running():
+        await until(lambda: rig.writer.parked() == 1)
+        rig.offer(record("b", 1))
+        assert not rig.writer.full(True)
+        gate.set()
+
+
+async def test_what_arrives_for_a_parked_key_is_merged_and_kept_in_order() -> None:
+    rig = Rig()
+    rig.handler.script["a"] = [no_parent(), no_parent()]
+    records = [record("a", 0, "v0"), record("a", 1, "v1")]
+    rig.offer(records[0])
+
+    async with rig.running():
+        await until(lambda: rig.writer.parked() == 1)
+        rig.offer(records[1])
+        await until(lambda: rig.ledger.waiting() == 0)
+
+    assert rig.handler.calls[-1] == Work("a", ("v0", "v1"))
+    assert rig.settled(*records)
+
+
+async def test_a_parked_record_that_holds_back_many_goes_to_the_end_of_its_topic() -> None:
+    rig = Rig()
+    rig.handler.always["a"] = no_parent
+    stuck = record("a", 0, headers=(("traceparent", b"t"),))
+    began = rig.clock.now()
+
+    await rig.work(stuck, *(record(f"k{n}", n + 1) for n in range(HELD_BACK + 1)))
+
+    ((again, headers),) = rig.requeued
+    assert again == stuck
+    assert list(headers) == [("traceparent", b"t"), (PARKED_SINCE, str(int(began.timestamp() * 1000)).encode())]
+    assert rig.settled(stuck)
+    assert rig.writer.parked() == 0
+
+
+async def test_a_requeued_record_keeps_its_budget() -> None:
+    rig = Rig(park_budget_s=100)
+    rig.handler.always["a"] = no_parent
+    since = str(int((rig.clock.now().timestamp() - 99) * 1000)).encode()
+
+    await rig.work(record("a", 9, headers=((PARKED_SINCE, since),)))
+
+    (letter,) = rig.letters.letters
+    assert 100 <= (letter.failed_at - letter.first_failed_at).total_seconds() < 105
+
+
+async def test_records_are_lost_by_no_stop_during_a_wait() -> None:
+    rig = Rig()
+    rig.handler.always["a"] = away
+    rig.handler.always["b"] = no_parent
+    a, b = record("a", 0), record("b", 1)
+    rig.offer(a, b)
+
+    async with rig.running() as run:
+        await until(lambda: len(rig.clock.slept) > 6)
+        run.cancel()
+        await asyncio.wait([run])
+
+    await turns()
+    assert rig.ledger.waiting() == 2

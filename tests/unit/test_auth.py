@@ -1,0 +1,271 @@
+"""bridge.auth: one token for all who wait, renewed in time, and secrets that stay secret (dataverse.md §1, campaign.md §1)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiohttp import web
+
+from bridge.auth import TokenCache
+from bridge.campaign.client import CampaignClient
+from bridge.errors import BridgeError, HaltError, Origin, RetryError
+from bridge.http import build_client, call_guard
+from bridge.settings import CampaignSettings, Secret
+from sandbox.campaign import CampaignSandbox
+from sandbox.dynamics import DynamicsSandbox
+from sandbox.web import Fault, serving
+from tests.unit.fakes import FakeClock
+
+PATH = "/sandbox-tenant/oauth2/v2.0/token"
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with build_client(5, 60) as client:
+        yield client
+
+
+@pytest.fixture
+def sandbox() -> DynamicsSandbox:
+    return DynamicsSandbox()
+
+
+@pytest.fixture
+async def url(sandbox: DynamicsSandbox) -> AsyncIterator[str]:
+    async with serving(sandbox.app()) as base:
+        yield base
+
+
+def a_cache(http: httpx.AsyncClient, url: str, secret: Secret | None = None, clock: FakeClock | None = None) -> TokenCache:
+    form = {"grant_type": "client_credentials", "client_id": "sandbox-client", "scope": f"{url}/.default"}
+    return TokenCache(http, url + PATH, form, secret or Secret("sandbox-secret"), "source", clock or FakeClock())
+
+
+def asked(sandbox: DynamicsSandbox) -> int:
+    return sandbox.ledger.requests["POST token"]
+
+
+def answering(*answers: tuple[int, Any, dict[str, str]]) -> TokenCache:
+    """A token endpoint that gives these answers in turn, the last one for ever."""
+    waiting = [httpx.Response(status, json=body, headers=headers) for status, body, headers in answers]
+
+    def wire(_: httpx.Request) -> httpx.Response:
+        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
+
+    return a_cache(httpx.AsyncClient(transport=httpx.MockTransport(wire)), "https://login.example")
+
+
+async def test_fifty_who_wait_ask_once(http: httpx.AsyncClient, sandbox: DynamicsSandbox, url: str) -> None:
+    sandbox.ledger.faults.append(Fault("latency", path="token", seconds=0.05))
+    cache = a_cache(http, url)
+
+    tokens = await asyncio.gather(*(cache.get() for _ in range(50)))
+
+    assert len(set(tokens)) == 1
+    assert asked(sandbox) == 1
+
+
+async def test_a_token_is_renewed_before_it_expires_and_not_much_earlier(
+    http: httpx.AsyncClient, sandbox: DynamicsSandbox, url: str
+) -> None:
+    clock = FakeClock()
+    cache = a_cache(http, url, clock=clock)
+    first = await cache.get()
+
+    clock.at = 3599 - 600
+    middle = await cache.get()
+    clock.at = 3599 - 60
+    last = await cache.get()
+
+    assert (middle == first, last == first, asked(sandbox)) == (True, False, 2)
+
+
+async def test_a_short_lived_token_is_used_for_most_of_its_life(
+    http: httpx.AsyncClient, sandbox: DynamicsSandbox, url: str
+) -> None:
+    sandbox.settings.token_lifetime_s = 60
+    clock = FakeClock()
+    cache = a_cache(http, url, clock=clock)
+    first = await cache.get()
+
+    clock.at = 30
+    assert await cache.get() == first
+    clock.at = 59
+    assert await cache.get() != first
+
+
+async def test_a_refused_token_is_fetched_anew(http: httpx.AsyncClient, sandbox: DynamicsSandbox, url: str) -> None:
+    cache = a_cache(http, url)
+    refused = await cache.get()
+
+    cache.drop(refused)
+
+    assert await cache.get() != refused
+    assert asked(sandbox) == 2
+
+
+async def test_many_refusals_of_one_token_are_one_new_token(http: httpx.AsyncClient, sandbox: DynamicsSandbox, url: str) -> None:
+    cache = a_cache(http, url)
+    refused = await cache.get()
+
+    async def one_worker() -> str:
+        cache.drop(refused)
+        return await cache.get()
+
+    tokens = await asyncio.gather(*(one_worker() for _ in range(20)))
+
+    assert len(set(tokens)) == 1
+    assert asked(sandbox) == 2
+
+
+async def test_a_wrong_secret_halts_and_is_not_in_the_text(http: httpx.AsyncClient, url: str) -> None:
+    cache = a_cache(http, url, Secret("wr0ng-s3cret"))
+
+    with pytest.raises(HaltError) as caught:
+        await cache.get()
+
+    assert (caught.value.code, caught.value.origin, caught.value.status) == ("credentials_refused", "source", 401)
+    assert "7000215" in str(caught.value)
+    assert "wr0ng-s3cret" not in f"{caught.value} {caught.value.hint} {caught.value!r}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"), [({"client_secret": "wr0ng"}, "invalid_client"), ({"scope": "unheard_of"}, "invalid_scope")]
+)
+async def test_what_adobe_refuses_halts_as_well(http: httpx.AsyncClient, changes: dict[str, str], code: str) -> None:
+    form = {"grant_type": "client_credentials", "client_id": "sandbox-campaign", "scope": changes.get("scope", "openid, campaign_sdk")}
+    async with serving(CampaignSandbox().app()) as url:
+        secret = Secret(changes.get("client_secret", "sandbox-secret"))
+        cache = TokenCache(http, f"{url}/ims/token/v3", form, secret, "target", FakeClock())
+
+        with pytest.raises(HaltError) as caught:
+            await cache.get()
+
+    assert caught.value.origin == "target"
+    assert code in str(caught.value)
+
+
+async def test_a_secret_that_was_rotated_is_read_again_when_it_is_refused(
+    http: httpx.AsyncClient, sandbox: DynamicsSandbox, url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("sandbox-secret\n")
+    cache = a_cache(http, url, Secret(path=file))
+    cache.drop(await cache.get())
+    sandbox.settings.client_secret = "rotated"
+    file.write_text("rotated\n")
+
+    assert await cache.get()
+
+
+async def test_a_refused_secret_that_has_not_changed_is_not_tried_twice(
+    http: httpx.AsyncClient, sandbox: DynamicsSandbox, url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("wr0ng")
+
+    with pytest.raises(HaltError):
+        await a_cache(http, url, Secret(path=file)).get()
+
+    assert asked(sandbox) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+async def test_a_busy_endpoint_is_asked_again_after_the_wait_it_names(status: int) -> None:
+    with pytest.raises(RetryError) as caught:
+        await answering((status, {"error": "busy s3cret"}, {"retry-after": "9"})).get()
+
+    assert (caught.value.retry_after_s, caught.value.status) == (9, status)
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_a_failure_is_not_remembered() -> None:
+    cache = answering((503, {}, {}), (200, {"access_token": "t-1", "expires_in": 3599}, {}))
+    with pytest.raises(RetryError):
+        await cache.get()
+
+    assert await cache.get() == "t-1"
+
+
+async def test_an_endpoint_that_is_away_is_tried_again(http: httpx.AsyncClient) -> None:
+    with pytest.raises(RetryError):
+        await a_cache(http, "http://127.0.0.1:9").get()
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+async def test_a_refusal_shows_the_error_code_and_never_the_description(status: int) -> None:
+    body = {"error": "invalid_client", "error_description": "AADSTS7000215: s3cret for ada@example.com", "error_codes": [7000215]}
+
+    with pytest.raises(HaltError) as caught:
+        await answering((status, body, {})).get()
+
+    assert "invalid_client 7000215" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert "ada" not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [None, [], "s3cret", {"error": None}, {"error": "x", "error_codes": ["s3cret"]}])
+async def test_a_refusal_in_no_known_form_halts_all_the_same(body: Any) -> None:
+    with pytest.raises(HaltError) as caught:
+        await answering((400, body, {})).get()
+
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [{}, [], "s3cret", {"access_token": "t-1", "expires_in": "soon"}])
+async def test_a_good_status_without_a_token_is_an_error_the_loops_know(body: Any) -> None:
+    with pytest.raises(BridgeError) as caught:
+        await answering((200, body, {})).get()
+
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_the_lifetime_may_come_as_text() -> None:
+    assert await answering((200, {"access_token": "t-1", "expires_in": "3599"}, {})).get() == "t-1"
+
+
+async def test_a_writer_whose_partition_was_lost_while_it_waited_for_a_token_does_not_write() -> None:
+    """The guard is asked last before each call: also after a slow token endpoint."""
+    ours, calls = True, list[str]()
+
+    async def handler(request: web.Request) -> web.Response:
+        nonlocal ours
+        calls.append(request.path)
+        ours = False
+        return web.json_response({"access_token": "t-1", "expires_in": 3599})
+
+    def guard() -> None:
+        if not ours:
+            raise RetryError("the partition is not ours any more", code="released")
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handler)
+    async with serving(app) as url:
+        env: dict[str, Any] = {"CAMPAIGN_URL": f"{url}/org", "CAMPAIGN_CLIENT_ID": "id", "CAMPAIGN_CLIENT_SECRET": Secret("s")}
+        settings = CampaignSettings(**env, CAMPAIGN_ORG_ID="o@AdobeOrg", CAMPAIGN_TOKEN_URL=f"{url}/token")
+        client = CampaignClient(settings, FakeClock())
+        token = call_guard.set(guard)
+        try:
+            with pytest.raises(RetryError) as caught:
+                await client.create("profileAndServicesExt/profile", {"externalId": "c-1"})
+        finally:
+            call_guard.reset(token)
+            await client.close()
+
+    assert (caught.value.code, calls) == ("released", ["/token"])
+
+
+@pytest.mark.parametrize("origin", ["source", "target"])
+async def test_the_origin_of_a_refusal_is_the_system_asked(origin: Origin) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(400, json={"error": "invalid_client"}))
+    cache = TokenCache(httpx.AsyncClient(transport=transport), "https://l.example/t", {}, Secret("s"), origin, FakeClock())
+
+    with pytest.raises(HaltError) as caught:
+        await cache.get()
+
+    assert caught.value.origin == origin

@@ -1,0 +1,239 @@
+"""bridge.settings: defaults, problems told all at once, secrets never shown (environment.md)."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.settings import (
+    ROOMS,
+    CampaignSettings,
+    ControlSettings,
+    DynamicsSettings,
+    KafkaSettings,
+    Secret,
+    ServiceSettings,
+    SettingsError,
+    WriterSettings,
+    load,
+    load_all,
+)
+
+CANARY = "s3cret-value"
+DYNAMICS = {
+    "DYNAMICS_URL": "https://org.api.crm.dynamics.com",
+    "DYNAMICS_TENANT_ID": "tenant-1",
+    "DYNAMICS_CLIENT_ID": "client-1",
+    "DYNAMICS_CLIENT_SECRET": CANARY,
+}
+CAMPAIGN = {
+    "CAMPAIGN_URL": "https://mc.adobe.io/acme",
+    "CAMPAIGN_CLIENT_ID": "client-2",
+    "CAMPAIGN_CLIENT_SECRET": CANARY,
+    "CAMPAIGN_ORG_ID": "acme@AdobeOrg",
+}
+VARIABLES = [info.alias for room in ROOMS for info in room.model_fields.values() if info.alias]
+TEXTS = [
+    info.alias for room in ROOMS for info in room.model_fields.values() if info.alias and info.annotation is not Secret
+]  # fmt: skip
+
+
+def problems(*rooms: type, env: dict[str, str]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_all(*rooms, env=env)
+    return caught.value.problems
+
+
+def test_kafka_has_the_documented_defaults() -> None:
+    kafka = load(KafkaSettings, {})
+
+    assert (kafka.bootstrap_servers, kafka.registry_url) == ("localhost:9092", "http://localhost:8081")
+    assert (kafka.topic_prefix, kafka.partitions, kafka.replication_factor) == ("", 6, 1)
+    assert kafka.client() == {"bootstrap.servers": "localhost:9092"}
+
+
+def test_a_service_has_the_documented_defaults() -> None:
+    service = load(ServiceSettings, {})
+
+    assert (service.instance_id, service.state_dir, service.log_level) == (socket.gethostname(), Path("./var"), "info")
+
+
+def test_dynamics_has_the_documented_defaults() -> None:
+    dynamics = load(DynamicsSettings, DYNAMICS)
+
+    assert (dynamics.poll_interval_s, dynamics.page_size, dynamics.concurrency) == (5, 5000, 16)
+    assert dynamics.token_url == "https://login.microsoftonline.com/tenant-1/oauth2/v2.0/token"
+
+
+def test_campaign_has_the_documented_defaults() -> None:
+    campaign = load(CampaignSettings, CAMPAIGN)
+
+    assert campaign.token_url == "https://ims-na1.adobelogin.com/ims/token/v3"
+    assert (campaign.concurrency, campaign.calls_per_second) == (16, 0)
+    assert "campaign_sdk" in campaign.scopes.split(",")
+
+
+def test_control_has_the_documented_defaults() -> None:
+    control = load(ControlSettings, {})
+
+    assert (control.host, control.port) == ("127.0.0.1", 8080)
+
+
+def test_the_token_url_can_be_set_and_an_empty_variable_is_none() -> None:
+    assert load(DynamicsSettings, DYNAMICS | {"DYNAMICS_TOKEN_URL": "http://127.0.0.1:1/t"}).token_url == "http://127.0.0.1:1/t"
+    assert "tenant-1" in load(DynamicsSettings, DYNAMICS | {"DYNAMICS_TOKEN_URL": ""}).token_url
+
+
+def test_settings_made_in_code_have_the_same_token_url() -> None:
+    made = DynamicsSettings(url="https://org.example", tenant_id="tenant-1", client_id="c", client_secret=Secret("s"))
+    given_url = DynamicsSettings(
+        url="https://org.example", tenant_id="t", client_id="c", client_secret=Secret("s"), token_url="https://login.example"
+    )
+
+    assert made.token_url == "https://login.microsoftonline.com/tenant-1/oauth2/v2.0/token"
+    assert given_url.token_url == "https://login.example"
+
+
+def test_a_slash_at_the_end_of_a_url_is_dropped() -> None:
+    assert load(CampaignSettings, CAMPAIGN | {"CAMPAIGN_URL": "https://mc.adobe.io/acme/"}).url == "https://mc.adobe.io/acme"
+
+
+def test_every_missing_variable_is_named_at_once() -> None:
+    told = problems(DynamicsSettings, CampaignSettings, env={})
+
+    assert {line.partition(":")[0] for line in told} == set(DYNAMICS) | set(CAMPAIGN)
+    assert all("missing" in line for line in told)
+
+
+def test_every_wrong_value_is_named_at_once_with_what_is_allowed() -> None:
+    env = DYNAMICS | CAMPAIGN | {"PARTITIONS": "none", "DYNAMICS_CONCURRENCY": "53", "CAMPAIGN_URL": "mc.adobe.io", "LOG_LEVEL": "loud"}
+
+    told = problems(KafkaSettings, ServiceSettings, DynamicsSettings, CampaignSettings, WriterSettings, env=env)
+
+    by_name = {line.partition(":")[0]: line for line in told}
+    assert set(by_name) == {"PARTITIONS", "DYNAMICS_CONCURRENCY", "CAMPAIGN_URL", "LOG_LEVEL"}
+    assert "52" in by_name["DYNAMICS_CONCURRENCY"]
+    assert "https://" in by_name["CAMPAIGN_URL"]
+    assert "debug" in by_name["LOG_LEVEL"]
+
+
+def test_the_error_has_one_line_per_problem() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(DynamicsSettings, {})
+
+    assert str(caught.value).splitlines() == caught.value.problems
+
+
+@given(st.sampled_from(TEXTS), st.text(min_size=1).map(lambda text: f"{CANARY} {text}"))
+def test_a_wrong_value_is_never_shown_for_it_may_be_a_secret_in_the_wrong_place(variable: str, value: str) -> None:
+    try:
+        load_all(*ROOMS, env=DYNAMICS | CAMPAIGN | {variable: value})
+    except SettingsError as error:
+        assert CANARY not in str(error)
+        assert variable.partition("_")[0] in str(error)
+
+
+def test_a_tenant_that_makes_no_url_is_the_variable_that_is_named() -> None:
+    told = problems(DynamicsSettings, env=DYNAMICS | {"DYNAMICS_TENANT_ID": "two words"})
+
+    assert [line.partition(":")[0] for line in told] == ["DYNAMICS_TENANT_ID"]
+
+
+def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("from-a-file\n")
+    env = {name: value for name, value in DYNAMICS.items() if name != "DYNAMICS_CLIENT_SECRET"}
+
+    dynamics = load(DynamicsSettings, env | {"DYNAMICS_CLIENT_SECRET_FILE": str(file)})
+
+    assert dynamics.client_secret.value() == "from-a-file"
+
+
+def test_a_secret_from_a_file_is_read_again_on_demand(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("old")
+    secret = Secret(path=file)
+
+    unchanged = secret.reload()
+    file.write_text("new")
+    changed = secret.reload()
+    file.unlink()
+
+    assert (unchanged, changed, secret.reload(), secret.value()) == (False, True, False, "new")
+
+
+@pytest.mark.parametrize("variable", ["DYNAMICS_CLIENT_SECRET", "CAMPAIGN_CLIENT_SECRET", "SCHEMA_REGISTRY_PASSWORD"])
+def test_a_secrets_file_that_cannot_be_read_is_named_once(variable: str, tmp_path: Path) -> None:
+    env = {name: value for name, value in (DYNAMICS | CAMPAIGN).items() if name != variable}
+
+    told = problems(*ROOMS, env=env | {f"{variable}_FILE": str(tmp_path / "nowhere")})
+
+    assert len(told) == 1
+    assert told[0].startswith(f"{variable}_FILE:")
+
+
+def test_a_file_of_kafkas_password_that_cannot_be_read_is_a_named_problem(tmp_path: Path) -> None:
+    told = problems(KafkaSettings, DynamicsSettings, env={"KAFKA_SASL_PASSWORD_FILE": str(tmp_path / "nowhere")})
+
+    assert any(line.startswith("KAFKA_SASL_PASSWORD_FILE") for line in told)
+    assert any(line.startswith("DYNAMICS_URL") for line in told)
+
+
+def test_any_librdkafka_property_is_a_variable_with_underscores(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("from-a-file\n")
+    env = {
+        "KAFKA_BOOTSTRAP_SERVERS": "one:9092,two:9092",
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_MECHANISM": "PLAIN",
+        "KAFKA_SASL_USERNAME": "bridge",
+        "KAFKA_SASL_PASSWORD_FILE": str(file),
+        "KAFKA_SSL_CA_LOCATION": "/etc/ca.pem",
+        "UNRELATED": "x",
+    }
+
+    assert load(KafkaSettings, env).client(group_id="g") == {
+        "bootstrap.servers": "one:9092,two:9092",
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": "bridge",
+        "sasl.password": "from-a-file",
+        "ssl.ca.location": "/etc/ca.pem",
+        "group.id": "g",
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_secret_is_in_the_repr_of_its_settings(room: type) -> None:
+    env = DYNAMICS | CAMPAIGN | {"SCHEMA_REGISTRY_PASSWORD": CANARY, "STATE_DIGEST_KEY": CANARY}
+
+    (settings,) = load_all(room, env=env)
+
+    assert CANARY not in f"{settings!r} {settings}"
+
+
+@pytest.mark.parametrize("variable", ["KAFKA_SASL_PASSWORD", "KAFKA_SSL_KEY_PASSWORD", "KAFKA_SSL_KEY_PEM"])
+def test_no_secret_of_kafka_is_in_the_repr_either(variable: str) -> None:
+    kafka = load(KafkaSettings, {variable: CANARY})
+
+    assert CANARY not in f"{kafka!r} {kafka}"
+
+
+def test_a_secret_tells_only_whether_it_is_set() -> None:
+    assert (repr(Secret(CANARY)), str(Secret())) == ("Secret(set)", "Secret(unset)")
+
+
+def test_settings_are_frozen() -> None:
+    kafka = load(KafkaSettings, {})
+
+    with pytest.raises(ValueError, match="frozen"):
+        kafka.partitions = 7  # type: ignore[misc]
+
+
+def test_every_setting_has_a_variable_of_its_own_and_a_meaning() -> None:
+    assert len(VARIABLES) == len(set(VARIABLES))
+    assert all(info.description for room in ROOMS for info in room.model_fields.values())
