@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import signal
-import sys
-import threading
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,16 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from bridge import __version__
-from bridge.clock import Clock, SystemClock
+from bridge.clock import Clock
 from bridge.desired import HEARTBEAT_EVERY_S, Desired, Heartbeat, Reason, Status, Workflow
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.flow.waits import backoff_s
-from bridge.kafka.client import FencedError, Names, check_settings
+from bridge.kafka.client import FencedError, Names
 from bridge.kafka.follower import Entry, Follower
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.topics import Topics, control_topics, workflow_topics
-from bridge.log import configure, log
-from bridge.settings import EXIT_UNUSABLE_SETTINGS, KafkaSettings, Room, ServiceSettings, SettingsError, load_all
+from bridge.log import log
+from bridge.settings import KafkaSettings, ServiceSettings
 
 T = TypeVar("T")
 LONGEST_STOP_S = 9.0
@@ -273,45 +269,3 @@ class Service:
                 if self._shutdown.is_set():
                     raise _Stopped from exc
                 await self._clock.sleep(backoff_s(attempt, self._rng, 3))
-
-
-def main(
-    workflow: Workflow,
-    role: str,
-    rooms: Sequence[type[Room]],
-    make: Callable[..., Callable[[Desired], Run]],
-) -> int:
-    """The entry point of a service. `make(kafka, service, *rooms)` gives the maker of its runs. Returns the exit code."""
-    try:
-        kafka, service, *more = load_all(KafkaSettings, ServiceSettings, *rooms)
-        check_settings(kafka)
-    except SettingsError as exc:
-        print("\n".join(exc.problems), file=sys.stderr)
-        return EXIT_UNUSABLE_SETTINGS
-    configure(service, service=f"{workflow}-{role}", instance=service.instance_id)
-    try:
-        asyncio.run(_served(workflow, role, kafka, service, make(kafka, service, *more)))
-    except HaltError as exc:
-        log("run_failed", "error", code=exc.code, reason=str(exc), hint=exc.hint)
-        return 1
-    return 0
-
-
-async def _served(workflow: Workflow, role: str, kafka: KafkaSettings, service: ServiceSettings, make: Callable[[Desired], Run]) -> None:
-    life = Service(workflow, role, kafka, service, make, SystemClock())
-    on_signal(life.stop)
-    await life.serve()
-
-
-def on_signal(stop: Callable[[], None]) -> None:
-    """Calls `stop` at SIGTERM and SIGINT, in the running loop; 9 s later the process ends whatever still hangs (a broker that is away):
-    what is not committed is read again."""
-
-    def told() -> None:
-        stop()
-        last = threading.Timer(LONGEST_STOP_S, os._exit, (0,))
-        last.daemon = True
-        last.start()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told)

@@ -55,6 +55,13 @@ class LagReader:
     def group(self, group: str, topics: Sequence[str]) -> GroupLag:
         """Lag of one group on those of `topics` (bare names) that exist: one request for offsets, one per leader for ends."""
         try:
+            return self._group(group, topics)
+        except RetryError:
+            self._admin = AdminClient(client_config(self._settings))  # after a broker's restart an old one can time out for ever
+            raise
+
+    def _group(self, group: str, topics: Sequence[str]) -> GroupLag:
+        try:
             name = self._names.group(group)
             partitions = self._partitions(topics)
             committed = self._committed(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -12,13 +13,13 @@ from ipaddress import ip_address
 import uvicorn
 
 from bridge.clock import SystemClock
+from bridge.entry import on_signal
 from bridge.errors import HaltError, RetryError
 from bridge.flow.waits import backoff_s
 from bridge.kafka.client import check_settings
 from bridge.kafka.lag import LagReader
 from bridge.kafka.topics import Topics
 from bridge.log import configure, log
-from bridge.service import on_signal
 from bridge.settings import EXIT_UNUSABLE_SETTINGS, ControlSettings, KafkaSettings, ServiceSettings, SettingsError, load_all
 from services.control.app import build_app
 from services.control.backlog import Backlog
@@ -51,6 +52,8 @@ def main() -> int:
 
 def _only_loopback(control: ControlSettings) -> None:
     """There are no tokens yet, so whoever reaches the port may do everything."""
+    if os.environ.get("CONTROL_TOKENS_FILE"):
+        raise SettingsError(["CONTROL_TOKENS_FILE: tokens come with a later version; leave it unset, control listens on loopback only"])
     loopback = control.host == "localhost"
     with suppress(ValueError):
         loopback = ip_address(control.host).is_loopback

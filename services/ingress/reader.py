@@ -14,6 +14,7 @@ from bridge.desired import Desired
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.metadata import read_table
+from bridge.entry import main
 from bridge.events import ChangeEvent, Outgoing
 from bridge.flow.reader import Cursor, Feed
 from bridge.kafka.ownership import Cursors, Ownership
@@ -22,7 +23,7 @@ from bridge.kafka.published import Published
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.topics import Topics, ingress_topics, workflow_topics
-from bridge.service import Report, main
+from bridge.service import Report
 from bridge.settings import DynamicsSettings, KafkaSettings, ServiceSettings
 from services.ingress.feed import TableFeed
 from services.ingress.reconcile import Reconciliation

@@ -13,6 +13,7 @@ from bridge.campaign.metadata import missing_fields, read_resource
 from bridge.clock import Clock, SystemClock
 from bridge.config import IngressConfig, TableMapping, canonical_flag
 from bridge.desired import Desired
+from bridge.entry import main
 from bridge.events import ChangeEvent, Headers, Record
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.waits import LetterLimit
@@ -25,7 +26,7 @@ from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.state import KafkaState
 from bridge.kafka.topics import Topics, ingress_topics, workflow_topics
 from bridge.mapping import Mapper
-from bridge.service import Report, main
+from bridge.service import Report
 from bridge.settings import CampaignSettings, KafkaSettings, ServiceSettings, WriterSettings
 from bridge.state import Digests
 from services.ingress.decide import Change

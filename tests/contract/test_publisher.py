@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -86,11 +87,20 @@ class PublisherContract:
         with pytest.raises(FencedError):
             await first.publish([event("late")], CURSOR, {"page": 99})
         await second.publish([event("b")], CURSOR, {"page": 2})
-        with pytest.raises(FencedError):
-            await first.publish([event("later")], CURSOR, {"page": 99})
 
         assert sorted(place.keys()) == ["a", "b"]
         assert place.cursors() == {CURSOR: {"page": 2}}
+
+    async def test_a_fenced_publisher_stays_fenced(self, place: Place) -> None:
+        """The feeds of several tables share it: each has to hear that it is over."""
+        first = place.publisher()
+        place.publisher()
+
+        for _ in range(2):
+            with pytest.raises(FencedError):
+                await first.publish([event("late")], CURSOR, {"page": 99})
+
+        assert (place.keys(), place.cursors()) == ([], {})
 
 
 class TestMemoryPublisher(PublisherContract):
@@ -170,18 +180,22 @@ class TestTransactionalPublisher(PublisherContract):
         producer = publisher._publisher._producer
         page = [event("b"), event("c")]
 
+        outage = ExitStack()
+
         class Interrupted:
             def __getattr__(self, name: str) -> Any:
                 return getattr(producer, name)
 
             def commit_transaction(self, timeout: float) -> None:
                 producer.flush(10)
-                with frozen(kafka):
-                    producer.commit_transaction(timeout)
+                if not begun:
+                    begun.append(outage.enter_context(frozen(kafka)))
+                producer.commit_transaction(timeout)
 
+        begun: list[None] = []
         monkeypatch.setattr(publisher_module, "TIMEOUT_S", 0.5)
         monkeypatch.setattr(publisher._publisher, "_producer", Interrupted())
-        with pytest.raises(RetryError):
+        with outage, pytest.raises(RetryError):
             await publisher.publish(page, CURSOR, {"page": 2})
         monkeypatch.undo()
 
@@ -192,13 +206,15 @@ class TestTransactionalPublisher(PublisherContract):
 
     async def patiently(self, publisher: Publisher, page: list[Outgoing]) -> None:
         """As the loop does: the same again, until Kafka has it."""
+        said: list[str] = []
         for _ in range(20):
             try:
                 await publisher.publish(page, CURSOR, {"page": 2})
                 return
-            except RetryError:
+            except RetryError as exc:
+                said.append(f"{exc} <- {exc.__cause__}")
                 await asyncio.sleep(0.5)
-        raise AssertionError("the publisher did not come back")
+        raise AssertionError(f"the publisher did not come back: {said[0]} … {said[-1]}")
 
     async def test_an_event_too_large_for_kafka_is_not_taken_for_an_outage(self, place: Place) -> None:
         """Publishing the same again can never help; a feed that is told so would wait for ever."""

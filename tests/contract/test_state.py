@@ -115,8 +115,7 @@ class TestKafkaState(StateContract):
     ) -> None:
         await asyncio.gather(*(state.put(0, f"contact/{n}", Known(version=n)) for n in range(50)))
         state.close()
-        for path in tmp_path.iterdir():
-            path.unlink()
+        emptied(tmp_path)
 
         fresh = self.again(kafka_settings, producer, tmp_path)
         await fresh.gain([0])
@@ -179,9 +178,7 @@ class TestKafkaState(StateContract):
         assert [fresh.get(0, f"contact/{n:04}") for n in range(500)] == [Known(version=n) for n in range(500)]
         fresh.close()
 
-    async def test_a_tombstone_forgets_the_record(
-        self, state: KafkaState, kafka_settings: KafkaSettings, producer: KafkaProducer
-    ) -> None:
+    async def test_a_tombstone_forgets_the_record(self, state: KafkaState, kafka_settings: KafkaSettings, producer: KafkaProducer) -> None:
         await state.put(0, "contact/1", FULL)
         state.lose(0)
         await producer.send(f"{kafka_settings.topic_prefix}ingress.state", b"contact/1", None, (), 0)
@@ -189,3 +186,8 @@ class TestKafkaState(StateContract):
         await state.gain([0])
 
         assert state.get(0, "contact/1") is None
+
+
+def emptied(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()

@@ -109,7 +109,7 @@ def test_more_replicas_than_brokers_are_named(kafka_settings: KafkaSettings) -> 
 def test_two_services_may_create_at_the_same_time(kafka_settings: KafkaSettings) -> None:
     first, second = Topics(kafka_settings), Topics(kafka_settings)
     before = second._partitions
-    second._partitions = lambda: {}  # type: ignore[method-assign]  # what it saw before the first one created them
+    second._partitions = dict  # type: ignore[method-assign]  # what it saw before the first one created them
     counts = first.ensure(INGRESS)
 
     second._create([kafka_settings.topic_prefix + "ingress.state"], {kafka_settings.topic_prefix + INGRESS[3].name: INGRESS[3]}, {})

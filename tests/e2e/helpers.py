@@ -144,7 +144,8 @@ def heartbeat(stack: Stack, role: str, instance: str | None = None) -> dict[str,
 def group_state(kafka: KafkaSettings, group: str) -> tuple[str, int]:
     """The state of a consumer group as Kafka names it, and how many members it has."""
     name = kafka.topic_prefix + group
-    described = AdminClient(kafka.client()).describe_consumer_groups([name], request_timeout=10)[name].result(15)
+    admin = AdminClient(kafka.client())  # has to live until the answer is there
+    described = admin.describe_consumer_groups([name], request_timeout=10)[name].result(15)
     return described.state.name, len(described.members)
 
 

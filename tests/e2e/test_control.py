@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from bridge.settings import KafkaSettings
 from sandbox.web import Fault
 from tests.e2e.helpers import eventually, everything_passed, group_state, run
-from tests.e2e.stack import Stack, contacts
+from tests.e2e.stack import Stack, contacts, running
 
 
 def totals(stack: Stack) -> tuple[int, int]:
@@ -26,6 +28,11 @@ async def nothing_is_called(stack: Stack, seconds: float = 3) -> AsyncIterator[N
     yield
     await asyncio.sleep(max(0.0, until - time.monotonic()))
     assert totals(stack) == before
+
+
+async def no_members(stack: Stack) -> bool:
+    found = [await asyncio.to_thread(group_state, stack.kafka, group) for group in ("ingress", "ingress-reader")]
+    return found == [("EMPTY", 0), ("EMPTY", 0)]
 
 
 async def test_f70_workflows_are_listed_in_order_and_nothing_runs_before_start(stack: Stack) -> None:
@@ -97,13 +104,12 @@ async def test_f78_stop_in_the_middle_of_a_load_leaves_nothing_running_and_start
     await eventually(stack, lambda: len(stack.campaign.rows("profile")) > 50, "some are written")
 
     await stack.stop()
-    states = await asyncio.to_thread(lambda: [group_state(stack.kafka, group) for group in ("ingress", "ingress-reader")])
-    assert states == [("EMPTY", 0), ("EMPTY", 0)]
+    async with nothing_is_called(stack):
+        stack.dynamics.churn(seed=4, updates=20, deletes=5)
+    await stack.until(lambda: no_members(stack), "both groups are Empty within the session timeout", 10)
     assert 50 < len(stack.campaign.rows("profile")) < 600
     waiting = (await stack.workflow())["backlog"]
     assert (waiting["records"] or 0) > 0
-    async with nothing_is_called(stack):
-        stack.dynamics.churn(seed=4, updates=20, deletes=5)
 
     stack.campaign.ledger.faults.clear()
     await stack.start()
@@ -161,6 +167,18 @@ async def test_f78_a_stopped_workflow_stays_stopped_when_everything_is_restarted
     await stack.until(both_there, "both services report", 20)
     async with nothing_is_called(stack):
         assert (await stack.workflow())["desired"] == "STOPPED"
+
+
+async def test_f79_f80_starting_for_too_long_is_failed(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+    async with running(kafka_settings, tmp_path, CONTROL_START_DEADLINE_S="2") as stack:
+        stack.service("reader")
+        await stack.start(wait=False)
+
+        failed = await stack.until_status("FAILED", 10)
+
+        assert (failed["reason"]["role"], failed["reason"]["code"], failed["desired"]) == ("writer", "service_silent", "RUNNING")
+        stack.service("writer")
+        await stack.until_status("RUNNING", 15)
 
 
 async def test_health_and_readiness(stack: Stack) -> None:

@@ -72,8 +72,6 @@ async def test_kafka_killed_and_restarted_in_the_middle_of_a_load(own_kafka: Loc
 
         own_kafka.stop("kafka", signal.SIGKILL)
         await asyncio.sleep(3)
-        unknown = await stack.workflow()
-        assert unknown["backlog"]["records"] in (None, unknown["backlog"]["records"])
         stack.dynamics.churn(seed=3, updates=50, inserts=10, deletes=10)
 
         async def not_known() -> bool:
@@ -91,8 +89,8 @@ async def test_the_registry_gone_at_start_and_in_the_middle(own_kafka: LocalKafk
     await asyncio.to_thread(own_kafka.up)
     own_kafka.stop("registry", signal.SIGKILL)
     async with running(settings(own_kafka), tmp_path) as stack:
-        stack.dynamics.load(contacts=100, vehicles=0, seed=5)
-        await stack.configure(contacts())
+        stack.dynamics.load(contacts=100, vehicles=20, seed=5)
+        await stack.configure(contacts(), vehicles())
         stack.service("reader")
         stack.service("writer")
         await stack.start(wait=False)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
+from collections.abc import Mapping
+from typing import Any
 
+import httpx
 from confluent_kafka import Message, Producer
 
 from tests.e2e.helpers import (
@@ -31,13 +35,20 @@ FACTS = {
 }
 
 
-def produce(stack: Stack, values: dict[bytes, bytes | None]) -> None:
+def produce(stack: Stack, values: Mapping[bytes | None, bytes | None]) -> None:
     """As a stranger would: these values under these keys into the contacts' changes."""
     producer = Producer(stack.kafka.client())
     for key, value in values.items():
         topic = f"{stack.kafka.topic_prefix}ingress.changes.contact"
         producer.produce(topic, value, key, headers=[("stranger", b"yes")])
     assert producer.flush(10) == 0
+
+
+def registered(stack: Stack, schema: dict[str, Any]) -> int:
+    """The id of a schema that is none of ours."""
+    url = f"{stack.kafka.registry_url}/subjects/{stack.kafka.topic_prefix}stranger-value/versions"
+    answer = httpx.post(url, json={"schema": json.dumps(schema)}, timeout=10, trust_env=False)
+    return int(answer.raise_for_status().json()["id"])
 
 
 def schema_id(message: Message) -> int:
@@ -47,15 +58,19 @@ def schema_id(message: Message) -> int:
 async def test_poison_is_dead_lettered_unchanged_and_the_rest_flows(stack: Stack) -> None:
     key = stack.dynamics.upsert("contact", {"lastname": "Meyer"})
     await run_through(stack, contacts())
-    good = (await until_messages(stack, "ingress.changes.contact", 1))[0]
+    good = (await until_messages(stack, "ingress.replay.contact", 1))[0]
     other = f"{new_key()}".encode()
-    poison: dict[bytes, bytes | None] = {
+    foreign = {"type": "record", "name": "Other", "fields": [{"name": "number", "type": "long"}]}
+    poison: dict[bytes | None, bytes | None] = {
         b"not-avro": b"hello, this is no avro",
         b"unknown-schema": struct.pack(">bI", 0, 999_999) + (good.value() or b"")[5:],
         b"null-value": None,
         b"garbage": struct.pack(">bI", 0, schema_id(good)) + b"\xff" * 40,
         b"cut-short": (good.value() or b"")[:30],
         b"too-short": b"\x00\x00",
+        b"other-schema": struct.pack(">bI", 0, registered(stack, foreign)) + b"\x02",
+        b"\xff\xfe key": good.value(),
+        None: good.value(),
         other: good.value(),  # a good event under another key than its own
     }
 

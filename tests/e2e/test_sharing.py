@@ -144,6 +144,7 @@ async def test_sigterm_under_load_ends_with_0_within_10_s(stack: Stack, role: st
     stack.dynamics.ledger.faults.clear()
     stack.campaign.ledger.faults.clear()
     stack.service(role)
+    await stack.until_status("RUNNING", 20)
     await stack.until_equal()
     await stack.until_caught_up()
     created = [write["key"] for write in stack.campaign.writes("profile") if write["method"] == "POST"]

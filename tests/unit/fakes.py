@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+from bridge.dynamics.changes import TrackedTable
+from bridge.dynamics.client import DynamicsClient
+from bridge.dynamics.metadata import read_table
 from bridge.events import ChangeEvent, Lane, Op, Record, Value
 
 NOON = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -55,3 +58,7 @@ def an_event(
 
 def a_record(offset: int = 0, *, partition: int = 0, topic: str = "ingress.changes.contact", key: str = "c-1") -> Record:
     return Record(topic, partition, offset, 1000 + offset, key.encode(), b"")
+
+
+async def tracked(client: DynamicsClient, table: str, *columns: str, page_size: int = 5000) -> TrackedTable:
+    return TrackedTable(client, await read_table(client, table, list(columns)), page_size)

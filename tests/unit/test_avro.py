@@ -179,10 +179,7 @@ async def test_half_an_event_is_rejected(cut: int) -> None:
 
 @given(st.binary(max_size=200))
 async def test_poison_is_rejected_and_never_anything_worse(content: bytes) -> None:
-    try:
-        await a_decoder().decode(struct.pack(">bI", 0, SCHEMA_ID) + content)
-    except RejectError as error:
-        assert error.stage == "decode"
+    assert await outcome(struct.pack(">bI", 0, SCHEMA_ID) + content) in ("event", "decode")
 
 
 @given(st.integers(5, 60), st.integers(0, 255))
@@ -190,10 +187,15 @@ async def test_one_wrong_byte_is_an_event_or_a_rejection(place: int, byte: int) 
     value = bytearray(encoded(an_event({"firstname": "Ada", "donotemail": True, "n": 4, "x": 1.5, "none": None})))
     value[place] = byte
 
+    assert await outcome(bytes(value)) in ("event", "decode")
+
+
+async def outcome(value: bytes) -> str:
+    """`event`, or the stage at which the bytes were rejected."""
     try:
-        await a_decoder().decode(bytes(value))
+        return "event" if await a_decoder().decode(value) else ""
     except RejectError as error:
-        assert error.stage == "decode"
+        return error.stage
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,15 @@ def test_f120_a_held_back_change_goes_out_with_the_next_replay(lane: Lane) -> No
     assert decision.fields == {"email": "new"}
 
 
+def test_f120_a_held_field_that_has_not_changed_is_not_replayed() -> None:
+    only = frozenset({"email"})
+    renamed = upsert({**ADA, "firstName": "Augusta"}, written(ADA), first_only=only)
+
+    decision = upsert({**ADA, "firstName": "Augusta"}, known_after(renamed), version=7, lane="replay", first_only=only)
+
+    assert isinstance(decision, Nothing)
+
+
 def test_an_older_event_never_overwrites_a_newer_one() -> None:
     decision = upsert({"firstName": "Old"}, written(ADA, version=5), version=4)
 

@@ -91,12 +91,13 @@ def histories(draw: st.DrawFn, flags: Sequence[bool] = (True, False)) -> list[Ch
 @st.composite
 def deliveries(draw: st.DrawFn) -> tuple[list[ChangeEvent], list[list[ChangeEvent]]]:
     """A history, and how it arrives: in any order, some of it twice, in portions that are merged while they wait."""
-    events = draw(histories())
+    events: list[ChangeEvent] = draw(histories())
     again = draw(st.lists(st.sampled_from(events), max_size=4))
     order = draw(st.permutations(events + again))
     portions: list[list[ChangeEvent]] = [[]]
     for event in order:
-        if portions[-1] and draw(st.booleans()):
+        apart = draw(st.booleans())
+        if portions[-1] and apart:
             portions.append([])
         portions[-1].append(event)
     return events, portions

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -133,7 +134,7 @@ async def test_no_more_calls_a_second_than_allowed() -> None:
 
     await asyncio.gather(*(call() for _ in range(20)))
 
-    gaps = [later - earlier for earlier, later in zip(began, began[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(began)]
     assert min(gaps) >= 0.25 - 1e-9
 
 

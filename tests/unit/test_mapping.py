@@ -100,9 +100,7 @@ def test_the_key_column_can_be_mapped_to_a_second_field() -> None:
     assert mapped(a_mapper({"contactid": "cusOwnerId"}), {}).fields == {"cusOwnerId": "c-1"}
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [("#ff0000", "red"), ("#00ff00", "#00ff00"), (None, None), ("#FF0000", "#FF0000")]
-)
+@pytest.mark.parametrize(("value", "expected"), [("#ff0000", "red"), ("#00ff00", "#00ff00"), (None, None), ("#FF0000", "#FF0000")])
 def test_f127_f130_a_replacement_swaps_one_value_of_a_mapped_column(value: Value, expected: Value) -> None:
     mapper = a_mapper({"color": "cusColor"}, replacements=[{"source": "color", "from": "#ff0000", "to": "red"}])
 
@@ -119,9 +117,7 @@ def test_f130_any_type_can_be_replaced_by_what_people_write_for_it(value: Value,
 @pytest.mark.parametrize("picklists", ["technical", "display"])
 @pytest.mark.parametrize("written", ["1", "Mr"])
 def test_a_replacement_finds_the_technical_value_and_in_display_mode_the_label(picklists: str, written: str) -> None:
-    mapper = a_mapper(
-        {"gendercode": "gender"}, picklists=picklists, replacements=[{"source": "gendercode", "from": written, "to": "male"}]
-    )
+    mapper = a_mapper({"gendercode": "gender"}, picklists=picklists, replacements=[{"source": "gendercode", "from": written, "to": "male"}])
     if (picklists, written) == ("technical", "Mr"):
         with pytest.raises(RejectError):
             mapper.to_campaign(an_event({"gendercode": 1}, labels={"gendercode": "Mr"}))
@@ -174,7 +170,8 @@ def test_f137_without_filter_every_row_goes() -> None:
 def test_a_filter_may_use_the_key() -> None:
     mapper = a_mapper({}, filter={"conditions": [{"field": "contactid", "operator": "eq", "value": "c-2"}]})
 
-    assert mapper.to_campaign(an_event({})) is Skip.FILTERED
+    assert isinstance(mapper.to_campaign(an_event({}, key="c-2")), Mapped)
+    assert mapper.to_campaign(an_event({}, key="c-1")) is Skip.FILTERED
 
 
 @pytest.mark.parametrize("there", [{}, {"firstname": "Ada"}, {"statecode": 0}])

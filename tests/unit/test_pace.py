@@ -20,9 +20,7 @@ def test_all_tables_together_use_a_quarter_of_the_limit_at_most(interval: float,
 
 
 @given(intervals, st.floats(0, 3600), st.booleans(), st.integers(1, 25))
-def test_a_table_is_never_asked_later_than_the_interval_but_for_the_limit(
-    interval: float, last: float, changed: bool, tables: int
-) -> None:
+def test_a_table_is_never_asked_later_than_the_interval_but_for_the_limit(interval: float, last: float, changed: bool, tables: int) -> None:
     assert next_poll_s(interval, last, changed, tables) <= max(interval, tables / (LIMIT_PER_S * 0.25))
 
 

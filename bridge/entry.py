@@ -1,0 +1,62 @@
+"""The entry point that every service shares: settings, logging, signals, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from bridge.clock import SystemClock
+from bridge.desired import Desired, Workflow
+from bridge.errors import HaltError
+from bridge.kafka.client import check_settings
+from bridge.log import configure, log
+from bridge.service import Run, Service
+from bridge.settings import EXIT_UNUSABLE_SETTINGS, KafkaSettings, Room, ServiceSettings, SettingsError, load_all
+
+LONGEST_STOP_S = 9.0
+
+
+def main(
+    workflow: Workflow,
+    role: str,
+    rooms: Sequence[type[Room]],
+    make: Callable[..., Callable[[Desired], Run]],
+) -> int:
+    """The entry point of a service. `make(kafka, service, *rooms)` gives the maker of its runs. Returns the exit code."""
+    try:
+        kafka, service, *more = load_all(KafkaSettings, ServiceSettings, *rooms)
+        check_settings(kafka)
+    except SettingsError as exc:
+        print("\n".join(exc.problems), file=sys.stderr)
+        return EXIT_UNUSABLE_SETTINGS
+    configure(service, service=f"{workflow}-{role}", instance=service.instance_id)
+    try:
+        asyncio.run(_served(workflow, role, kafka, service, make(kafka, service, *more)))
+    except HaltError as exc:
+        log("run_failed", "error", code=exc.code, reason=str(exc), hint=exc.hint)
+        return 1
+    return 0
+
+
+async def _served(workflow: Workflow, role: str, kafka: KafkaSettings, service: ServiceSettings, make: Callable[[Desired], Run]) -> None:
+    life = Service(workflow, role, kafka, service, make, SystemClock())
+    on_signal(life.stop)
+    await life.serve()
+
+
+def on_signal(stop: Callable[[], None]) -> None:
+    """Calls `stop` at SIGTERM and SIGINT, in the running loop; 9 s later the process ends whatever still hangs (a broker that is away):
+    what is not committed is read again."""
+
+    def told() -> None:
+        stop()
+        last = threading.Timer(LONGEST_STOP_S, os._exit, (0,))
+        last.daemon = True
+        last.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told)

@@ -1,0 +1,173 @@
+"""bridge.dynamics.changes and metadata against the stand-in: pages, deltas, tombstones, and what can be missing (dataverse.md §4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.dynamics.changes import Page
+from bridge.dynamics.client import DynamicsClient
+from bridge.dynamics.errors import QueryRefused, TrackingExpired
+from bridge.dynamics.metadata import read_table
+from bridge.errors import HaltError, RetryError
+from sandbox.dynamics import DynamicsSandbox
+from sandbox.web import Fault
+from tests.unit.fakes import NOON, tracked
+
+
+async def test_a_full_read_goes_page_by_page_and_the_last_one_has_the_delta_link(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    ids = {sandbox.upsert("contact", {"lastname": "x"}) for _ in range(5)}
+    table, pages, link = await tracked(client, "contact", "lastname", page_size=2), list[Page](), None
+
+    while not pages or link:
+        pages.append(await table.page(link))
+        link = pages[-1].next_link
+
+    assert [len(page.rows) for page in pages] == [2, 2, 1]
+    assert {table.key(row) for page in pages for row in page.rows} == ids
+    assert [page.delta_link is None for page in pages] == [True, True, False]
+
+
+async def test_a_delta_has_whole_rows_and_tombstones_and_the_next_link_to_ask(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    changed, deleted = (sandbox.upsert("contact", {"lastname": "x", "firstname": "y"}) for _ in range(2))
+    table = await tracked(client, "contact", "lastname", "firstname")
+    first = await table.page(None)
+
+    sandbox.upsert("contact", {"contactid": changed, "lastname": "new"})
+    sandbox.delete("contact", deleted)
+    delta = await table.page(first.delta_link)
+    idle = await table.page(delta.delta_link)
+
+    (row,) = delta.rows
+    assert table.upsert(row, "live", NOON).fields == {"lastname": "new", "firstname": "y"}
+    assert delta.deleted == [deleted]
+    assert (list(idle.rows), list(idle.deleted), idle.next_link) == ([], [], None)
+    assert idle.delta_link
+
+
+async def test_a_delete_is_an_event_with_the_highest_version_seen_and_no_fields(client: DynamicsClient) -> None:
+    event = (await tracked(client, "contact", "lastname")).delete("c-1", "live", 915244, NOON)
+
+    assert (event.op, event.key, event.version, event.changed_at) == ("delete", "c-1", 915244, None)
+    assert (event.fields, event.labels) == ({}, {})
+
+
+@pytest.mark.parametrize("status", [400, 410])
+async def test_an_expired_token_is_told_as_such(client: DynamicsClient, sandbox: DynamicsSandbox, status: Any) -> None:
+    table = await tracked(client, "contact", "lastname")
+    link = (await table.page(None)).delta_link
+    sandbox.settings.expired_status = status
+    sandbox.expire_tokens()
+
+    with pytest.raises(TrackingExpired):
+        await table.page(link)
+
+
+async def test_a_link_the_server_does_not_know_is_a_refused_query(client: DynamicsClient) -> None:
+    table = await tracked(client, "contact", "lastname")
+
+    with pytest.raises(QueryRefused):
+        await table.page("contacts?$select=lastname&$deltatoken=nonsense")
+
+
+async def test_a_link_to_another_host_is_not_followed(client: DynamicsClient) -> None:
+    table = await tracked(client, "contact", "lastname")
+
+    with pytest.raises(HaltError) as caught:
+        await table.page("https://evil.example/api/data/v9.2/contacts")
+
+    assert caught.value.code == "foreign_link"
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "code", "named"),
+    [
+        ("new_nothing", [], "source_table_missing", "new_nothing"),
+        ("new_untracked", ["new_name"], "change_tracking_off", "new_untracked"),
+        ("contact", ["lastname", "new_gone"], "source_column_missing", "new_gone"),
+        ("contact", ["gendercodename"], "source_column_missing", "gendercodename"),
+    ],
+)
+async def test_what_is_missing_in_dynamics_halts_and_is_named(
+    client: DynamicsClient, table: str, columns: list[str], code: str, named: str
+) -> None:
+    with pytest.raises(HaltError) as caught:
+        await read_table(client, table, columns)
+
+    assert (caught.value.code, caught.value.origin) == (code, "source")
+    assert named in str(caught.value)
+    assert caught.value.hint
+
+
+async def test_tracking_that_was_switched_off_while_running_halts(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    table = await tracked(client, "contact", "lastname")
+    sandbox.store.tables["contact"].tracked = False
+
+    with pytest.raises(HaltError) as caught:
+        await table.page(None)
+
+    assert caught.value.code == "change_tracking_off"
+
+
+async def test_a_column_that_was_removed_while_running_halts_a_look_at_one_row(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    key = sandbox.upsert("new_vehicle", {"new_name": "Volvo", "new_color": "red"})
+    table = await tracked(client, "new_vehicle", "new_color")
+    sandbox.remove_column("new_vehicle", "new_color")
+
+    with pytest.raises(HaltError) as caught:
+        await table.row(key)
+
+    assert caught.value.code == "source_query_refused"
+
+
+async def test_one_row_is_read_as_it_is_now_and_none_when_it_is_gone(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    key = sandbox.upsert("contact", {"lastname": "Ada"})
+    table = await tracked(client, "contact", "lastname")
+
+    there = await table.row(key)
+    sandbox.delete("contact", key)
+
+    assert there is not None
+    assert (there["lastname"], await table.row(key)) == ("Ada", None)
+
+
+async def test_keys_and_versions_come_page_by_page(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    for _ in range(5):
+        sandbox.upsert("contact", {"lastname": "x"})
+    table, found, link = await tracked(client, "contact", "lastname", page_size=2), list[tuple[str, int | None]](), None
+
+    while True:
+        page, link = await table.keys(link)
+        found += page
+        if link is None:
+            break
+
+    assert dict(found) == {row["contactid"]: row["versionnumber"] for row in sandbox.rows("contact")}
+
+
+async def test_the_number_of_rows_is_told_or_not_known(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    sandbox.upsert("contact", {"lastname": "x"})
+    table = await tracked(client, "contact", "lastname")
+
+    known = await table.count()
+    sandbox.ledger.faults.append(Fault("status", path="RetrieveTotalRecordCount", status=404))
+
+    assert (known, await table.count()) == (1, None)
+
+
+async def test_a_revoked_token_is_replaced_without_anybody_noticing(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    table = await tracked(client, "contact", "lastname")
+    sandbox.tokens.revoke()
+
+    assert (await table.page(None)).delta_link
+
+
+async def test_a_busy_server_is_a_retry_with_its_wait(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    table = await tracked(client, "contact", "lastname")
+    sandbox.ledger.faults.append(Fault("status", path="contacts", status=429, headers={"Retry-After": "17"}))
+
+    with pytest.raises(RetryError) as caught:
+        await table.page(None)
+
+    assert caught.value.retry_after_s == 17

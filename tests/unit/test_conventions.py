@@ -1,0 +1,151 @@
+"""Conventions of this repository: imports, settings page, schemas, sizes, style and types."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fastavro
+import pytest
+
+from bridge.config import IngressConfig
+from bridge.kafka.topics import control_topics, ingress_topics, workflow_topics
+from bridge.settings import ROOMS, Secret
+
+ROOT = Path(__file__).parents[2]
+PURE = [
+    "bridge/mapping.py",
+    "bridge/filters.py",
+    "bridge/convert.py",
+    "bridge/state.py",
+    "services/ingress/decide.py",
+    "services/control/workflows.py",
+    "services/control/validation.py",
+]
+OUTSIDE = {"asyncio", "socket", "time", "httpx", "confluent_kafka", "sqlite3", "os", "random", "subprocess", "aiohttp"}
+SCHEMAS = {"ingress.changes.contact": "ChangeEvent", "ingress.replay.contact": "ChangeEvent"}
+JSON_TOPICS = {"cursors", "state", "dead-letters", "workflows", "services", "audit"}
+
+
+def modules(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def offenders(folder: str, forbidden: str, but_not_in: str = "-") -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(folder)
+        for name in imports(path)
+        if (name == forbidden or name.startswith(forbidden + ".")) and not str(path.relative_to(ROOT)).startswith(but_not_in)
+    ]
+
+
+def test_imports_point_one_way() -> None:
+    assert offenders("bridge", "services") == []
+    assert offenders("bridge", "sandbox") == []
+    assert offenders("services", "sandbox") == []
+    assert offenders("sandbox", "bridge") == []
+    assert offenders("sandbox", "services") == []
+
+
+def test_only_the_kafka_room_knows_librdkafka() -> None:
+    assert offenders("bridge", "confluent_kafka", but_not_in="bridge/kafka/") == []
+    assert offenders("services", "confluent_kafka") == []
+
+
+def test_the_loops_know_neither_kafka_nor_the_systems() -> None:
+    for room in ("bridge.kafka", "bridge.dynamics", "bridge.campaign"):
+        assert offenders("bridge/flow", room) == []
+
+
+@pytest.mark.parametrize("path", PURE)
+def test_decisions_are_pure(path: str) -> None:
+    assert not OUTSIDE & {name.split(".")[0] for name in imports(ROOT / path)}
+    assert "datetime.now" not in (ROOT / path).read_text()
+
+
+def test_every_setting_is_in_the_settings_page_and_none_else() -> None:
+    page = (ROOT / "docs/settings.md").read_text()
+    listed = set(re.findall(r"^\| `([A-Z_]+)(?:\(_FILE\))?` \|", page, re.MULTILINE))
+
+    known = {str(info.alias) for room in ROOMS for info in room.model_fields.values() if info.alias}
+
+    assert listed == known
+    secrets = {str(info.alias) for room in ROOMS for info in room.model_fields.values() if info.annotation is Secret}
+    assert all(f"`{name}(_FILE)`" in page for name in secrets)
+
+
+def test_every_topic_has_a_schema_or_is_json() -> None:
+    topics = [topic.name for topic in [*control_topics(), *workflow_topics("ingress"), *ingress_topics(["contact"])]]
+
+    for topic in topics:
+        assert topic in SCHEMAS or topic.rsplit(".", 1)[1] in JSON_TOPICS, topic
+    for name in SCHEMAS.values():
+        assert (ROOT / "schemas" / f"{name}.avsc").exists()
+
+
+def test_every_schema_is_valid_and_documented() -> None:
+    for path in (ROOT / "schemas").glob("*.avsc"):
+        schema = json.loads(path.read_text())
+        fastavro.parse_schema(schema)
+        assert schema["namespace"] == "bridge"
+        assert schema["doc"]
+        assert all(field.get("doc") for field in schema["fields"]), path.name
+
+
+def test_every_reason_code_is_explained_in_operations() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    halting = set()
+    for path in modules("bridge", "services"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "HaltError":
+                codes = [each.value for each in node.keywords if each.arg == "code"]
+                halting |= {str(code.value) for code in codes if isinstance(code, ast.Constant)}
+
+    assert halting
+    assert {code for code in halting if f"`{code}`" not in page} == set()
+
+
+def test_modules_and_functions_stay_small() -> None:
+    long = []
+    for path in modules("bridge", "services"):
+        tree = ast.parse(path.read_text())
+        if len(path.read_text().splitlines()) > 300:
+            long.append(f"{path.relative_to(ROOT)}: more than 300 lines")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 50:
+                long.append(f"{path.relative_to(ROOT)}: {node.name} is too long")
+
+    assert long == []
+
+
+def test_no_download_address_in_the_locks() -> None:
+    for path in ROOT.glob("requirements*.lock"):
+        assert "://" not in path.read_text()
+        assert "--hash=sha256:" in path.read_text()
+
+
+def test_the_default_configuration_is_valid() -> None:
+    from bridge.config import default_ingress
+
+    assert IngressConfig.model_validate(default_ingress().model_dump(by_alias=True)).configured()
+
+
+@pytest.mark.parametrize("command", [["ruff", "check", "."], ["mypy"]])
+def test_style_and_types(command: list[str]) -> None:
+    result = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-1000:]
