@@ -72,8 +72,11 @@ class TokenCache:
                 status=response.status_code,
             )
         answer = parse_json(response)
-        lifetime = float(answer.get("expires_in", 3600))
-        self._token = str(answer["access_token"])
+        try:
+            lifetime, token = float(answer.get("expires_in", 3600)), str(answer["access_token"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise RetryError(f"{where(response)}: no token in the answer", code="token_endpoint", status=200) from None
+        self._token = token
         self._renew_at = self._clock.monotonic() + lifetime - min(RENEW_BEFORE_S, lifetime / 5)
 
     async def _ask(self) -> httpx.Response:

@@ -23,7 +23,7 @@ class Registry(Protocol):
     def register(self, subject: str, schema: dict[str, Any]) -> int:
         """The id of `schema` under `subject`. Raises RetryError (registry away) or HaltError (incompatible)."""
 
-    def schema(self, schema_id: int) -> dict[str, Any]:
+    def schema(self, schema_id: int) -> Any:
         """The schema of an id, cached. Raises RetryError, or RejectError for an id nobody has registered."""
 
 
@@ -75,7 +75,7 @@ class Decoder(Generic[E]):
 
     def _writer(self, schema_id: int) -> Any:
         schema = self._registry.schema(schema_id)
-        if str(schema.get("name")).rsplit(".", 1)[-1] != self._name:
+        if not isinstance(schema, dict) or str(schema.get("name")).rsplit(".", 1)[-1] != self._name:  # "string" is a schema, too
             raise RejectError(f"schema {schema_id} is not a {self._name}", code="other_schema", stage="decode")
         self._writers[schema_id] = parse_schema(schema)
         return self._writers[schema_id]

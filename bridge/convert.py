@@ -106,6 +106,9 @@ def _boolean(value: Any) -> bool:
         return True
     if lowered in FALSE:
         return False
+    number = Decimal(lowered)
+    if number in (0, 1):
+        return bool(number)
     raise ValueError("neither yes nor no")
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from bridge.config import Condition, Filter, Scalar
 from bridge.events import Value
 
 ISO_DATE = re.compile(r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$")
+NUMBER = re.compile(r"^-?(0|[1-9][0-9]*)([.][0-9]+)?$", re.ASCII)
 TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -42,11 +43,11 @@ def holds(value: Value, condition: Condition) -> bool:
         case "in":
             return any(equal(value, each) for each in operand)  # type: ignore[union-attr]
         case "contains":
-            return value is not None and text(operand) in text(value)
+            return text(value) != "" and text(operand) in text(value)
         case "begins_with":
-            return value is not None and text(value).startswith(text(operand))
+            return text(value) != "" and text(value).startswith(text(operand))
         case "ends_with":
-            return value is not None and text(value).endswith(text(operand))
+            return text(value) != "" and text(value).endswith(text(operand))
         case _:
             return _ordered(value, operand, condition.operator)
 
@@ -89,10 +90,12 @@ def _comparable(value: Any, operand: Any) -> tuple[Any, Any]:
 
 
 def _number(value: Any) -> Decimal | None:
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
+    """Text counts as a number only as Dynamics writes one: a postal code 01234 or a phone number +4712 is text."""
+    if isinstance(value, str):
+        return Decimal(value) if NUMBER.match(value) else None
+    if value is None or isinstance(value, bool):
         return None
+    number = Decimal(str(value))
     return number if number.is_finite() else None
 
 

@@ -63,22 +63,30 @@ def retry_after_s(response: httpx.Response, now: datetime) -> float | None:
 def _http_date(text: str) -> datetime | None:
     try:
         parsed = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def same_origin(link: str, base: str, origin: Origin) -> str:
     """`link`, made absolute, if it leads to the origin of `base`. Raises HaltError: a token must not go elsewhere."""
-    target, home = httpx.URL(base).join(link), httpx.URL(base)
+    home = httpx.URL(base)
+    try:
+        target = home.join(link)
+    except (httpx.InvalidURL, ValueError):
+        raise _foreign("elsewhere", home, origin) from None
     if (target.scheme, target.host, _port(target)) != (home.scheme, home.host, _port(home)):
-        raise HaltError(
-            f"a link of the server leads to another host ({target.host}) than the configured {home.host}",
-            code="foreign_link",
-            hint="Check the configured URL; a proxy in between may rewrite links.",
-            origin=origin,
-        )
+        raise _foreign(f"to another host ({target.host})", home, origin)
     return str(target)
+
+
+def _foreign(where_to: str, home: httpx.URL, origin: Origin) -> HaltError:
+    return HaltError(
+        f"a link of the server leads {where_to}, not to the configured {home.host}",
+        code="foreign_link",
+        hint="Check the configured URL; a proxy in between may rewrite links.",
+        origin=origin,
+    )
 
 
 def _port(url: httpx.URL) -> int | None:

@@ -75,7 +75,9 @@ class KafkaSettings(Room):
     registry_url: Url = Field("http://localhost:8081", alias="SCHEMA_REGISTRY_URL", description="Any registry with Confluent's API")
     registry_username: str | None = Field(None, alias="SCHEMA_REGISTRY_USERNAME", description="Registry user, if it asks for one")
     registry_password: Secret = Field(default_factory=Secret, alias="SCHEMA_REGISTRY_PASSWORD", description="Its password")
-    librdkafka: Mapping[str, str] = Field(default_factory=dict, description="Every other `KAFKA_…` variable, as librdkafka property")
+    librdkafka: Mapping[str, str] = Field(
+        default_factory=dict, repr=False, description="Every other `KAFKA_…` variable, as librdkafka property"
+    )
 
     def client(self, **more: Any) -> dict[str, Any]:
         """Configuration of a librdkafka client, with `more` (underscores for dots) on top."""
@@ -102,7 +104,7 @@ class ServiceSettings(Room):
 
 class DynamicsSettings(Room):
     url: Url = Field(alias="DYNAMICS_URL", description="`https://<server>.api.crm.dynamics.com`")
-    tenant_id: str = Field(alias="DYNAMICS_TENANT_ID", min_length=1, description="Entra tenant")
+    tenant_id: str = Field(alias="DYNAMICS_TENANT_ID", pattern=r"^[a-zA-Z0-9.-]+$", description="Entra tenant")
     client_id: str = Field(alias="DYNAMICS_CLIENT_ID", min_length=1, description="Entra application")
     client_secret: Secret = Field(alias="DYNAMICS_CLIENT_SECRET", description="Its secret")
     token_url: Url = Field(
@@ -115,11 +117,11 @@ class DynamicsSettings(Room):
     concurrency: int = Field(16, alias="DYNAMICS_CONCURRENCY", ge=1, le=52, description="Requests at once, of one process")
     request_timeout_s: float = Field(60, alias="DYNAMICS_REQUEST_TIMEOUT_S", gt=0, le=600, description="One request, seconds")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _default_token_url(cls, data: Any) -> Any:
-        tenant = data.get("DYNAMICS_TENANT_ID")
-        return {"DYNAMICS_TOKEN_URL": f"https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token", **data}
+    @model_validator(mode="after")
+    def _default_token_url(self) -> DynamicsSettings:
+        if not self.token_url:
+            object.__setattr__(self, "token_url", f"https://login.microsoftonline.com/{self.tenant_id}/oauth2/v2.0/token")
+        return self
 
 
 CAMPAIGN_SCOPES = (
@@ -182,7 +184,7 @@ def load(room: type[R], env: Mapping[str, str]) -> R:
         except (OSError, UnicodeDecodeError) as exc:
             problems.append(f"{info.alias}_FILE: cannot be read ({type(exc).__name__}); give the path of a readable text file")
     if room is KafkaSettings:
-        data["librdkafka"] = _librdkafka(env)
+        data["librdkafka"] = _librdkafka(env, problems)
     try:
         made = room(**data)
     except ValidationError as exc:
@@ -218,15 +220,23 @@ def _read(info: FieldInfo, env: Mapping[str, str]) -> str | Secret | None:
     return Secret(value) if value else None
 
 
-def _librdkafka(env: Mapping[str, str]) -> dict[str, str]:
+def _librdkafka(env: Mapping[str, str], problems: list[str]) -> dict[str, str]:
     named = {info.alias for info in KafkaSettings.model_fields.values()}
     properties: dict[str, str] = {}
     for name, value in env.items():
-        if name.startswith("KAFKA_") and name not in named and value:
-            if name.endswith("_FILE"):
-                name, value = name.removesuffix("_FILE"), Path(value).read_text(encoding="utf-8").strip()
-            properties[name.removeprefix("KAFKA_").lower().replace("_", ".")] = value
+        if not name.startswith("KAFKA_") or name in named or not value:
+            continue
+        try:
+            text = Path(value).read_text(encoding="utf-8").strip() if name.endswith("_FILE") else value
+        except (OSError, UnicodeDecodeError) as exc:
+            problems.append(_unreadable(name, exc))
+            continue
+        properties[name.removesuffix("_FILE").removeprefix("KAFKA_").lower().replace("_", ".")] = text
     return properties
+
+
+def _unreadable(variable: str, exc: Exception) -> str:
+    return f"{variable}: cannot be read ({type(exc).__name__}); give the path of a readable text file"
 
 
 def _problem(error: Any, known: list[str]) -> str:

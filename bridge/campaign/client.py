@@ -73,9 +73,10 @@ class CampaignClient:
         return response
 
     async def _send(self, method: str, url: str, body: dict[str, Any] | None) -> httpx.Response:
+        token = await self._token.get()  # before the gate, which asks last whether the call may still be made
         async with self._gate.call():
             headers = {
-                "Authorization": f"Bearer {await self._token.get()}",
+                "Authorization": f"Bearer {token}",
                 "X-Api-Key": self._settings.client_id,
                 "Cache-Control": "no-cache",
                 "Content-Type": "application/json",

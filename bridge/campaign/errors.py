@@ -15,16 +15,15 @@ from bridge.http import where
 REPUBLISH = "Publish the data model with the Profiles & Services Ext API in Campaign, then start again."
 UNEXPLAINED_TRIES = 8
 
-PERMANENT = {  # part of the text → code
-    "is not valid for the": "value_refused",
+PERMANENT = {  # part of the text → code; the first that is found counts
     "property is not valid": "unknown_field",
+    "is not valid for the": "value_refused",
     "read-only": "read_only_field",
     "value too long": "value_too_long",
     "RST-360012": "key_change_refused",
     "XTK-170036": "value_refused",
     "property is mandatory": "field_missing",
     "is not a valid constant": "value_refused",
-    "PGS-220000": "database_refused",
 }
 GATEWAY_HALTS = {
     "403000": "Check CAMPAIGN_CLIENT_ID: the gateway got no API key.",

@@ -67,8 +67,8 @@ class DynamicsClient:
         return response
 
     async def _send(self, url: str, headers: dict[str, str]) -> httpx.Response:
+        authorization = {"Authorization": f"Bearer {await self._token.get()}"}
         async with self._gate.call():
-            authorization = {"Authorization": f"Bearer {await self._token.get()}"}
             response = await send(self._http, self._http.build_request("GET", url, headers=headers | authorization))
             if response.status_code in (429, 503) and (wait := retry_after_s(response, self._clock.now())):
                 self._gate.close_for(wait)

@@ -12,6 +12,7 @@ NOT_TRACKED = {"0x80072491", "0x80072492"}
 NO_SUCH_ROW = {"0x80040217", "0x80060891"}
 NO_SUCH_TABLE = "0x8006088a"
 BAD_QUERY = "0x80060888"
+FULL_STORAGE = "0x80072325"
 BUSY = {
     "0x80044150", "0x80044151", "0x80072323", "0x80072324", "0x80073000", "0x8004a001",
     "0x80072321", "0x80072322", "0x80072326",
@@ -47,6 +48,9 @@ def error_for(response: httpx.Response, retry_after_s: float | None) -> BridgeEr
     if code in NOT_TRACKED:
         hint = "Switch on 'Track changes' for the table in Dynamics, then start again."
         return HaltError(text, code="change_tracking_off", hint=hint, origin="source", status=status)
+    if code == FULL_STORAGE:
+        hint = "Free or buy storage for this environment, then start again."
+        return HaltError(text, code="source_full", hint=hint, origin="source", status=status)
     if status in (408, 429) or status >= 500 or code in BUSY:
         return RetryError(text, code="source_busy", status=status, retry_after_s=retry_after_s)
     if status == 401:

@@ -21,14 +21,14 @@ class HttpRegistry:
         self._url = settings.registry_url
         self._password = settings.registry_password
         self._username = settings.registry_username
-        self._schemas: dict[int, dict[str, Any]] = {}
+        self._schemas: dict[int, Any] = {}
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
         self._call("PUT", f"/config/{subject}", {"compatibility": COMPATIBILITY})
         answer = self._call("POST", f"/subjects/{subject}/versions", {"schema": json.dumps(schema)})
         return int(answer["id"])
 
-    def schema(self, schema_id: int) -> dict[str, Any]:
+    def schema(self, schema_id: int) -> Any:
         if schema_id not in self._schemas:
             self._schemas[schema_id] = json.loads(self._call("GET", f"/schemas/ids/{schema_id}")["schema"])
         return self._schemas[schema_id]

@@ -40,9 +40,7 @@ def check(workflow: Workflow, raw: Any, saved: Mapping[Workflow, Config]) -> Fin
     try:
         findings.config = SHAPES[workflow].model_validate(raw)
     except ValidationError as exc:
-        for each in exc.errors():
-            path = "".join(f"/{part}" for part in each["loc"])
-            findings.error(path, each["type"], each["msg"].removeprefix("Value error, "))
+        _shape(findings, exc, raw)
         return findings
     if isinstance(findings.config, IngressConfig):
         before = saved["ingress"]
@@ -53,6 +51,22 @@ def check(workflow: Workflow, raw: Any, saved: Mapping[Workflow, Config]) -> Fin
         _optin(findings, findings.config)
         _consents(findings, saved["ingress"], findings.config, "optin")
     return findings
+
+
+def _shape(findings: Findings, exc: ValidationError, raw: Any) -> None:
+    """One error per place; of a value that fits none of several types, one in all."""
+    seen: set[str] = set()
+    for each in exc.errors():
+        path, place = "", raw
+        for number, part in enumerate(each["loc"]):
+            there = (isinstance(place, Mapping) and part in place) or (isinstance(place, list) and isinstance(part, int))
+            if not there and not (each["type"] == "missing" and number == len(each["loc"]) - 1):
+                break  # the name of a type that was tried, not of a member
+            path += f"/{part}"
+            place = place[part] if there else None
+        if path not in seen:
+            seen.add(path)
+            findings.error(path, each["type"], each["msg"].removeprefix("Value error, "))
 
 
 def _ingress(findings: Findings, config: IngressConfig, before: IngressConfig) -> None:

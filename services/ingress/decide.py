@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from bridge.config import OPT_OUT_FLAGS, TableMapping
+from bridge.config import OPT_OUT_FLAGS, TableMapping, canonical_flag
 from bridge.events import ChangeEvent, Value
 from bridge.mapping import Mapped, Skip
 from bridge.state import Digests, Known
@@ -93,17 +93,19 @@ def decide_upsert(wanted: Change, table: TableMapping, mapped: Mapped | Skip, kn
     event, before = wanted.event, known or Known()
     if stale(event, known):
         return Nothing("stale")
-    after = replace(before, version=event.version, gone=False)
+    after = replace(before, version=before.version if event.version is None else event.version, gone=False)
     if mapped is Skip.INCOMPLETE:
         return Nothing("incomplete")
     if isinstance(mapped, Skip):
         return _filtered_out(wanted, table, before, after, known)
     fresh = digests.of(mapped.fields)
+    unknown = _flags(table) - mapped.fields.keys()  # consents that Dynamics leaves open: what Campaign holds stays
     if not before.exists:
-        return Create(worth_creating(mapped.fields), replace(after, exists=True, visible=False, digests=fresh))
+        off = {name: digests.one(name, False) for name in unknown}
+        return Create(worth_creating(mapped.fields), replace(after, exists=True, visible=False, digests=fresh | off))
     held = frozenset() if wanted.full else mapped.first_only
     changed = {name: value for name, value in mapped.fields.items() if name not in held and before.digests.get(name) != fresh[name]}
-    kept = {name: before.digests[name] for name in held if name in before.digests}
+    kept = {name: before.digests[name] for name in held | unknown if name in before.digests}
     then = replace(after, digests={name: digest for name, digest in fresh.items() if name not in held} | kept)
     return Update(changed, then) if changed else Nothing("unchanged", then)
 
@@ -114,6 +116,10 @@ def _filtered_out(wanted: Change, table: TableMapping, before: Known, after: Kno
     if table.filter.delete_filtered_out and (before.exists or doubtful):
         return Delete(replace(after, exists=False, visible=False, digests={}), "filtered")
     return Nothing("filtered", after)
+
+
+def _flags(table: TableMapping) -> frozenset[str]:
+    return frozenset(canonical_flag(field.target) for field in table.fields) & frozenset(OPT_OUT_FLAGS)
 
 
 def worth_creating(fields: Mapping[str, Value]) -> dict[str, Value]:

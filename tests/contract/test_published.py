@@ -1,0 +1,110 @@
+"""What our own topics hold of a table, read back after a load: the twin of the feed's tests and the one in Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from bridge.avro import Decoder, Encoder, load_schema
+from bridge.events import ChangeEvent, Op, Outgoing
+from bridge.kafka.partitioner import partition_for
+from bridge.kafka.published import Published, Seen, Starts
+from bridge.kafka.topics import ingress_topics, workflow_topics
+from bridge.memory import MemoryLog, MemoryPublisher, MemoryRegistry
+from bridge.settings import KafkaSettings
+from bridge.state import Known
+from tests.contract.broker import make, producing
+from tests.flow.feeding import CHANGES, REPLAY, MemoryPublished
+
+
+def event(key: str, version: int, op: Op = "upsert") -> Outgoing:
+    return Outgoing(CHANGES, key, ChangeEvent("contact", key, op, "live", version, None, datetime(2026, 3, 1, tzinfo=UTC)))
+
+
+@dataclass(frozen=True)
+class Place:
+    """`publish` puts an event into its topic, `settle` what the writer knows of a key into the state."""
+
+    published: Published
+    topics: dict[str, int]
+    publish: Callable[[Outgoing], Awaitable[object]]
+    settle: Callable[[str, int, bool], Awaitable[object]]
+
+
+class PublishedContract:
+    async def test_what_was_published_since_the_ends_is_seen(self, place: Place) -> None:
+        await place.publish(event("before", 1))
+        starts = place.published.ends(place.topics)
+        await place.publish(event("after", 2))
+        await place.publish(event("gone", 3, "delete"))
+
+        assert sorted(place.published.since(starts)) == [("after", 2, False), ("gone", 3, True)]
+        assert list(place.published.since(place.published.ends(place.topics))) == []
+
+    async def test_what_the_writer_settled_is_known(self, place: Place) -> None:
+        await place.settle("a", 5, False)
+        await place.settle("b", 6, True)
+
+        assert sorted(place.published.known("contact", 3)) == [("a", 5, False), ("b", 6, True)]
+
+
+class Threaded(Published):
+    """Reads on a thread of its own, as its users do, and gives lists."""
+
+    def __init__(self, inner: Published) -> None:
+        self._inner = inner
+        self._threads = ThreadPoolExecutor(1)
+
+    def ends(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
+        return self._threads.submit(self._inner.ends, topics).result()
+
+    def known(self, table: str, partitions: int) -> Iterator[Seen]:
+        return iter(self._threads.submit(lambda: list(self._inner.known(table, partitions))).result())
+
+    def since(self, starts: Starts) -> Iterator[Seen]:
+        return iter(self._threads.submit(lambda: list(self._inner.since(starts))).result())
+
+
+class TestMemoryPublished(PublishedContract):
+    @pytest.fixture
+    def place(self) -> Place:
+        log = MemoryLog()
+        published, publisher = MemoryPublished(log), MemoryPublisher(log)
+
+        async def settle(key: str, version: int, gone: bool) -> None:
+            published.state[key] = (version, gone)
+
+        return Place(published, {CHANGES: 1, REPLAY: 1}, lambda each: publisher.publish([each], "c", {}), settle)
+
+
+class TestKafkaPublished(PublishedContract):
+    @pytest.fixture
+    async def place(self, kafka_settings: KafkaSettings) -> AsyncIterator[Place]:
+        make(kafka_settings, *ingress_topics(["contact"]), *workflow_topics("ingress"))
+        registry, schema, prefix = MemoryRegistry(), load_schema("ChangeEvent"), kafka_settings.topic_prefix
+        encoder = Encoder(schema, registry.register("x", schema))
+        async with producing(kafka_settings) as producer:
+
+            async def publish(each: Outgoing) -> None:
+                await producer.send(prefix + each.topic, each.key.encode(), encoder.encode(each.event))
+
+            async def settle(key: str, version: int, gone: bool) -> None:
+                known, partition = Known(version=version, exists=not gone, gone=gone), partition_for(key.encode(), 3)
+                await producer.send(f"{prefix}ingress.state", f"contact/{key}".encode(), known.to_json(), (), partition)
+                await producer.send(f"{prefix}ingress.state", f"new_vehicle/{key}".encode(), known.to_json(), (), partition)
+
+            published = Published(kafka_settings, "ingress", Decoder(registry, schema, ChangeEvent))
+            yield Place(Threaded(published), {CHANGES: 3, REPLAY: 3}, publish, settle)
+
+    async def test_what_is_no_event_is_passed_over(self, place: Place, kafka_settings: KafkaSettings) -> None:
+        starts = place.published.ends(place.topics)
+        async with producing(kafka_settings) as producer:
+            await producer.send(kafka_settings.topic_prefix + CHANGES, b"poison", b"no event")
+            await producer.send(kafka_settings.topic_prefix + CHANGES, b"poison", None)
+        await place.publish(event("a", 1))
+
+        assert list(place.published.since(starts)) == [("a", 1, False)]
