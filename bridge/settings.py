@@ -182,7 +182,7 @@ def load(room: type[R], env: Mapping[str, str]) -> R:
             if (value := _read(info, env)) is not None:
                 data[info.alias or name] = value
         except (OSError, UnicodeDecodeError) as exc:
-            problems.append(f"{info.alias}_FILE: cannot be read ({type(exc).__name__}); give the path of a readable text file")
+            problems.append(_unreadable(f"{info.alias}_FILE", exc))
     if room is KafkaSettings:
         data["librdkafka"] = _librdkafka(env, problems)
     try:

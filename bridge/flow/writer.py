@@ -11,19 +11,20 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError, ParkError, RejectError, RetryError
-from bridge.events import Headers, Record
+from bridge.events import Record
 from bridge.flow.jobs import Job, JobQueue
 from bridge.flow.offsets import OffsetLedger, Position
+from bridge.flow.ports import DeadLetters, Handler, Requeue, Result
 from bridge.flow.waits import LetterLimit, backoff_s
 from bridge.http import call_guard
 from bridge.log import log
-from bridge.state import Known, StateStore
+from bridge.state import StateStore
 
 E = TypeVar("E")
 
@@ -31,46 +32,6 @@ ROOM = 4000  # records of one lane in hand before its topics are paused
 HELD_BACK = 500  # a parked record that keeps so many settled ones from being committed goes to the end of its topic
 DRAIN_S = 8.0  # a call under way gets so long to end when we have to stop
 PARKED_SINCE = "parked-since"
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of a record. `known` None leaves the state as it is; the loop fills in where, when and how often."""
-
-    outcome: str
-    known: Known | None = None
-
-
-class Handler(Protocol[E]):
-    """What is particular to a workflow. All of it runs in the event loop."""
-
-    def key(self, record: Record) -> str:
-        """The record's key in `.state`; what has one key is kept in order."""
-
-    def live(self, record: Record) -> bool:
-        """Whether this record goes before those that are not."""
-
-    async def decode(self, record: Record) -> E:
-        """Raises RejectError for what is no event of this workflow."""
-
-    def merge(self, waiting: E, arrived: E) -> E:
-        """What is left to do of two events of one key."""
-
-    async def write(self, event: E, known: Known | None) -> Result:
-        """Brings the target to this state. Raises RetryError, ParkError, RejectError or HaltError."""
-
-    def rejected(self, event: E, known: Known | None) -> Known:
-        """What is known of a record that goes to the dead letters."""
-
-
-class DeadLetters(Protocol):
-    async def put(self, record: Record, error: RejectError, *, attempts: int, first_failed_at: datetime, failed_at: datetime) -> None:
-        """Returns when the letter is kept. Raises RetryError or HaltError, then the record must not be settled."""
-
-
-class Requeue(Protocol):
-    async def __call__(self, record: Record, headers: Headers) -> None:
-        """Publishes the record again, with these headers, at the end of its own partition."""
 
 
 class Writer(Generic[E]):

@@ -74,7 +74,7 @@ def answer(status: int, code: str, detail: str, errors: Sequence[Finding] | None
         status=status,
         detail=detail,
         code=code,
-        errors=None if errors is None else [{"path": e.path, "code": e.code, "message": e.message} for e in errors],  # type: ignore[misc]
+        errors=None if errors is None else [{"path": e.path, "code": e.code, "message": e.message} for e in errors],
     )
     return JSONResponse(problem.model_dump(exclude_none=True), status, media_type="application/problem+json")
 

@@ -15,7 +15,7 @@ from bridge.config import TableMapping
 from bridge.convert import TargetField, empty
 from bridge.errors import ParkError, RejectError
 from bridge.events import ChangeEvent, Record, Value
-from bridge.flow.writer import Result
+from bridge.flow.ports import Result
 from bridge.mapping import Mapped, Mapper, flat, nested
 from bridge.state import Digests, Known
 from services.ingress.decide import (
@@ -45,7 +45,7 @@ class Target:
 
 
 class IngressHandler:
-    """See bridge.flow.writer.Handler. `targets` by Dynamics table."""
+    """See bridge.flow.ports.Handler. `targets` by Dynamics table."""
 
     def __init__(
         self,

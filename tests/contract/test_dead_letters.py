@@ -10,7 +10,7 @@ import pytest
 
 from bridge.errors import RejectError
 from bridge.events import Headers, Record
-from bridge.flow.writer import DeadLetters
+from bridge.flow.ports import DeadLetters
 from bridge.kafka.dead_letters import KafkaDeadLetters
 from bridge.kafka.topics import workflow_topics
 from bridge.memory import MemoryDeadLetters

@@ -12,7 +12,7 @@ from bridge.campaign.client import CampaignClient
 from bridge.campaign.metadata import read_resource
 from bridge.config import TableMapping
 from bridge.events import ChangeEvent, Lane, Op
-from bridge.flow.writer import Result
+from bridge.flow.ports import Result
 from bridge.mapping import Mapper
 from bridge.memory import MemoryRegistry
 from bridge.settings import CampaignSettings, load

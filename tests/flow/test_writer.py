@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bridge.errors import HaltError
-from bridge.flow.writer import Result
+from bridge.flow.ports import Result
 from bridge.state import Known
 from tests.flow.writing import LIVE, REPLAY, FailingState, Rig, Work, record, turns, until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.errors import HaltError
-from bridge.flow.writer import Result
+from bridge.flow.ports import Result
 from bridge.state import Known
 from tests.flow.writing import (
     LIVE,

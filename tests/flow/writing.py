@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from bridge.errors import ParkError, RejectError, RetryError
 from bridge.events import Headers, Record
 from bridge.flow.offsets import OffsetLedger, Position
+from bridge.flow.ports import Result
 from bridge.flow.waits import LetterLimit
-from bridge.flow.writer import Result, Writer
+from bridge.flow.writer import Writer
 from bridge.http import call_guard
 from bridge.memory import MemoryDeadLetters, MemoryState
 from bridge.state import Known

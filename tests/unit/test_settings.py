@@ -235,7 +235,7 @@ def test_settings_are_frozen() -> None:
     kafka = load(KafkaSettings, {})
 
     with pytest.raises(ValueError, match="frozen"):
-        kafka.partitions = 7
+        kafka.partitions = 7  # type: ignore[misc]
 
 
 def test_every_setting_has_a_variable_of_its_own_and_a_meaning() -> None:

@@ -1,0 +1,53 @@
+"""What the writer loop needs from others: a workflow's Handler, dead letters, requeueing. The docstrings are the contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from bridge.errors import RejectError
+from bridge.events import Headers, Record
+from bridge.state import Known
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a record. `known` None leaves the state as it is; the loop fills in where, when and how often."""
+
+    outcome: str
+    known: Known | None = None
+
+
+class Handler(Protocol[E]):
+    """What is particular to a workflow. All of it runs in the event loop."""
+
+    def key(self, record: Record) -> str:
+        """The record's key in `.state`; what has one key is kept in order."""
+
+    def live(self, record: Record) -> bool:
+        """Whether this record goes before those that are not."""
+
+    async def decode(self, record: Record) -> E:
+        """Raises RejectError for what is no event of this workflow."""
+
+    def merge(self, waiting: E, arrived: E) -> E:
+        """What is left to do of two events of one key."""
+
+    async def write(self, event: E, known: Known | None) -> Result:
+        """Brings the target to this state. Raises RetryError, ParkError, RejectError or HaltError."""
+
+    def rejected(self, event: E, known: Known | None) -> Known:
+        """What is known of a record that goes to the dead letters."""
+
+
+class DeadLetters(Protocol):
+    async def put(self, record: Record, error: RejectError, *, attempts: int, first_failed_at: datetime, failed_at: datetime) -> None:
+        """Returns when the letter is kept. Raises RetryError or HaltError, then the record must not be settled."""
+
+
+class Requeue(Protocol):
+    async def __call__(self, record: Record, headers: Headers) -> None:
+        """Publishes the record again, with these headers, at the end of its own partition."""
