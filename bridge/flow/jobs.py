@@ -24,6 +24,7 @@ class Job(Generic[E]):
     arrived: list[Record] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     event: E | None = None
+    latest: Record | None = None  # the record that counts: the one with the newest event
     attempts: int = 0
     first_failed_at: datetime | None = None
     parked: bool = False
@@ -34,10 +35,6 @@ class Job(Generic[E]):
     @property
     def size(self) -> int:
         return len(self.arrived) + len(self.records)
-
-    @property
-    def latest(self) -> Record:
-        return self.records[-1]
 
 
 class JobQueue(Generic[E]):
@@ -99,7 +96,7 @@ class JobQueue(Generic[E]):
     def finish(self, job: Job[E]) -> None:
         """All its records are settled (or dropped); what arrived meanwhile is a new start."""
         self._count(job, -len(job.records))
-        job.records, job.event, job.attempts, job.first_failed_at = [], None, 0, None
+        job.records, job.event, job.latest, job.attempts, job.first_failed_at = [], None, None, 0, None
         if job.dropped:
             return
         if job.arrived:

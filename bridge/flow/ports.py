@@ -36,6 +36,10 @@ class Handler(Protocol[E]):
     def merge(self, waiting: E, arrived: E) -> E:
         """What is left to do of two events of one key."""
 
+    def older(self, arrived: E, waiting: E) -> bool:
+        """Whether the event that arrived later is the older one all the same (a replay): then the record of the other one is named in
+        state and dead letters."""
+
     async def write(self, event: E, known: Known | None) -> Result:
         """Brings the target to this state. Raises RetryError, ParkError, RejectError or HaltError."""
 

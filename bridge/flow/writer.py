@@ -132,6 +132,7 @@ class Writer(Generic[E]):
 
     def _halt(self, exc: Exception) -> None:
         """Ends the run: with a HaltError, or with a fault of our own, which is one as well."""
+        self._stopping.set()
         if not self._halted.done():
             self._halted.set_exception(exc)
 
@@ -154,7 +155,7 @@ class Writer(Generic[E]):
         except RetryError as exc:
             await self._failed(job, exc, self._retry if exc.attempts is None else self._park)
         except RejectError as exc:
-            await self._reject(job, exc)
+            await self._reject(job, exc, job.attempts + 1)
 
     async def _take_up(self, job: Job[E]) -> None:
         """Decodes and merges what has arrived. What cannot be decoded is dead-lettered by itself."""
@@ -164,18 +165,20 @@ class Writer(Generic[E]):
                 event = await self._handler.decode(record)
             except RejectError as exc:
                 await self._dead_letter(record, exc, 1, self._clock.now())
+                self._ledger.settle(record.position, record.offset)
                 if not job.dropped:
                     self._queue.discard(job)
-                    self._ledger.settle(record.position, record.offset)
                 continue
             if not job.dropped:
-                job.event = event if job.event is None else self._handler.merge(job.event, event)
                 self._queue.decoded(job)
+                if job.event is None or not self._handler.older(event, job.event):
+                    job.latest = record
+                job.event = event if job.event is None else self._handler.merge(job.event, event)
 
     async def _keep(self, job: Job[E], result: Result) -> None:
-        if result.known is None:
-            return
         latest = job.latest
+        if result.known is None or latest is None:
+            return
         known = replace(
             result.known,
             outcome=result.outcome,
@@ -210,7 +213,7 @@ class Writer(Generic[E]):
         waited = (self._clock.now() - job.first_failed_at).total_seconds()
         budget = (exc.budget_s or self._park_budget_s) if isinstance(exc, ParkError) else None
         if (exc.attempts is not None and job.attempts >= exc.attempts) or (budget is not None and waited >= budget):
-            await self._reject(job, RejectError(str(exc), code=exc.code, status=exc.status))
+            await self._reject(job, RejectError(str(exc), code=exc.code, status=exc.status), job.attempts)
             return
         log("record_retried", "debug", key=job.key, code=exc.code, attempts=job.attempts)
         outcome = then(job, exc)
@@ -218,8 +221,8 @@ class Writer(Generic[E]):
             await outcome
 
     def _first_failure(self, job: Job[E]) -> datetime:
-        since = job.latest.header(PARKED_SINCE) if job.records else None
-        return self._clock.now() if since is None else datetime.fromtimestamp(int(since) / 1000, UTC)
+        since = [int(text) for record in job.records if (text := record.header(PARKED_SINCE)) is not None]
+        return datetime.fromtimestamp(min(since) / 1000, UTC) if since else self._clock.now()
 
     async def _retry(self, job: Job[E], exc: RetryError) -> None:
         """The outside is away: the worker waits with the job, and so the whole writer slows down."""
@@ -260,10 +263,10 @@ class Writer(Generic[E]):
             self._queue.unpark(job)
             self._settle(job)
 
-    async def _reject(self, job: Job[E], exc: RejectError) -> None:
-        if job.dropped or job.event is None:
+    async def _reject(self, job: Job[E], exc: RejectError, attempts: int) -> None:
+        if job.dropped or job.event is None or job.latest is None:
             return
-        await self._dead_letter(job.latest, exc, job.attempts + 1, job.first_failed_at or self._clock.now())
+        await self._dead_letter(job.latest, exc, attempts, job.first_failed_at or self._clock.now())
         known = self._handler.rejected(job.event, self._state.get(job.partition, job.key))
         await self._patiently(lambda: self._keep(job, Result("dead_lettered", replace(known, status=exc.status))))
         self._settle(job)

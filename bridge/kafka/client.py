@@ -90,6 +90,9 @@ def error_for(error: KafkaError | KafkaException, doing: str) -> BridgeError:
     text = f"Kafka, {doing}: {cause.name()}"
     if cause.code() in LOST or cause.fatal():
         return FencedError(text, code="fenced")
+    if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        hint = "Take the longest column out of the mapping, or raise max.message.bytes of the topic and KAFKA_MESSAGE_MAX_BYTES."
+        return HaltError(f"{text}: a row is larger than Kafka takes", code="event_too_large", hint=hint, origin="kafka")
     if cause.code() in REFUSED:
         hint = "Check KAFKA_SASL_… and the ACLs of this service's user."
         return HaltError(text, code="kafka_refused", hint=hint, origin="kafka")

@@ -24,15 +24,13 @@ class Published:
     def __init__(self, settings: KafkaSettings, workflow: str, decoder: Decoder[ChangeEvent]) -> None:
         self._settings, self._decoder = settings, decoder
         self._names = Names(settings)
+        self._group = self._names.group(workflow)
         self._state = self._names.topic(f"{workflow}.state")
 
-    def ends(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
-        """The end offset of every partition, for `topics` with their numbers of partitions."""
-        with closing(TopicReader(self._settings)) as reader:
-            return {
-                topic: [reader.range(self._names.topic(topic), number)[1] for number in range(partitions)]
-                for topic, partitions in topics.items()
-            }
+    def committed(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
+        """What the writers' group has committed in every partition, 0 where nothing; `topics` with their numbers of partitions."""
+        with closing(TopicReader(self._settings, self._group)) as reader:
+            return {topic: reader.committed(self._names.topic(topic), partitions) for topic, partitions in topics.items()}
 
     def known(self, table: str, partitions: int) -> Iterator[Seen]:
         """Every record of `table` in the state topic. Later entries of a key supersede earlier ones."""

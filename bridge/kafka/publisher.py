@@ -9,9 +9,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from bridge.errors import BridgeError, RetryError
+from bridge.errors import BridgeError
 from bridge.events import Headers
-from bridge.kafka.client import Names, client_config, error_for
+from bridge.kafka.client import FencedError, Names, client_config, error_for, trouble
 from bridge.kafka.producer import PARTITIONER
 from bridge.settings import KafkaSettings
 
@@ -32,6 +32,7 @@ class TransactionalPublisher:
         self._cursors = names.topic(f"{workflow}.cursors")
         self._partition = partition
         self._error: KafkaError | None = None
+        self._lost: FencedError | None = None  # once fenced, always fenced, whatever librdkafka says the second time
         self._lock = asyncio.Lock()
         self._producer = Producer(
             client_config(
@@ -58,6 +59,8 @@ class TransactionalPublisher:
             await asyncio.to_thread(self._publish, messages, cursor_key, cursor)
 
     def _publish(self, messages: Sequence[Message_], cursor_key: str, cursor: Mapping[str, Any] | None) -> None:
+        if self._lost is not None:
+            raise self._lost
         self._error = None
         try:
             self._producer.begin_transaction()
@@ -84,7 +87,8 @@ class TransactionalPublisher:
         self._error = self._error or error
 
     def _commit(self) -> None:
-        for _ in range(4):
+        """Until Kafka has said yes or no: a commit without an answer cannot be given up, only asked for again."""
+        while True:
             try:
                 self._producer.commit_transaction(TIMEOUT_S)
                 return
@@ -92,12 +96,14 @@ class TransactionalPublisher:
                 cause: KafkaError = exc.args[0]
                 if cause.txn_requires_abort() or cause.fatal() or not cause.retriable():
                     raise
-        raise RetryError("Kafka, committing a page: no answer", code="kafka_unavailable")
+                trouble("committing a page", exc)
 
     def _aborted(self, exc: KafkaException) -> BridgeError:
         """The error to raise, after making the producer usable again where that is possible."""
         error = error_for(exc, "publishing a page")
-        if not exc.args[0].fatal():
+        if isinstance(error, FencedError):
+            self._lost = error
+        else:
             try:
                 self._producer.abort_transaction(TIMEOUT_S)
             except KafkaException as failed:

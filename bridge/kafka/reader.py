@@ -16,11 +16,11 @@ BATCH = 2000
 class TopicReader:
     """Raises RetryError (Kafka away) or HaltError (refused). Close it after use."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, group: str | None = None) -> None:
         self._consumer = Consumer(
             client_config(
                 settings,
-                group_id=f"{settings.topic_prefix}reads-only",  # librdkafka wants one; nothing is ever committed to it
+                group_id=group or f"{settings.topic_prefix}reads-only",  # librdkafka wants one; nothing is ever committed
                 enable_auto_commit=False,
                 enable_partition_eof=True,
                 isolation_level="read_committed",
@@ -39,6 +39,15 @@ class TopicReader:
         except KafkaException as exc:
             raise error_for(exc, f"asking for the end of {topic}") from exc
         return low, high
+
+    def committed(self, topic: str, partitions: int) -> list[int]:
+        """The offsets that the group given at the beginning has committed, 0 where it never has."""
+        asked = [TopicPartition(topic, number) for number in range(partitions)]
+        try:
+            answered = self._consumer.committed(asked, TIMEOUT_S)
+        except KafkaException as exc:
+            raise error_for(exc, f"asking for committed offsets of {topic}") from exc
+        return [max(0, each.offset) for each in sorted(answered, key=lambda each: each.partition)]
 
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Message]:
         """Committed records from `start` up to `end`, not included; stops at the partition's end at the latest."""

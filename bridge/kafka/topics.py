@@ -94,7 +94,11 @@ class Topics:
             metadata = self._admin.list_topics(timeout=TIMEOUT_S)
         except KafkaException as exc:
             raise error_for(exc, "listing topics") from exc
-        return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.partitions}
+        return {
+            name: len(topic.partitions)
+            for name, topic in metadata.topics.items()
+            if topic.partitions and all(each.leader >= 0 for each in topic.partitions.values())
+        }
 
     def _shown(self, names: list[str]) -> dict[str, int]:
         """The topics once the brokers show `names`, which takes a moment after they were created."""

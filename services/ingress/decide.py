@@ -57,11 +57,11 @@ def change(event: ChangeEvent) -> Change:
 def merge(waiting: Change, arrived: Change) -> Change:
     """The newer of two changes of one record, by version, else by arrival. A delete carries the highest version its reader had seen,
     so at equal versions it is the newer one."""
-    newer = waiting if _newer(waiting.event, arrived.event) else arrived
-    return Change(newer.event, waiting.full or arrived.full, waiting.merged + arrived.merged)
+    last = waiting if newer(waiting.event, arrived.event) else arrived
+    return Change(last.event, waiting.full or arrived.full, waiting.merged + arrived.merged)
 
 
-def _newer(first: ChangeEvent, second: ChangeEvent) -> bool:
+def newer(first: ChangeEvent, second: ChangeEvent) -> bool:
     """Whether the event that came first is the newer one all the same."""
     if first.version is None or second.version is None:
         return False

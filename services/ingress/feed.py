@@ -5,7 +5,7 @@
                     └─────────────────────┘
 
 A cursor is a JSON object: `phase`, `lane` (of the running or last load), `columns`, `page_link` (resume inside a chain of pages),
-`delta_link`, `rows` and `total` of the load, `starts` (where our topics ended when it began), `version_seen` (highest so far), times.
+`delta_link`, `rows` and `total` of the load, `starts` (how far the writers were when it began), `version_seen` (highest so far), times.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class TableFeed:
         """Starts a full read; what the metadata says now holds for it."""
         self._tracked = await self._describe()
         self._columns = sorted(self._tracked.table.columns)
-        starts, total = await self._reconciliation.ends(), await self._tracked.count()
+        starts, total = await self._reconciliation.starts(), await self._tracked.count()
         log("load_started", table=self._table, lane=lane, total=total)
         return Step(
             [],
@@ -165,7 +165,7 @@ class TableFeed:
             log("no_link_in_answer", "warning", table=self._table)
         self._wait_s = next_poll_s(self._interval_s, self._wait_s, bool(events), self._tables)
         link = page.delta_link or cursor["delta_link"]
-        moved = {"page_link": None, "delta_link": link, "token_at": self._clock.now().isoformat()}
+        moved = {"page_link": None, "delta_link": link, "restarts": 0, "token_at": self._clock.now().isoformat()}
         return Step(events, {**cursor, **moved}, self._wait_s)
 
     async def _again(self, cursor: Cursor, exc: QueryRefused | TrackingExpired, lane: Lane) -> Step:

@@ -28,6 +28,7 @@ from services.ingress.decide import (
     decide_delete,
     decide_upsert,
     merge,
+    newer,
     worth_creating,
 )
 
@@ -74,6 +75,9 @@ class IngressHandler:
 
     def merge(self, waiting: Change, arrived: Change) -> Change:
         return merge(waiting, arrived)
+
+    def older(self, arrived: Change, waiting: Change) -> bool:
+        return newer(waiting.event, arrived.event)
 
     def rejected(self, event: Change, known: Known | None) -> Known:
         return replace(known or Known(), version=event.event.version)

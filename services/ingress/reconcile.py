@@ -43,9 +43,10 @@ class Reconciliation:
         self._path = folder / f"reconcile-{table}.sqlite"
         self._chunks: Iterator[list[str]] | None = None
 
-    async def ends(self) -> dict[str, list[int]]:
-        """Where the table's topics end now: to be kept with the load that begins."""
-        return await asyncio.to_thread(self._published.ends, self._topics)
+    async def starts(self) -> dict[str, list[int]]:
+        """How far the writers are in the table's topics: to be kept with the load that begins. All before it is in the state; all
+        after it, the load's own events included, is read back."""
+        return await asyncio.to_thread(self._published.committed, self._topics)
 
     async def next(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> list[Difference] | None:
         """Some differences, None when there are no more. Raises RetryError or HaltError; the next call then begins anew."""

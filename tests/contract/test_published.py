@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from bridge.avro import Decoder, Encoder, load_schema
 from bridge.events import ChangeEvent, Op, Outgoing
+from bridge.kafka.client import client_config
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.published import Published, Seen, Starts
 from bridge.kafka.topics import ingress_topics, workflow_topics
@@ -27,23 +30,39 @@ def event(key: str, version: int, op: Op = "upsert") -> Outgoing:
 
 @dataclass(frozen=True)
 class Place:
-    """`publish` puts an event into its topic, `settle` what the writer knows of a key into the state."""
+    """`publish` puts an event into its topic, `settle` what the writer knows of a key into the state, `commit` all it has read."""
 
     published: Published
     topics: dict[str, int]
     publish: Callable[[Outgoing], Awaitable[object]]
     settle: Callable[[str, int, bool], Awaitable[object]]
+    commit: Callable[[], Awaitable[object]]
+
+
+def commit_all(settings: KafkaSettings) -> None:
+    """As the writers' group: everything that is there now."""
+    consumer = Consumer(client_config(settings, group_id=f"{settings.topic_prefix}ingress"))
+    topic = settings.topic_prefix + CHANGES
+    ends = [consumer.get_watermark_offsets(TopicPartition(topic, number), 5)[1] for number in range(3)]
+    consumer.commit(offsets=[TopicPartition(topic, number, end) for number, end in enumerate(ends)], asynchronous=False)
+    consumer.close()
 
 
 class PublishedContract:
-    async def test_what_was_published_since_the_ends_is_seen(self, place: Place) -> None:
+    async def test_what_the_writers_have_not_committed_is_seen(self, place: Place) -> None:
         await place.publish(event("before", 1))
-        starts = place.published.ends(place.topics)
+        await place.commit()
+        await place.publish(event("waiting", 4))
+        starts = place.published.committed(place.topics)
         await place.publish(event("after", 2))
         await place.publish(event("gone", 3, "delete"))
 
-        assert sorted(place.published.since(starts)) == [("after", 2, False), ("gone", 3, True)]
-        assert list(place.published.since(place.published.ends(place.topics))) == []
+        assert sorted(place.published.since(starts)) == [("after", 2, False), ("gone", 3, True), ("waiting", 4, False)]
+
+    async def test_a_group_that_has_never_committed_has_everything_before_it(self, place: Place) -> None:
+        await place.publish(event("a", 1))
+
+        assert list(place.published.since(place.published.committed(place.topics))) == [("a", 1, False)]
 
     async def test_what_the_writer_settled_is_known(self, place: Place) -> None:
         await place.settle("a", 5, False)
@@ -59,8 +78,8 @@ class Threaded(Published):
         self._inner = inner
         self._threads = ThreadPoolExecutor(1)
 
-    def ends(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
-        return self._threads.submit(self._inner.ends, topics).result()
+    def committed(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
+        return self._threads.submit(self._inner.committed, topics).result()
 
     def known(self, table: str, partitions: int) -> Iterator[Seen]:
         return iter(self._threads.submit(lambda: list(self._inner.known(table, partitions))).result())
@@ -78,7 +97,10 @@ class TestMemoryPublished(PublishedContract):
         async def settle(key: str, version: int, gone: bool) -> None:
             published.state[key] = (version, gone)
 
-        return Place(published, {CHANGES: 1, REPLAY: 1}, lambda each: publisher.publish([each], "c", {}), settle)
+        async def commit() -> None:
+            published.commit()
+
+        return Place(published, {CHANGES: 1, REPLAY: 1}, lambda each: publisher.publish([each], "c", {}), settle, commit)
 
 
 class TestKafkaPublished(PublishedContract):
@@ -98,10 +120,12 @@ class TestKafkaPublished(PublishedContract):
                 await producer.send(f"{prefix}ingress.state", f"new_vehicle/{key}".encode(), known.to_json(), (), partition)
 
             published = Published(kafka_settings, "ingress", Decoder(registry, schema, ChangeEvent))
-            yield Place(Threaded(published), {CHANGES: 3, REPLAY: 3}, publish, settle)
+            yield Place(
+                Threaded(published), {CHANGES: 3, REPLAY: 3}, publish, settle, lambda: asyncio.to_thread(commit_all, kafka_settings)
+            )
 
     async def test_what_is_no_event_is_passed_over(self, place: Place, kafka_settings: KafkaSettings) -> None:
-        starts = place.published.ends(place.topics)
+        starts = place.published.committed(place.topics)
         async with producing(kafka_settings) as producer:
             await producer.send(kafka_settings.topic_prefix + CHANGES, b"poison", b"no event")
             await producer.send(kafka_settings.topic_prefix + CHANGES, b"poison", None)

@@ -7,6 +7,7 @@ from tests.e2e.stack import Stack, contacts, vehicles
 
 async def test_f141_f142_f143_initial_load_then_changes_then_deletes(stack: Stack) -> None:
     """F141, F142 (inactive contacts included) and F143."""
+    stack.campaign.settings.cardinality = {"cusVehicle.cusOwner": "0or1"}  # churn deletes owners: their vehicles would stay hidden
     stack.dynamics.load(contacts=300, vehicles=60, seed=3)
     await stack.configure(contacts(apply_deletes=True), vehicles(apply_deletes=True))
     stack.service("reader")

@@ -220,3 +220,24 @@ async def test_sigterm_while_an_answer_of_dynamics_does_not_end(stack: Stack) ->
     await eventually(stack, lambda: stack.dynamics.ledger.faults[0].struck, "a poll hangs")
 
     assert await stack.processes["reader-1"].terminate(within_s=10) == 0
+
+
+@pytest.mark.parametrize("way", ["stop", "terminate"])
+async def test_f84_a_stop_while_a_first_load_is_compared_with_what_is_published(stack: Stack, way: str) -> None:
+    stack.dynamics.load(contacts=200, seed=3)
+    await run(stack, contacts())
+    reader = stack.processes["reader-1"]
+    await eventually(stack, lambda: "load_finished" in reader.log.read_text(), "the load ends")
+
+    if way == "terminate":
+        assert await reader.terminate() == 0
+        stack.service("reader")
+    else:
+        await stack.stop()
+        assert reader.popen.poll() is None, f"the reader has crashed: {reader.popen.returncode}"
+        await stack.start(wait=False)
+    await stack.until_status("RUNNING", 20)
+    await stack.until_equal()
+    await everything_passed(stack)
+
+    assert stack.processes["reader-1"].popen.poll() is None

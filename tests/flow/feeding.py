@@ -32,9 +32,14 @@ class MemoryPublished(Published):
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
         self.state: dict[str, tuple[int | None, bool]] = {}
+        self.done: dict[str, int] = {}
 
-    def ends(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
-        return {topic: [len(self.log.of(topic))] for topic in topics}
+    def committed(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
+        return {topic: [self.done.get(topic, 0)] for topic in topics}
+
+    def commit(self) -> None:
+        """The writers have committed everything there is."""
+        self.done = {topic: len(self.log.of(topic)) for topic in {each.topic for each in self.log.events}}
 
     def known(self, table: str, partitions: int) -> Iterator[Seen]:
         for key, (version, gone) in self.state.items():
@@ -47,6 +52,7 @@ class MemoryPublished(Published):
 
     def write_all(self) -> None:
         """The writer catches up with everything published."""
+        self.commit()
         for each in sorted(self.log.events, key=lambda each: (each.event.version or 0, each.event.op == "upsert")):
             self.state[each.event.key] = (each.event.version, each.event.op == "delete")
 

@@ -199,6 +199,9 @@ class NewestFirst(ScriptedHandler):
     def merge(self, waiting: Work, arrived: Work) -> Work:
         return max(waiting, arrived, key=lambda work: work.values)
 
+    def older(self, arrived: Work, waiting: Work) -> bool:
+        return arrived.values < waiting.values
+
 
 async def test_the_record_that_was_refused_is_the_one_in_the_dead_letters() -> None:
     rig = Rig(handler=NewestFirst())

@@ -90,6 +90,9 @@ class ScriptedHandler:
     def merge(self, waiting: Work, arrived: Work) -> Work:
         return Work(waiting.key, waiting.values + arrived.values)
 
+    def older(self, arrived: Work, waiting: Work) -> bool:
+        return False
+
     def rejected(self, event: Work, known: Known | None) -> Known:
         return known or Known()
 
