@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+WORKERS ?= 3
 RUN := $(VENV)/bin/python
 
 .PHONY: help demo test unit lint kafka-up kafka-down lock clean
@@ -21,7 +22,7 @@ demo: $(VENV)/ready ## Show it working: Kafka, both sandbox systems, all service
 	@exec $(RUN) -m sandbox.demo $(if $(EXIT),--exit,)
 
 test: $(VENV)/ready ## Run all tests (real Kafka and registry included)
-	@exec $(RUN) -m pytest $(ARGS)
+	@exec $(RUN) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 unit: $(VENV)/ready ## Run the tests that need nothing but Python
 	@exec $(RUN) -m pytest tests/unit tests/flow $(ARGS)

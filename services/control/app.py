@@ -55,7 +55,7 @@ def _workflows(app: FastAPI, store: Store, backlog: Backlog, clock: Clock) -> No
         """All three workflows, in the order ingress, egress, optin."""
         return WorkflowsOut(workflows=[workflow_view(store, backlog, clock, each) for each in WORKFLOWS])
 
-    @app.get(f"{BASE}/workflows/{{id}}", responses=described(404, 503), tags=["workflows"])
+    @app.get(f"{BASE}/workflows/{{id}}", responses=described(404, 422, 503), tags=["workflows"])
     async def get_workflow(id: str) -> WorkflowOut:
         """One workflow with its status, backlog and services."""
         return workflow_view(store, backlog, clock, _known(id))
@@ -88,7 +88,7 @@ def _workflows(app: FastAPI, store: Store, backlog: Backlog, clock: Clock) -> No
 
 
 def _configuration(app: FastAPI, store: Store) -> None:
-    @app.get(f"{BASE}/workflows/{{id}}/config", responses=described(404, 503), tags=["configuration"])
+    @app.get(f"{BASE}/workflows/{{id}}/config", responses=described(404, 422, 503), tags=["configuration"])
     async def get_config(id: str, response: Response) -> ConfigOut:
         """The saved configuration, the one that runs, and what differs. The ETag is for a later PUT."""
         view = config_view(store, _known(id))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -76,18 +77,30 @@ class Reconciliation:
                 db.executemany("INSERT OR REPLACE INTO there VALUES (?, ?)", page)
                 if link is None:
                     break
-            await asyncio.to_thread(self._note, db, starts)
+            await self._uninterrupted(db, starts)
             keys = [row[0] for row in db.execute(DIFFERENCES)]
         finally:
             db.close()
         log("reconciled", table=self._table, differences=len(keys))
         return [keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK)]
 
-    def _note(self, db: sqlite3.Connection, starts: Mapping[str, Sequence[int]]) -> None:
+    async def _uninterrupted(self, db: sqlite3.Connection, starts: Mapping[str, Sequence[int]]) -> None:
+        """Notes what is known on a thread, and leaves only when that thread has: it works with the file that is closed next."""
+        enough = threading.Event()
+        noting = asyncio.ensure_future(asyncio.to_thread(self._note, db, starts, enough))
+        try:
+            await asyncio.shield(noting)
+        finally:
+            enough.set()
+            await asyncio.wait({noting})
+
+    def _note(self, db: sqlite3.Connection, starts: Mapping[str, Sequence[int]], enough: threading.Event) -> None:
         for source in (self._published.known(self._table, self._state_partitions), self._published.since(starts)):
-            db.executemany(NOTE_SEEN, _rows(source))
+            db.executemany(NOTE_SEEN, _rows(source, enough))
 
 
-def _rows(source: Iterable[Seen]) -> Iterator[tuple[str, int, bool]]:
+def _rows(source: Iterable[Seen], enough: threading.Event) -> Iterator[tuple[str, int, bool]]:
     for key, version, gone in source:
+        if enough.is_set():
+            return
         yield key, version or 0, gone

@@ -53,10 +53,18 @@ def drop(settings: KafkaSettings, name: str) -> None:
 
 
 def content(settings: KafkaSettings, topic: str, partitions: int = 3) -> list[Message]:
-    """Every committed record of a topic (bare name), partition by partition."""
-    name = settings.topic_prefix + topic
+    """Every committed record of a topic (bare name), partition by partition.
+
+    Brokers write the markers of a commit a moment after they have confirmed it, so it is read until it no longer grows.
+    """
+    found: list[Message] = []
     with closing(TopicReader(settings)) as reader:
-        return [each for number in range(partitions) for each in reader.read(name, number, *reader.range(name, number))]
+        while True:
+            name, before = settings.topic_prefix + topic, len(found)
+            found = [each for number in range(partitions) for each in reader.read(name, number, *reader.range(name, number))]
+            if len(found) == before:
+                return found
+            time.sleep(0.2)
 
 
 def latest(settings: KafkaSettings, topic: str) -> dict[str, Any]:
