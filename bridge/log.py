@@ -13,9 +13,9 @@ from bridge.settings import ServiceSettings
 LogEvent = Literal[
     "service_started", "service_stopped", "waiting_for", "run_started", "run_stopped", "run_failed",
     "partitions_assigned", "partitions_revoked", "partitions_lost", "kafka_unavailable", "state_loaded",
-    "page_published", "feed_waits", "load_started", "load_finished", "tracking_expired", "columns_changed", "page_link_refused",
+    "feed_waits", "load_started", "load_finished", "tracking_expired", "columns_changed", "page_link_refused",
     "reconciled", "no_link_in_answer", "record_retried", "record_parked", "record_requeued", "record_dead_lettered",
-    "plaintext_connection", "listening", "command", "topics_ready", "unknown_option",
+    "listening", "command",
 ]  # fmt: skip
 
 _logger = structlog.get_logger()

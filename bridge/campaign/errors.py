@@ -48,10 +48,10 @@ def error_for(response: httpx.Response, retry_after_s: float | None) -> BridgeEr
         return _gateway_error(place, status, envelope, retry_after_s)
     if "duplicate key" in text or "already exists" in text:
         return Duplicate(f"{place} duplicate key", code="duplicate_key", status=status)
-    if status == 404 and "Unable to find document" in text:
-        return NotFound(f"{place} not found", code="not_found", status=status)
     if "rc=-2003" in text or "BAS-010040" in text:
         return HaltError(f"{place} data model", code="target_not_published", hint=REPUBLISH, origin="target", status=status)
+    if status == 404 and ("Unable to find document" in text or "RST-360011" in text):  # not the 404 page of some proxy
+        return NotFound(f"{place} not found", code="not_found", status=status)
     for part, code in PERMANENT.items():
         if part in text:
             return RejectError(f"{place} {code}", code=code, status=status)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,18 @@ class Resource:
     fields: Mapping[str, TargetField]
     has_parents: bool
 
+    def field(self, name: str) -> TargetField | None:
+        """A field by its dotted name. Members of an item that the metadata does not describe are taken for plain text."""
+        parent = self.fields.get(name.rpartition(".")[0])
+        if name not in self.fields and parent is not None and parent.kind == "item":
+            return TargetField(name, "string")
+        return self.fields.get(name)
+
+    def only(self, names: Iterable[str]) -> dict[str, TargetField]:
+        """The fields of these names, which must be there."""
+        found = {name: self.field(name) for name in names}
+        return {name: field for name, field in found.items() if field is not None}
+
 
 async def read_resource(client: CampaignClient, name: str) -> Resource:
     """Raises HaltError if the resource is not there or not published."""
@@ -55,7 +67,7 @@ async def read_resource(client: CampaignClient, name: str) -> Resource:
 def missing_fields(resource: Resource, wanted: list[str]) -> HaltError | None:
     """The error to halt with if a mapped field is not there or cannot be written."""
     for name in wanted:
-        field = resource.fields.get(name)
+        field = resource.field(name)
         if field is None or field.read_only or field.kind in ("link", "collection", "item"):
             what = "does not exist" if field is None else "cannot be written"
             return HaltError(

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from bridge.errors import HaltError, RetryError
-from bridge.kafka.client import Names
+from bridge.kafka.client import FencedError, Names
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.reader import TopicReader
 from bridge.kafka.topics import topic_id
@@ -40,7 +40,12 @@ class KafkaState:
         self._id = ""
 
     def get(self, partition: int, key: str) -> Known | None:
-        value = self._part(partition).get(key)
+        part = self._part(partition)
+        try:
+            value = part.get(key)
+        except sqlite3.DatabaseError as exc:
+            _remove(part.path)
+            raise FencedError("the local copy of the state is damaged; it is built anew", code="state_damaged") from exc
         return None if value is None else Known.from_json(value)
 
     async def put(self, partition: int, key: str, known: Known) -> None:
@@ -94,7 +99,7 @@ class KafkaState:
         try:
             return LocalPart(path)
         except sqlite3.DatabaseError:
-            path.unlink(missing_ok=True)
+            _remove(path)
             return LocalPart(path)
 
     def _topic_id(self) -> str:
@@ -109,9 +114,10 @@ class LocalPart:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=OFF")  # losing the file costs a rebuild, nothing else
+        self._db.execute("PRAGMA journal_mode=WAL")  # whole after kill -9; after a power cut it may be odd, and is rebuilt
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.executescript(SCHEMA)
         row = self._db.execute("SELECT next, topic_id FROM progress").fetchone()
@@ -160,6 +166,11 @@ class LocalPart:
         self._unflushed += 1
         if self._unflushed >= FLUSH_EVERY:
             self.flush()
+
+
+def _remove(path: Path) -> None:
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
 
 
 def _unusable_folder(folder: Path) -> HaltError:

@@ -42,6 +42,7 @@ class Target:
 
     table: TableMapping
     resource: Resource
+    fields: Mapping[str, TargetField]
     mapper: Mapper
 
 
@@ -114,7 +115,7 @@ class IngressHandler:
         return Result("created", replace(decision.then, status=status))
 
     async def _update(self, target: Target, mapped: Mapped, place: str, decision: Create | Update) -> Result:
-        fields = self._sent(target.resource.fields, decision.fields)
+        fields = self._sent(target.fields, decision.fields)
         try:
             status = await self._client.update(target.resource.path, mapped.key, nested(fields))
         except NotFound as exc:
@@ -139,7 +140,7 @@ class IngressHandler:
             current = flat(await self._client.read(target.resource.path, mapped.key))
         except NotFound as exc:
             raise _parent_missing(exc) from exc
-        fields = target.resource.fields
+        fields = target.fields
         different = {name: value for name, value in mapped.fields.items() if not _same(current.get(name), value, fields[name])}
         if not different:
             return Result("unchanged", replace(then, status=200, visible=True))

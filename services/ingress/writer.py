@@ -122,7 +122,8 @@ class WriterRun:
         wanted = [table.key.target, *(canonical_flag(field.target) for field in table.fields)]
         if (problem := missing_fields(resource, wanted)) is not None:
             raise problem
-        return Target(table, resource, Mapper(table, resource.fields))
+        fields = resource.only(wanted)
+        return Target(table, resource, fields, Mapper(table, fields))
 
     def _build(
         self, handler: IngressHandler, state: KafkaState, producer: KafkaProducer, ledger: OffsetLedger, lease: Lease

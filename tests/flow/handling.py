@@ -59,7 +59,7 @@ class Rig:
         for each in mappings:
             table = TableMapping.model_validate(each)
             resource = await read_resource(self.client, table.target)
-            targets[table.source] = Target(table, resource, Mapper(table, resource.fields))
+            targets[table.source] = Target(table, resource, resource.fields, Mapper(table, resource.fields))
         decoder = Decoder(self.registry, load_schema("ChangeEvent"), ChangeEvent)
         self.handler = IngressHandler(targets, self.client, decoder, Digests("secret"), self.clock)
 
