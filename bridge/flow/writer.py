@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -65,8 +65,6 @@ class Writer(Generic[E]):
         self.last_written_at: datetime | None = None
         self.trouble: BridgeError | None = None
 
-    # -- what the consumer calls ------------------------------------------------------------------------------------------
-
     def offer(self, records: Sequence[Record]) -> None:
         """Takes records in the order read."""
         for record in records:
@@ -84,8 +82,6 @@ class Writer(Generic[E]):
         deadline = self._clock.monotonic() + DRAIN_S
         while any(job.calling for job in calling) and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)
-
-    # -- the run ----------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Works until cancelled. Raises HaltError. Either way what is under way is drained first."""
@@ -202,9 +198,7 @@ class Writer(Generic[E]):
             self._ledger.settle(record.position, record.offset)
         self._queue.finish(job)
 
-    # -- what can go wrong ------------------------------------------------------------------------------------------------
-
-    async def _failed(self, job: Job[E], exc: RetryError, then: Callable[[Job[E], RetryError], object]) -> None:
+    async def _failed(self, job: Job[E], exc: RetryError, then: Callable[[Job[E], RetryError], Awaitable[None]]) -> None:
         if job.dropped:
             return
         if job.first_failed_at is None:
@@ -216,9 +210,7 @@ class Writer(Generic[E]):
             await self._reject(job, RejectError(str(exc), code=exc.code, status=exc.status), job.attempts)
             return
         log("record_retried", "debug", key=job.key, code=exc.code, attempts=job.attempts)
-        outcome = then(job, exc)
-        if asyncio.iscoroutine(outcome):
-            await outcome
+        await then(job, exc)
 
     def _first_failure(self, job: Job[E]) -> datetime:
         since = [int(text) for record in job.records if (text := record.header(PARKED_SINCE)) is not None]
@@ -232,7 +224,7 @@ class Writer(Generic[E]):
         if not job.dropped:
             self._queue.ready(job)
 
-    def _park(self, job: Job[E], exc: RetryError) -> None:
+    async def _park(self, job: Job[E], exc: RetryError) -> None:
         """Only this key waits. Its records stay uncommitted, so that a restart reads them again."""
         self._queue.park(job)
         log("record_parked", "debug", key=job.key, code=exc.code, attempts=job.attempts)
@@ -281,12 +273,12 @@ class Writer(Generic[E]):
         position = f"{record.topic}-{record.partition}-{record.offset}"
         log("record_dead_lettered", "warning", position=position, code=exc.code, stage=exc.stage)
 
-    async def _patiently(self, call: Callable[[], object]) -> None:
+    async def _patiently(self, call: Callable[[], Awaitable[None]]) -> None:
         """Repeats a call that must not be given up for the target's sake: only Kafka can fail here."""
         attempt = 0
         while True:
             try:
-                await call()  # type: ignore[misc]
+                await call()
                 return
             except RetryError as exc:
                 attempt += 1
