@@ -63,13 +63,19 @@ async def test_two_writers_and_two_readers_share_the_work(stack: Stack) -> None:
     assert [write["status"] for write in stack.campaign.writes()] == [201] * 331
 
 
+def owners(stack: Stack) -> list[int]:
+    """Numbers of the readers that own a table, by their heartbeats."""
+    return [number for number in (1, 2) if heartbeat(stack, "reader", f"reader-{number}").get("feeds")]
+
+
 async def test_a_writer_and_a_reader_killed_in_a_load_lose_and_reorder_nothing(stack: Stack) -> None:
     keys = [stack.dynamics.upsert("contact", {"lastname": "Version 0"}) for _ in range(400)]
     await stack.configure(contacts(apply_deletes=True))
     slow(stack, 0.1)
     await two_of_each(stack, DYNAMICS_PAGE_SIZE="50")
     await eventually(stack, lambda: len(stack.campaign.rows("profile")) > 40, "some are written")
-    owner = next(number for number in (1, 2) if heartbeat(stack, "reader", f"reader-{number}").get("feeds"))
+    await eventually(stack, lambda: owners(stack), "a reader tells of its tables")
+    owner = owners(stack)[0]
 
     for version in range(1, 4):
         for key in keys[::10]:
