@@ -55,7 +55,7 @@ def convert(value: Value, field: TargetField) -> Value:
                 raise ValueError("links and collections cannot be written")
     except (ValueError, InvalidOperation, OverflowError) as exc:
         raise RejectError(
-            f"field {field.name}: the value does not fit type {field.raw_type}; map another field or add a replacement",
+            f"field {field.name}: the value does not fit type {field.kind}; map another field or add a replacement",
             code="not_convertible",
             stage="map",
         ) from exc

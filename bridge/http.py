@@ -14,6 +14,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
+from aiohttp import ClientSession
 from httpx_aiohttp import AiohttpTransport
 
 from bridge.clock import Clock
@@ -26,10 +27,20 @@ LOOK_EVERY_S = 0.5  # a task that waits for its turn asks its guard so often
 LONGEST_WAIT_S = 3600.0  # a Retry-After beyond this is taken for a fault of the gateway
 
 
+class _Transport(AiohttpTransport):
+    """Without aiohttp's own second try of a GET or DELETE whose connection broke: a repeat is ours to decide, past gate and guard, and
+    the answer to a repeated DELETE means something else than that to the first."""
+
+    def get_client(self) -> ClientSession:
+        session = super().get_client()
+        session._retry_connection = False
+        return session
+
+
 def build_client(timeout_s: float, connections: int) -> httpx.AsyncClient:
     """A client that follows no redirect and sends no cookie back (Dynamics' affinity cookies pin one server)."""
     return httpx.AsyncClient(
-        transport=AiohttpTransport(limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections)),
+        transport=_Transport(limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections)),
         timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0), pool=None),
         follow_redirects=False,
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),

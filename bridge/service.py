@@ -71,7 +71,7 @@ class Service:
         self._workflow, self._role, self._kafka, self._instance = workflow, role, kafka, service.instance_id
         self._make, self._clock = make, clock
         self._rng = random.Random()
-        self._desired = Desired()
+        self._desired = self._current = Desired()  # what is wanted, and what this instance acts on: until it has drained, the last one
         self._changed, self._shutdown = asyncio.Event(), asyncio.Event()
         self._run: Run | None = None
         self._status: Status = "STOPPED"
@@ -132,7 +132,7 @@ class Service:
     async def _one_run(self) -> None:
         """Waits until something is to run, runs it until that changes, and waits again."""
         self._changed.clear()
-        wanted = self._desired
+        wanted = self._current = self._desired
         if wanted.desired == "STOPPED":
             self._now("STOPPED")
             await self._changed.wait()
@@ -245,8 +245,8 @@ class Service:
             role=self._role,
             instance=self._instance,
             status=self._status,
-            generation=self._desired.generation,
-            revision=self._desired.revision if self._status != "STOPPED" else None,
+            generation=self._current.generation,
+            revision=self._current.revision if self._status != "STOPPED" else None,
             since=self._since,
             version=__version__,
             reason=reason,

@@ -10,7 +10,6 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -234,14 +233,16 @@ class Writer(Generic[E]):
 
     async def _later(self, job: Job[E], seconds: float) -> None:
         await self._clock.sleep(seconds)
-        if job.dropped:
-            return
-        first = job.records[0]
-        if self._ledger.settled_behind(first.position, first.offset) >= HELD_BACK:
-            with suppress(RetryError):
+        first = None if job.dropped else job.records[0]
+        try:
+            if first is not None and self._ledger.settled_behind(first.position, first.offset) >= HELD_BACK:
                 await self._to_the_end(job)
-                return
-        self._queue.ready(job)
+            elif first is not None:
+                self._queue.ready(job)
+        except RetryError:  # Kafka is away: it stays where it is
+            self._queue.ready(job)
+        except Exception as exc:
+            self._halt(exc)
 
     async def _to_the_end(self, job: Job[E]) -> None:
         """Publishes the waiting records again behind all others, so that those can be committed."""

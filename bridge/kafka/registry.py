@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from bridge.settings import KafkaSettings
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 COMPATIBILITY = "BACKWARD_TRANSITIVE"
+CONFLICT_WAITS_S = (0.3, 1.0)
 
 
 class HttpRegistry:
@@ -24,9 +26,18 @@ class HttpRegistry:
         self._schemas: dict[int, Any] = {}
 
     def register(self, subject: str, schema: dict[str, Any]) -> int:
+        for wait_s in CONFLICT_WAITS_S:
+            try:
+                return self._register(subject, schema)
+            except HaltError as exc:  # two instances that start together conflict as well (Apicurio answers 409 to the second)
+                if exc.code != "schema_incompatible":
+                    raise
+                time.sleep(wait_s)
+        return self._register(subject, schema)
+
+    def _register(self, subject: str, schema: dict[str, Any]) -> int:
         self._call("PUT", f"/config/{subject}", {"compatibility": COMPATIBILITY})
-        answer = self._call("POST", f"/subjects/{subject}/versions", {"schema": json.dumps(schema)})
-        return int(answer["id"])
+        return int(self._call("POST", f"/subjects/{subject}/versions", {"schema": json.dumps(schema)})["id"])
 
     def schema(self, schema_id: int) -> Any:
         if schema_id not in self._schemas:

@@ -121,6 +121,7 @@ class Backlog:
         return [sample for sample in self._samples[workflow] if sample.at_s >= since]
 
     async def _sample(self, workflow: Workflow) -> None:
+        self._store.verdict(workflow)  # so that the time of a change is noted when it happens, not when somebody asks
         groups: list[GroupLag] | None = None
         oldest: int | None = None
         try:

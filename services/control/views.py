@@ -96,9 +96,10 @@ def etag(revision: Revision | ConfigOut) -> str:
 
 
 def _failed(state: Verdict, since: str) -> ReasonOut | None:
+    """Since when: as the service that failed says, else since the status is what it is."""
     if state.status != "FAILED" or state.reason is None:
         return None
-    return _reason(state.reason, state.role, since)
+    return _reason(state.reason, state.role, state.since or since)
 
 
 def _reason(reason: Reason, role: str | None, since: str) -> ReasonOut:

@@ -48,6 +48,7 @@ class Verdict:
     status: Status
     role: str | None = None
     reason: Reason | None = None
+    since: str | None = None
 
 
 def verdict(workflow: Workflow, desired: Desired, beats: Sequence[Beat], now: datetime, start_deadline_s: float) -> Verdict:
@@ -58,7 +59,7 @@ def verdict(workflow: Workflow, desired: Desired, beats: Sequence[Beat], now: da
     current = [beat for beat in beats if beat.heartbeat.generation == desired.generation]
     for beat in current:
         if beat.heartbeat.status == "FAILED" and beat.fresh and not beat.left:
-            return Verdict("FAILED", beat.heartbeat.role, beat.heartbeat.reason)
+            return Verdict("FAILED", beat.heartbeat.role, beat.heartbeat.reason, beat.heartbeat.since)
     late = _elapsed_s(desired, now) > start_deadline_s
     missing = [role for role in ROLES[workflow] if not _runs(role, current)]
     verdicts = [_missing(role, current, late, now, start_deadline_s) for role in missing]

@@ -13,7 +13,7 @@ from bridge.campaign.metadata import Resource
 from bridge.clock import Clock
 from bridge.config import TableMapping
 from bridge.convert import TargetField, empty
-from bridge.errors import ParkError, RejectError
+from bridge.errors import ParkError, RejectError, RetryError
 from bridge.events import ChangeEvent, Record, Value
 from bridge.flow.ports import Result
 from bridge.mapping import Mapped, Mapper, flat, nested
@@ -33,7 +33,7 @@ from services.ingress.decide import (
 )
 
 LIVE, REPLAY = "ingress.changes.", "ingress.replay."
-HIDDEN_GRACE_S = 60.0  # a child may be hidden for so long before "not found" on a delete is taken for "not there"
+HIDDEN_GRACE_S = 20.0  # a child may be hidden for so long before "not found" on a delete is taken for "not there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class IngressHandler:
         self._digests, self._clock = digests, clock
         self._hidden: set[str] = set()  # children Campaign holds but does not show
         self._vain_deletes: dict[str, float] = {}  # when a delete first found nothing
+        self._unanswered_deletes: set[str] = set()  # may have been done: "not found" is then no surprise
 
     def key(self, record: Record) -> str:
         return f"{_table(record)}/{(record.key or b'').decode('utf-8', 'replace')}"
@@ -127,10 +128,15 @@ class IngressHandler:
         try:
             status = await self._client.delete(target.resource.path, target.mapper.key(key))
         except NotFound as exc:
-            if target.resource.has_parents and known is not None and known.exists and not known.visible:
+            never_seen = known is not None and known.exists and not known.visible
+            if target.resource.has_parents and never_seen and place not in self._unanswered_deletes:
                 self._wait_for_parent(place, exc)
             status = 404
+        except RetryError:
+            self._unanswered_deletes.add(place)
+            raise
         self._hidden.discard(place)
+        self._unanswered_deletes.discard(place)
         self._vain_deletes.pop(place, None)
         return Result(decision.outcome, replace(decision.then, status=status))
 
@@ -160,7 +166,7 @@ class IngressHandler:
         return Result("created", replace(then, status=status, visible=False, digests=self._digests.of(mapped.fields)))
 
     def _wait_for_parent(self, place: str, exc: NotFound) -> None:
-        """Raises ParkError for the first minute: a hidden child cannot be deleted before its parent is there."""
+        """Raises ParkError for a while: a hidden child cannot be deleted before its parent is there."""
         since = self._vain_deletes.setdefault(place, self._clock.monotonic())
         if self._clock.monotonic() - since < HIDDEN_GRACE_S:
             raise _parent_missing(exc) from exc
@@ -176,6 +182,8 @@ def _table(record: Record) -> str:
 def _same(current: Any, wanted: Value, field: TargetField) -> bool:
     if wanted is None:
         return current is None or current == empty(field) or current == ""
+    if field.kind == "number" and not isinstance(current, str):
+        return float(current or 0) == wanted  # decimals of an answer are exact, a float is not
     return bool(current == wanted)
 
 

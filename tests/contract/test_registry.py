@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -86,3 +87,12 @@ class TestHttpRegistry(RegistryContract):
             HttpRegistry(wrong).register(subject, schema("a"))
 
         assert caught.value.code == "registry_refused"
+
+
+async def test_instances_that_start_together_all_get_the_same_id(kafka_settings: KafkaSettings) -> None:
+    """Seen with two readers: Apicurio answers 409 to the second that sets the compatibility of a new subject."""
+    subject, schema = f"{kafka_settings.topic_prefix}together-value", load_schema("ChangeEvent")
+
+    ids = await asyncio.gather(*(asyncio.to_thread(HttpRegistry(kafka_settings).register, subject, schema) for _ in range(6)))
+
+    assert len(set(ids)) == 1

@@ -105,7 +105,8 @@ def test_a_service_that_came_late_gets_its_own_time_to_start() -> None:
 def test_failed_as_soon_as_a_role_says_that_it_halted() -> None:
     result = told(a_beat("reader", "FAILED", reason=REASON), a_beat("writer"))
 
-    assert result == Verdict("FAILED", "reader", REASON)
+    assert (result.status, result.role, result.reason) == ("FAILED", "reader", REASON)
+    assert result.since == a_beat("reader", "FAILED").heartbeat.since
 
 
 def test_failed_when_one_instance_halted_though_another_runs() -> None:
