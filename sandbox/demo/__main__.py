@@ -21,6 +21,7 @@ from sandbox.kafka import SandboxError
 from sandbox.kafka.local import JARS
 
 CONTACTS, VEHICLES = 5000, 1000
+LINE = r"%p:%o %k %h\n"  # partition, offset, key, headers: Debian's kcat reads no Avro
 CHURN = '{"seed": 1, "updates": 500, "inserts": 50, "deletes": 20}'
 console = Console(highlight=False)
 
@@ -157,9 +158,7 @@ def _try_next(processes: Processes) -> None:
     console.print("\n[bold]Try next[/]")
     console.print(f"  control   {processes.url('control')}/api/v1/workflows   (OpenAPI: {processes.url('control')}/openapi.json)")
     console.print(f"  lag       {tool} --bootstrap-server {kafka.bootstrap} --describe --group ingress", soft_wrap=True)
-    console.print(
-        f"  events    kcat -C -e -q -b {kafka.bootstrap} -t ingress.changes.contact -s value=avro -r {kafka.registry_url}", soft_wrap=True
-    )
+    console.print(f"  events    kcat -C -e -q -b {kafka.bootstrap} -t ingress.changes.contact -f '{LINE}'", soft_wrap=True, markup=False)
     console.print(f"  stop      curl -X POST {processes.url('control')}/api/v1/workflows/ingress/stop", soft_wrap=True)
     console.print(
         f"  churn     curl {processes.url('dynamics')}/_admin/churn -d '"
