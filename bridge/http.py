@@ -155,4 +155,5 @@ async def send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Respo
         return await client.send(request)
     except (httpx.TransportError, httpx.StreamError, OSError) as exc:
         place = f"{request.method} {request.url.path}"
-        raise RetryError(f"{place}: {type(exc).__name__}", code="network") from exc
+        name = type(exc.__cause__ or exc).__name__  # the transport's own error: httpx-aiohttp calls a lost connection ConnectTimeout
+        raise RetryError(f"{place}: {name}", code="network") from exc

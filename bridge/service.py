@@ -101,7 +101,7 @@ class Service:
                 await self._one_run()
         finally:
             beats.cancel()
-            with suppress(RetryError, TimeoutError):
+            with suppress(BridgeError, TimeoutError):
                 key = f"{self._workflow}/{self._role}/{self._instance}".encode()
                 await asyncio.wait_for(self._producer.send(names.topic("control.services"), key, None), 2)
             follower.close()

@@ -64,13 +64,13 @@ class Follower:
         self._closing.set()
 
     def _run(self) -> None:
-        try:
-            while not self._closing.is_set():
+        while not self._closing.is_set():
+            try:
                 self._take()
-        except KafkaException as exc:
-            trouble(f"following {self._topic}", exc)
-        finally:
-            self._consumer.close()
+            except KafkaException as exc:  # a service that no longer follows would ignore every command
+                trouble(f"following {self._topic}", exc)
+                self._closing.wait(1)
+        self._consumer.close()
 
     def _take(self) -> None:
         first = self._consumer.poll(0.5)

@@ -82,7 +82,8 @@ class IngressHandler:
         return newer(waiting.event, arrived.event)
 
     def rejected(self, event: Change, known: Known | None) -> Known:
-        return replace(known or Known(), version=event.event.version)
+        before = known or Known()
+        return before if event.event.version is None else replace(before, version=event.event.version)
 
     async def write(self, event: Change, known: Known | None) -> Result:
         target = self._targets[event.event.table]
@@ -163,7 +164,8 @@ class IngressHandler:
         except Duplicate:
             self._hidden.add(place)
             raise _parent_missing(exc) from exc
-        return Result("created", replace(then, status=status, visible=False, digests=self._digests.of(mapped.fields)))
+        digests = {**then.digests, **self._digests.of(mapped.fields)}  # all fields went, those that updates do not touch included
+        return Result("created", replace(then, status=status, visible=False, digests=digests))
 
     def _wait_for_parent(self, place: str, exc: NotFound) -> None:
         """Raises ParkError for a while: a hidden child cannot be deleted before its parent is there."""

@@ -38,6 +38,7 @@ async def run_until_equal(stack: Stack) -> None:
     await stack.until_equal(90)
     workflow = await stack.until_caught_up(60)
     assert workflow["status"] == "RUNNING"
+    assert stack.differences() == []
 
 
 async def test_services_started_before_kafka_wait_for_it_and_say_so(own_kafka: LocalKafka, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from bridge.avro import Encoder, load_schema
 from bridge.errors import ParkError, RejectError, RetryError
 from bridge.events import Record
 from sandbox.web import Fault
+from services.ingress.decide import change
 from tests.flow.handling import CAR, CONTACTS, PERSON, VEHICLES, Rig, in_oslo, serving_rig
 
 
@@ -226,6 +228,14 @@ async def test_an_adopted_record_with_a_decimal_costs_no_write() -> None:
 
         assert result.outcome == "unchanged"
         assert "PATCH" not in [method for method, _ in rig.calls()]
+
+
+async def test_a_refused_event_without_a_version_does_not_forget_the_one_seen(rig: Rig) -> None:
+    await rig.apply(rig.contact(version=120))
+
+    refused = rig.handler.rejected(change(replace(rig.contact(), version=None)), rig.known[PERSON])
+
+    assert refused.version == 120
 
 
 async def test_a_row_deleted_and_created_again_is_created(rig: Rig) -> None:
