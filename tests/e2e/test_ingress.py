@@ -41,6 +41,12 @@ async def test_f72_f148_f149_linked_and_unlinked_tables_flow_side_by_side(stack:
     stack.service("writer")
 
     await stack.start()
+
+    async def all_there() -> bool:
+        wanted = (("profile", owner), ("cusVehicle", car), ("cusCategory", category))
+        return all(stack.campaign.get(resource, key) for resource, key in wanted)
+
+    await stack.until(all_there, "one record of each table")  # the backlog is 0 as well before anything has been read
     await stack.until_caught_up()
 
     assert held(stack, "profile", owner)["lastName"] == "Owner"
