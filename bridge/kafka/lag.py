@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
@@ -46,25 +46,32 @@ class GroupLag:
 
 
 class LagReader:
-    """Asks the brokers; blocks, so use it on a thread. Raises RetryError when they do not answer: lag is then unknown, not zero."""
+    """Asks the brokers; blocks, so use it on a thread. Raises RetryError when they do not answer: lag is then unknown, not zero.
+
+    Committed offsets are asked for with a consumer that never joins its group: librdkafka's admin client takes the whole process down
+    (SIGSEGV) when the group's coordinator moves or is still loading (librdkafka, rd_kafka_handle_OffsetFetch without a group).
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings, self._names = settings, Names(settings)
         self._admin = AdminClient(client_config(settings))
+        self._askers: dict[str, Consumer] = {}
 
     def group(self, group: str, topics: Sequence[str]) -> GroupLag:
         """Lag of one group on those of `topics` (bare names) that exist: one request for offsets, one per leader for ends."""
         try:
             return self._group(group, topics)
-        except RetryError:
-            self._admin = AdminClient(client_config(self._settings))  # after a broker's restart an old one can time out for ever
+        except RetryError:  # after a broker's restart an old client can time out for ever
+            self._admin = AdminClient(client_config(self._settings))
+            if (asker := self._askers.pop(group, None)) is not None:
+                asker.close()
             raise
 
     def _group(self, group: str, topics: Sequence[str]) -> GroupLag:
         try:
             name = self._names.group(group)
             partitions = self._partitions(topics)
-            committed = self._committed(name)
+            committed = self._committed(group, partitions)
             state, members = self._members(name)
             ends = self._offsets(partitions, LATEST)
             fresh = [each for each in partitions if each not in committed]
@@ -105,9 +112,15 @@ class LagReader:
         names = [self._names.topic(topic) for topic in topics]
         return [(name, number) for name in names if name in existing for number in existing[name].partitions]
 
-    def _committed(self, group: str) -> dict[Position, int]:
-        asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=TIMEOUT_S)
-        answered = asked[group].result(TIMEOUT_S * 2).topic_partitions or []
+    def _committed(self, group: str, positions: Sequence[Position]) -> dict[Position, int]:
+        if not positions:
+            return {}
+        if group not in self._askers:
+            config = client_config(self._settings, group_id=self._names.group(group), enable_auto_commit=False)
+            self._askers[group] = Consumer(config)
+        answered = self._askers[group].committed([TopicPartition(topic, number) for topic, number in positions], TIMEOUT_S)
+        if (failed := next((each.error for each in answered if each.error is not None), None)) is not None:
+            raise KafkaException(failed)
         return {(each.topic, each.partition): each.offset for each in answered if each.offset >= 0}
 
     def _members(self, group: str) -> tuple[str, int]:

@@ -104,7 +104,10 @@ def load(store: Store, contacts: int, vehicles: int, seed: int) -> dict[str, int
 
 
 def churn(store: Store, seed: int, updates: int, inserts: int, deletes: int) -> dict[str, Any]:
-    """Random edits, four of five to contacts: `{"updates": n, .., "ids": {"updated": {table: [..]}}}`."""
+    """Random edits, four of five to contacts: `{"updates": n, .., "ids": {"updated": {table: [..]}}}`.
+
+    A contact that has vehicles stays: Campaign hides children without their parent for ever, which is a test of its own.
+    """
     rng = Random(seed)
     done: dict[str, dict[str, list[str]]] = {kind: {"contact": [], "new_vehicle": []} for kind in ("updated", "inserted", "deleted")}
     kinds = ["updated"] * updates + ["inserted"] * inserts + ["deleted"] * deletes
@@ -116,6 +119,9 @@ def churn(store: Store, seed: int, updates: int, inserts: int, deletes: int) -> 
         if kind != "inserted" and not ids:
             continue
         key = guid(rng) if kind == "inserted" else rng.choice(ids)
+        if kind == "deleted" and table == "contact":
+            parents = {row["new_contactid"] for row in store.data["new_vehicle"].rows.values()}
+            key = rng.choice([each for each in ids if each not in parents] or ids)
         if kind == "deleted":
             store.drop(table, key)
         else:

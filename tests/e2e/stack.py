@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -189,9 +190,9 @@ class Stack:
             try:
                 last = await holds()
             except httpx.TransportError as exc:
+                if ended := [each.name for each in self.processes.values() if (each.popen.poll() or 0) == -signal.SIGSEGV]:
+                    raise AssertionError(f"{ended} crashed\n{self.logs()}") from exc
                 last = None
-                last_error = repr(exc)
-                del last_error
             if last:
                 return last
             await asyncio.sleep(0.1)
@@ -216,17 +217,21 @@ class Stack:
     async def until_caught_up(self, within_s: float = 60) -> dict[str, Any]:
         """Until the backlog is 0, three samples in a row."""
         streak = 0
+        workflow: dict[str, Any] = {}
 
-        async def empty() -> dict[str, Any] | None:
-            nonlocal streak
+        async def empty() -> bool:
+            nonlocal streak, workflow
             workflow = await self.workflow()
             streak = streak + 1 if workflow["backlog"]["records"] == 0 else 0
             if streak < 3:
                 await asyncio.sleep(0.5)
-            return workflow if streak >= 3 else None
+            return streak >= 3
 
-        found: dict[str, Any] = await self.until(empty, "backlog 0", within_s)
-        return found
+        try:
+            await self.until(empty, "backlog 0", within_s)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\n--- workflow\n{json.dumps(workflow)}") from None
+        return workflow
 
     def logs(self, lines: int = 15) -> str:
         texts = []

@@ -13,6 +13,7 @@ import pytest
 from bridge.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
 from sandbox.kafka.local import free_port
+from tests.e2e.helpers import eventually
 from tests.e2e.stack import Process, Stack, contacts, running, vehicles
 
 
@@ -69,7 +70,7 @@ async def test_kafka_killed_and_restarted_in_the_middle_of_a_load(own_kafka: Loc
         stack.service("reader")
         stack.service("writer")
         await stack.start()
-        await stack.until(lambda: asyncio.to_thread(lambda: len(stack.campaign.rows("profile")) > 100), "some are written")
+        await eventually(stack, lambda: len(stack.campaign.rows("profile")) > 100, "some are written")
 
         own_kafka.stop("kafka", signal.SIGKILL)
         await asyncio.sleep(3)
