@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from bridge.errors import BridgeError, HaltError
 
@@ -15,10 +15,22 @@ HEARTBEAT_EVERY_S = 2.0
 HEARTBEAT_DEADLINE_S = 10.0
 
 
+class Replay(TypedDict):
+    """Rows of one table that are to go through the replay lane once more. `id` tells one request from the next. `changed_since` (ISO 8601)
+    and `keys` narrow it down; both None: the whole table."""
+
+    id: str
+    when: Literal["next-start", "now"]
+    changed_since: str | None
+    keys: list[str] | None
+    requested_at: str
+    requested_by: str
+
+
 @dataclass(frozen=True, slots=True)
 class Desired:
     """`generation` grows with every start and stop: a service that failed tries again only with a new one. `revision` and `config` are
-    those that were saved when Start was pressed."""
+    those that were saved when Start was pressed. `replays` (by table) are for the reader now, `armed` ones join them at the next start."""
 
     desired: Literal["RUNNING", "STOPPED"] = "STOPPED"
     generation: int = 0
@@ -27,6 +39,8 @@ class Desired:
     changed_at: str | None = None
     changed_by: str | None = None
     comment: str | None = None
+    replays: Mapping[str, Replay] = field(default_factory=dict)
+    armed: Mapping[str, Replay] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

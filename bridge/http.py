@@ -71,6 +71,12 @@ def retry_after_s(response: httpx.Response, now: datetime) -> float | None:
     return min(seconds, LONGEST_WAIT_S) if seconds >= 0 else None  # NaN compares false, too
 
 
+def ahead_s(response: httpx.Response, now: datetime) -> float | None:
+    """By how many seconds our clock is ahead of the server's; None if the answer has no date."""
+    sent = _http_date(response.headers.get("date", ""))
+    return None if sent is None else (now - sent).total_seconds()
+
+
 def _http_date(text: str) -> datetime | None:
     try:
         parsed = parsedate_to_datetime(text)

@@ -6,16 +6,18 @@ Order: filter, picklist display value, replacement, conversion to the target's t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 from bridge.config import OPT_OUT_FLAGS, FieldMapping, TableMapping, canonical_flag
 from bridge.convert import TargetField, convert
 from bridge.errors import RejectError
 from bridge.events import ChangeEvent, Value
 from bridge.filters import passes, text
+
+Doubt = Literal["truncated", "not_convertible"]
 
 
 class Skip(Enum):
@@ -59,6 +61,23 @@ class Mapper:
             if flag in fields and fields[flag] is None:
                 del fields[flag]
         return Mapped(self.key(event.key), fields, self._first_only)
+
+    def doubts(self, event: ChangeEvent) -> Iterator[tuple[FieldMapping, TargetField, Doubt]]:
+        """The fields of a row that lose something on the way, for the plan: cut at the target's length, or refused."""
+        for field, to in self._fields:
+            chosen = self._chosen(event, field)
+            try:
+                convert(chosen, to)
+            except RejectError:
+                yield field, to, "not_convertible"
+                continue
+            if to.kind == "string" and to.length is not None and chosen is not None and len(text(chosen)) > to.length:
+                yield field, to, "truncated"
+
+    def replaces(self, source: str, value: Value, label: str | None) -> bool:
+        """Whether a replacement takes this value, as technical value or, with display picklists, by its label."""
+        shown = label if self.table.picklists == "display" else None
+        return any(each is not None and (source, each) in self._replacements for each in (text(value), shown))
 
     def key(self, key: str) -> str:
         """The Campaign key of a Dynamics key: the same text. Raises RejectError if it does not fit."""

@@ -51,6 +51,9 @@ class Run(Protocol):
 
     def report(self) -> Report: ...
 
+    def told(self, desired: Desired) -> None:
+        """Something else than start or stop has changed: a replay is asked for, or called off."""
+
 
 class _Stopped(Exception):
     """Asked to stop before there was anything to run."""
@@ -200,6 +203,8 @@ class Service:
             if self._shutdown.is_set() or self._desired.generation != wanted.generation:
                 task.cancel()
                 await asyncio.wait({task})
+            elif self._run is not None:
+                self._run.told(self._desired)
 
     async def _failed(self, reason: Reason, wanted: Desired) -> bool:
         """FAILED until somebody presses Start or Stop."""

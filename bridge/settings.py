@@ -145,6 +145,10 @@ class CampaignSettings(Room):
         description="Key of the digests in the state topic (default: from org and client id); a new one rewrites every record once",
     )
 
+    def digest_secret(self) -> str:
+        """What the digests of written values are keyed with."""
+        return self.digest_key.value() or f"{self.org_id}|{self.client_id}"
+
 
 class WriterSettings(Room):
     park_budget_s: float = Field(
@@ -165,6 +169,16 @@ class WriterSettings(Room):
 class ControlSettings(Room):
     host: str = Field("127.0.0.1", alias="CONTROL_HOST", min_length=1, description="Address control listens on")
     port: int = Field(8080, alias="CONTROL_PORT", ge=0, le=65535, description="Its port")
+    tokens_file: Path | None = Field(
+        None, alias="CONTROL_TOKENS_FILE", description="Tokens (hashed) with name and role; without it control is on loopback only"
+    )
+    tls_cert_file: Path | None = Field(None, alias="CONTROL_TLS_CERT_FILE", description="Certificate (PEM), for https")
+    tls_key_file: Path | None = Field(None, alias="CONTROL_TLS_KEY_FILE", description="Its key (PEM)")
+    org_name: str = Field("", alias="ORG_NAME", description="Shown in the header of the pages")
+    instance_name: str = Field("", alias="INSTANCE_NAME", description="Shown in the header of the pages")
+    instances: str = Field(
+        "", alias="CONTROL_INSTANCES", description="Other instances' pages, `name=https://…` by comma; the header links to them"
+    )
     start_deadline_s: float = Field(
         120, alias="CONTROL_START_DEADLINE_S", gt=0, le=3600, description="STARTING for longer is FAILED, seconds"
     )

@@ -10,7 +10,7 @@ import httpx
 from bridge.auth import TokenCache
 from bridge.campaign.errors import NotFound, error_for
 from bridge.clock import Clock
-from bridge.http import Gate, build_client, parse_json, retry_after_s, same_origin, send
+from bridge.http import Gate, ahead_s, build_client, parse_json, retry_after_s, same_origin, send
 from bridge.settings import CampaignSettings
 
 
@@ -20,6 +20,7 @@ class CampaignClient:
     def __init__(self, settings: CampaignSettings, clock: Clock, client: httpx.AsyncClient | None = None) -> None:
         self._settings, self._clock = settings, clock
         self._http = client or build_client(settings.request_timeout_s, settings.concurrency)
+        self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
         self._gate = Gate(settings.concurrency, clock, settings.calls_per_second)
         form = {
             "grant_type": "client_credentials",
@@ -35,6 +36,10 @@ class CampaignClient:
 
     async def close(self) -> None:
         await self._http.aclose()
+
+    async def authenticate(self) -> None:
+        """Makes sure of a token. Raises RetryError or HaltError."""
+        await self._token.get()
 
     async def create(self, path: str, body: dict[str, Any]) -> int:
         """POST of a new record; the status. Raises Duplicate if the key is taken."""
@@ -82,6 +87,7 @@ class CampaignClient:
                 "Content-Type": "application/json",
             }
             response = await send(self._http, self._http.build_request(method, url, json=body, headers=headers))
+            self.ahead_s = ahead_s(response, self._clock.now())
             if response.status_code in (429, 503) and (wait := retry_after_s(response, self._clock.now())):
                 self._gate.close_for(wait)
         return response

@@ -56,7 +56,7 @@ async def read_resource(client: CampaignClient, name: str) -> Resource:
     """Raises HaltError if the resource is not there or not published."""
     path, described_at = await _found(client, name)
     for place in described_at:
-        described = await _tried(client, place)
+        described = await tried(client, place)
         if described is not None and isinstance(described.get("content"), Mapping):
             fields = {field.name: field for field in _fields(described["content"], "")}
             links = name != "profile" and any(field.kind == "link" for field in fields.values())
@@ -82,7 +82,7 @@ def missing_fields(resource: Resource, wanted: list[str]) -> HaltError | None:
 async def _found(client: CampaignClient, name: str) -> tuple[str, list[str]]:
     """The path of a resource and the places that may describe it: the link in the list first, as Campaign gives it."""
     for family in (EXT, CUSTOM):
-        listed = await _tried(client, family) or await _tried(client, f"{family}/") or {}
+        listed = await tried(client, family) or await tried(client, f"{family}/") or {}
         entry = listed.get(name)
         if isinstance(entry, Mapping) or (family == EXT and name == "profile"):
             href = [str(entry["href"])] if isinstance(entry, Mapping) and entry.get("href") else []
@@ -90,7 +90,7 @@ async def _found(client: CampaignClient, name: str) -> tuple[str, list[str]]:
     raise _missing(name)
 
 
-async def _tried(client: CampaignClient, place: str) -> Mapping[str, Any] | None:
+async def tried(client: CampaignClient, place: str) -> Mapping[str, Any] | None:
     """What is there; None if nothing is. Whether a list or a description is published varies between instances."""
     try:
         return await client.get(place)

@@ -66,6 +66,17 @@ class TrackedTable:
             raise refused(exc) from exc
         return [(self.key(row), version(row)) for row in answer["value"]], answer.get("@odata.nextLink")
 
+    async def rows(self, link: str | None, changed_since: datetime | None = None) -> tuple[Sequence[Row], str | None]:
+        """A page of the rows there are now, outside of change tracking, and the link of the next page, None at the end.
+
+        `changed_since` leaves out rows that were modified earlier. Raises QueryRefused.
+        """
+        path = link or f"{self.table.set_name}?$select={self.table.select()}"
+        if link is None and changed_since is not None:
+            path += f"&$filter=modifiedon ge {changed_since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        answer = await self._client.get(path, f"odata.maxpagesize={self._page_size}")
+        return answer["value"], answer.get("@odata.nextLink")
+
     async def count(self) -> int | None:
         """How many rows there are, roughly (a snapshot of up to a day ago); None if the server does not tell."""
         name = self.table.name

@@ -9,7 +9,7 @@ import httpx
 from bridge.auth import TokenCache
 from bridge.clock import Clock
 from bridge.dynamics.errors import NO_SUCH_ROW, error_code, error_for
-from bridge.http import Gate, build_client, parse_json, retry_after_s, same_origin, send
+from bridge.http import Gate, ahead_s, build_client, parse_json, retry_after_s, same_origin, send
 from bridge.settings import DynamicsSettings
 
 API = "/api/data/v9.2/"
@@ -22,6 +22,7 @@ class DynamicsClient:
     def __init__(self, settings: DynamicsSettings, clock: Clock, client: httpx.AsyncClient | None = None) -> None:
         self._settings, self._clock = settings, clock
         self._http = client or build_client(settings.request_timeout_s, settings.concurrency)
+        self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
         self._gate = Gate(settings.concurrency, clock)
         form = {
             "grant_type": "client_credentials",
@@ -36,6 +37,10 @@ class DynamicsClient:
 
     async def close(self) -> None:
         await self._http.aclose()
+
+    async def authenticate(self) -> None:
+        """Makes sure of a token. Raises RetryError or HaltError."""
+        await self._token.get()
 
     async def get(self, path: str, prefer: str = "") -> Any:
         """The JSON of `path` (below /api/data/v9.2/) or of an absolute link that the server gave.
@@ -70,6 +75,7 @@ class DynamicsClient:
         authorization = {"Authorization": f"Bearer {await self._token.get()}"}
         async with self._gate.call():
             response = await send(self._http, self._http.build_request("GET", url, headers=headers | authorization))
+            self.ahead_s = ahead_s(response, self._clock.now())
             if response.status_code in (429, 503) and (wait := retry_after_s(response, self._clock.now())):
                 self._gate.close_for(wait)
         return response

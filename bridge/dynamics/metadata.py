@@ -51,11 +51,11 @@ class Table:
         return ",".join([*names, *extra] or [self.key])
 
 
-async def read_table(client: DynamicsClient, name: str, columns: list[str]) -> Table:
-    """Raises HaltError naming what is missing: the table, its change tracking, a column."""
+async def read_table(client: DynamicsClient, name: str, columns: list[str], tracked: bool = True) -> Table:
+    """Raises HaltError naming what is missing: the table, its change tracking (unless not `tracked`), a column."""
     path = f"EntityDefinitions(LogicalName='{name}')"
-    definition = await _definition(client, path, name)
-    if not definition.get("ChangeTrackingEnabled"):
+    described = await definition(client, path, name)
+    if tracked and not described.get("ChangeTrackingEnabled"):
         raise HaltError(
             f"table {name} is not enabled for change tracking",
             code="change_tracking_off",
@@ -72,14 +72,15 @@ async def read_table(client: DynamicsClient, name: str, columns: list[str]) -> T
         )
     options = await _options(client, path, {types[column] for column in columns})
     found = {column: Column(column, _plain(types[column]), options.get(column, {})) for column in columns}
-    key = str(definition["PrimaryIdAttribute"])
-    return Table(name, str(definition["EntitySetName"]), key, found, "modifiedon" in types)
+    key = str(described["PrimaryIdAttribute"])
+    return Table(name, str(described["EntitySetName"]), key, found, "modifiedon" in types)
 
 
-async def _definition(client: DynamicsClient, path: str, name: str) -> dict[str, Any]:
+async def definition(client: DynamicsClient, path: str, name: str) -> dict[str, Any]:
+    """Of one table. Raises HaltError if there is none of this name."""
     select = "LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled"
     try:
-        definition: dict[str, Any] = await client.get(f"{path}?$select={select}")
+        found: dict[str, Any] = await client.get(f"{path}?$select={select}")
     except QueryRefused as exc:
         if exc.status != 404 and exc.status != 400:
             raise refused(exc) from exc
@@ -90,7 +91,7 @@ async def _definition(client: DynamicsClient, path: str, name: str) -> dict[str,
             origin="source",
             status=exc.status,
         ) from exc
-    return definition
+    return found
 
 
 async def _types(client: DynamicsClient, path: str) -> dict[str, str]:
@@ -125,15 +126,17 @@ async def _cast(client: DynamicsClient, path: str, cast: str) -> dict[str, dict[
         answer = await client.get(f"{cast_path}?$select=LogicalName&$expand={expand}")
     except QueryRefused as exc:
         raise refused(exc) from exc
-    return {str(each["LogicalName"]): _labels(each) for each in answer["value"]}
+    return {str(each["LogicalName"]): labelled_options(each) for each in answer["value"]}
 
 
-def _labels(attribute: Mapping[str, Any]) -> dict[int, str]:
+def labelled_options(attribute: Mapping[str, Any]) -> dict[int, str]:
+    """Value → display value of a choice column's metadata."""
     option_set = attribute.get("OptionSet") or attribute.get("GlobalOptionSet") or {}
-    return {int(option["Value"]): _label(option) for option in option_set.get("Options") or ()}
+    return {int(option["Value"]): label(option) for option in option_set.get("Options") or ()}
 
 
-def _label(option: Mapping[str, Any]) -> str:
-    label = option.get("Label") or {}
-    chosen = label.get("UserLocalizedLabel") or next(iter(label.get("LocalizedLabels") or ()), None)
+def label(option: Mapping[str, Any]) -> str:
+    """The display value of one option, in the caller's language if it has one."""
+    shown = option.get("Label") or {}
+    chosen = shown.get("UserLocalizedLabel") or next(iter(shown.get("LocalizedLabels") or ()), None)
     return str(chosen["Label"]) if chosen else str(option["Value"])

@@ -30,6 +30,14 @@ class Step:
     wait_s: float = 0.0
 
 
+def without_links(cursor: Cursor) -> dict[str, Any]:
+    """What a cursor tells people: phase, lane, rows of a load or replay, times. No links, they can carry filters."""
+    shown = ("phase", "lane", "rows", "total", "started_at", "finished_at", "token_at", "id", "state")
+    found = {name: cursor[name] for name in shown if name in cursor}
+    side = cursor.get("replay")
+    return found | ({"replay": without_links(side)} if side else {})
+
+
 class Source(Protocol):
     async def step(self, cursor: Cursor | None) -> Step:
         """Raises RetryError (try again later) or HaltError. Repeating a step after a failure must be harmless."""
@@ -67,16 +75,15 @@ class Feed:
                 await self._clock.sleep(step.wait_s)
 
     def progress(self) -> dict[str, Any]:
-        """Where the feed is, for people: phase, lane, rows of a load, times. No links, they can carry filters."""
+        """Where the feed is, for people."""
         cursor = self._cursor or {}
-        shown = ("phase", "lane", "rows", "total", "started_at", "finished_at", "token_at")
-        return {name: cursor[name] for name in shown if name in cursor}
+        return without_links(cursor)
 
     def _worth_saving(self, cursor: Cursor | None) -> bool:
         """A new phase at once, a position that only moved now and then."""
         if cursor is None or self._saved is None:
             return cursor != self._saved
-        if cursor.get("phase") != self._saved.get("phase"):
+        if cursor.get("phase") != self._saved.get("phase") or _state(cursor) != _state(self._saved):
             return True
         return cursor != self._saved and self._clock.monotonic() - self._saved_at >= SAVE_IDLE_EVERY_S
 
@@ -94,3 +101,9 @@ class Feed:
                 wait = backoff_s(attempt, self._rng, 30) if exc.retry_after_s is None else exc.retry_after_s
                 log("feed_waits", "warning", feed=self._name, code=exc.code, reason=str(exc), seconds=round(wait, 1))
                 await self._clock.sleep(wait)
+
+
+def _state(cursor: Cursor) -> Any:
+    """Of the replay, if one was ever asked for."""
+    side = cursor.get("replay") or {}
+    return side.get("id"), side.get("state")

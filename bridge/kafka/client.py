@@ -6,9 +6,10 @@ import re
 import time
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from bridge.errors import BridgeError, HaltError, RetryError
+from bridge.events import Headers
 from bridge.log import log
 from bridge.settings import KafkaSettings, SettingsError
 
@@ -104,3 +105,8 @@ def error_for(error: KafkaError | KafkaException, doing: str) -> BridgeError:
             origin="kafka",
         )
     return RetryError(text, code="kafka_unavailable")
+
+
+def headers_of(message: Message) -> Headers:
+    raw: Any = message.headers()
+    return tuple((str(name), value or b"") for name, value in raw or ())

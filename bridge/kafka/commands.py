@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaException, Producer
 
 from bridge.errors import RetryError
+from bridge.events import Record
 from bridge.kafka.client import FencedError, Names, client_config, error_for
 from bridge.kafka.producer import PARTITIONER
 from bridge.kafka.reader import TopicReader
@@ -24,7 +25,7 @@ TIMEOUT_S = 10
 TRIES = 5
 
 View = dict[str, Any]
-Write = tuple[str, str, Mapping[str, Any]]  # bare topic, key, JSON value
+Write = tuple[str, str, Mapping[str, Any] | None]  # bare topic, key, JSON value (None: tombstone)
 
 
 class CommandLog:
@@ -35,9 +36,10 @@ class CommandLog:
         self._producer: Producer | None = None
         self._view: View = {}
 
-    def transact(self, command: Callable[[View], tuple[T, Sequence[Write]]]) -> T:
-        """Runs `command` on everything in `control.workflows` (key → JSON) and commits what it wants written. It may run again if
-        another instance came in between. What it raises ends the transaction with nothing written."""
+    def transact(self, command: Callable[[View], tuple[T, Sequence[Write | Record]]]) -> T:
+        """Runs `command` on everything in `control.workflows` (key → JSON) and commits what it wants written; a Record goes to its
+        topic (bare) and partition as it is. It may run again if another instance came in between. What it raises ends the
+        transaction with nothing written."""
         for _ in range(TRIES):
             try:
                 self._own()
@@ -73,13 +75,21 @@ class CommandLog:
                     view[(message.key() or b"").decode()] = json.loads(message.value() or b"null")
         return view
 
-    def _commit(self, writes: Sequence[Write]) -> None:
+    def _commit(self, writes: Sequence[Write | Record]) -> None:
         assert self._producer is not None
         try:
             self._producer.begin_transaction()
-            for topic, key, value in writes:
-                self._producer.produce(self._names.topic(topic), json.dumps(value).encode(), key.encode())
+            for write in writes:
+                self._produce(self._producer, write)
             self._producer.commit_transaction(TIMEOUT_S)
         except KafkaException as exc:
             raise error_for(exc, "writing a command") from exc
-        self._view |= {key: value for topic, key, value in writes if topic == "control.workflows"}
+        self._view |= {each[1]: each[2] for each in writes if not isinstance(each, Record) and each[0] == "control.workflows"}
+
+    def _produce(self, producer: Producer, write: Write | Record) -> None:
+        if isinstance(write, Record):
+            topic = self._names.topic(write.topic)
+            producer.produce(topic, write.value, write.key, partition=write.partition, headers=list(write.headers))
+        else:
+            topic, key, value = write
+            producer.produce(self._names.topic(topic), None if value is None else json.dumps(value).encode(), key.encode())

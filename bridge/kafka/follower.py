@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from bridge.errors import RetryError
-from bridge.kafka.client import client_config, trouble
+from bridge.events import Headers
+from bridge.kafka.client import client_config, headers_of, trouble
 from bridge.settings import KafkaSettings
 
 CATCH_UP_S = 30
@@ -18,12 +19,15 @@ CATCH_UP_S = 30
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record: key, value (None: deleted), the broker's time, and whether it was there before we began."""
+    """One record: key, value (None: deleted), the broker's time, whether it was there before we began, and where it is."""
 
     key: str
     value: bytes | None
     timestamp_ms: int
     old: bool
+    partition: int = 0
+    offset: int = 0
+    headers: Headers = ()
 
 
 class Follower:
@@ -50,10 +54,18 @@ class Follower:
         )
         self._thread = threading.Thread(target=self._run, name=f"follows {topic}", daemon=True)
 
-    async def start(self) -> None:
-        """Raises RetryError if Kafka does not give the topic's end in 30 s."""
+    def begin(self) -> None:
+        """As `start`, but without waiting."""
         self._consumer.assign([TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in self._partitions])
         self._thread.start()
+
+    @property
+    def caught_up(self) -> bool:
+        return self._caught_up.is_set()
+
+    async def start(self) -> None:
+        """Raises RetryError if Kafka does not give the topic's end in 30 s."""
+        self.begin()
         try:
             await asyncio.wait_for(self._caught_up.wait(), CATCH_UP_S)
         except TimeoutError as exc:
@@ -78,8 +90,7 @@ class Follower:
         for message in [] if first is None else [first, *self._consumer.consume(1000, 0)]:
             error, partition = message.error(), message.partition() or 0
             if error is None:
-                key = (message.key() or b"").decode("utf-8", "replace")
-                entries.append(Entry(key, message.value(), message.timestamp()[1], partition in self._behind))
+                entries.append(_entry(message, partition in self._behind))
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._behind.discard(partition)
             else:
@@ -88,3 +99,15 @@ class Follower:
             self._loop.call_soon_threadsafe(self._changed, entries)
         if not self._behind and not self._caught_up.is_set():
             self._loop.call_soon_threadsafe(self._caught_up.set)
+
+
+def _entry(message: Message, old: bool) -> Entry:
+    return Entry(
+        key=(message.key() or b"").decode("utf-8", "replace"),
+        value=message.value(),
+        timestamp_ms=message.timestamp()[1],
+        old=old,
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        headers=headers_of(message),
+    )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
+
+from confluent_kafka import Message
 
 from bridge.avro import Decoder
 from bridge.errors import RejectError
 from bridge.events import ChangeEvent
 from bridge.kafka.client import Names
+from bridge.kafka.partitioner import partition_for
 from bridge.kafka.reader import TopicReader
 from bridge.settings import KafkaSettings
 from bridge.state import Known
@@ -42,6 +45,26 @@ class Published:
                     if key.startswith(prefix) and value is not None:
                         known = Known.from_json(value)
                         yield key.removeprefix(prefix).decode(), known.version, not known.exists
+
+    def states(self, keys: Collection[str], partitions: int) -> dict[str, Known]:
+        """What the state topic holds of these records (`<table>/<key>`); reads the partitions they lie in from end to end."""
+        wanted = {key.encode() for key in keys}
+        numbers = {partition_for(key.partition("/")[2].encode(), partitions) for key in keys}
+        found: dict[str, Known] = {}
+        with closing(TopicReader(self._settings)) as reader:
+            for number in sorted(numbers):
+                for message in reader.read(self._state, number, *reader.range(self._state, number)):
+                    if message.key() in wanted:
+                        self._take(found, message)
+        return found
+
+    @staticmethod
+    def _take(found: dict[str, Known], message: Message) -> None:
+        key, value = (message.key() or b"").decode(), message.value()
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = Known.from_json(value)
 
     def since(self, starts: Starts) -> Iterator[Seen]:
         """Every event published from `starts` on; what is no event is passed over."""

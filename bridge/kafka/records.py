@@ -6,14 +6,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from bridge.errors import BridgeError, HaltError, RetryError
-from bridge.events import Headers, Record
+from bridge.events import Record
 from bridge.flow.offsets import OffsetLedger, Position
-from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, trouble
+from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, headers_of, trouble
 from bridge.log import log
 from bridge.settings import KafkaSettings
 
@@ -179,7 +179,7 @@ class KafkaRecords:
             timestamp_ms=message.timestamp()[1],
             key=message.key(),
             value=message.value(),
-            headers=_headers(message),
+            headers=headers_of(message),
         )
 
     def _apply_backpressure(self) -> None:
@@ -262,8 +262,3 @@ class KafkaRecords:
             self._ledger.committed(moved)
         except KafkaException as exc:
             trouble("committing", exc)
-
-
-def _headers(message: Message) -> Headers:
-    raw: Any = message.headers()
-    return tuple((str(name), value or b"") for name, value in raw or ())

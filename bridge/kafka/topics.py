@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,6 +89,13 @@ class Topics:
         """Partitions of every topic there is, by bare name."""
         prefix = self._settings.topic_prefix
         return {name.removeprefix(prefix): n for name, n in self._partitions().items() if name.startswith(prefix)}
+
+    async def partitions_of(self, name: str) -> int:
+        """Of one topic, by its bare name. Raises RetryError if it is not there yet."""
+        count = (await asyncio.to_thread(self.partitions)).get(name)
+        if count is None:
+            raise RetryError(f"topic {name} is not there yet", code="kafka_unavailable")
+        return count
 
     def _partitions(self) -> dict[str, int]:
         try:

@@ -1,4 +1,4 @@
-"""`python -m services.control`: the control service."""
+"""`python -m services.control`: the control service. `python -m services.control token …`: its tokens."""
 
 from __future__ import annotations
 
@@ -8,22 +8,46 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 
 import uvicorn
 
 from bridge.clock import SystemClock
+from bridge.desired import WORKFLOWS
 from bridge.entry import on_signal
 from bridge.errors import HaltError, RetryError
 from bridge.flow.waits import backoff_s
 from bridge.kafka.client import check_settings
 from bridge.kafka.lag import LagReader
-from bridge.kafka.topics import Topics
+from bridge.kafka.topics import Topics, workflow_topics
 from bridge.log import configure, log
-from bridge.settings import EXIT_UNUSABLE_SETTINGS, ControlSettings, KafkaSettings, ServiceSettings, SettingsError, load_all
+from bridge.settings import (
+    EXIT_UNUSABLE_SETTINGS,
+    CampaignSettings,
+    ControlSettings,
+    DynamicsSettings,
+    KafkaSettings,
+    Room,
+    ServiceSettings,
+    SettingsError,
+    load_all,
+)
+from services.control import tokens
+from services.control.access import Access, Tokens
 from services.control.app import build_app
+from services.control.archive import Archive
 from services.control.backlog import Backlog
+from services.control.context import Control
+from services.control.cursors import Cursors
+from services.control.letters import Letters
+from services.control.live import Live
+from services.control.plan import Planner
 from services.control.store import Store
+from services.control.systems import Systems
+from services.control.traces import Traces
+from services.control.trail import Trail
+from services.control.views import workflow_view
 
 
 class Server(uvicorn.Server):
@@ -33,67 +57,150 @@ class Server(uvicorn.Server):
         yield
 
 
-def main() -> int:
-    try:
-        kafka, service, control = load_all(KafkaSettings, ServiceSettings, ControlSettings)
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All of control's settings. `dynamics` and `campaign` are None where their URL is not set: control works without them."""
+
+    kafka: KafkaSettings
+    service: ServiceSettings
+    control: ControlSettings
+    dynamics: DynamicsSettings | None
+    campaign: CampaignSettings | None
+
+    @staticmethod
+    def load() -> Settings:
+        """Raises SettingsError with the problems of all of them."""
+        optional: dict[str, type[Room]] = {"DYNAMICS_URL": DynamicsSettings, "CAMPAIGN_URL": CampaignSettings}
+        given = [room for url, room in optional.items() if os.environ.get(url)]
+        kafka, service, control, *systems = load_all(KafkaSettings, ServiceSettings, ControlSettings, *given)
+        found = dict(zip(given, systems, strict=True))
         check_settings(kafka)
-        _only_loopback(control)
+        return Settings(kafka, service, control, found.get(DynamicsSettings), found.get(CampaignSettings))
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["token"]:
+        return tokens.main(sys.argv[2:])
+    try:
+        settings = Settings.load()
+        known = Tokens(settings.control.tokens_file) if settings.control.tokens_file else None
+        _check_access(settings.control, known)
     except SettingsError as exc:
         print("\n".join(exc.problems), file=sys.stderr)
         return EXIT_UNUSABLE_SETTINGS
-    configure(service, service="control", instance=service.instance_id)
+    configure(settings.service, service="control", instance=settings.service.instance_id)
     try:
-        asyncio.run(_serve(kafka, control))
+        asyncio.run(_serve(settings, known))
     except HaltError as exc:
         log("run_failed", "error", code=exc.code, reason=str(exc), hint=exc.hint)
         return 1
     return 0
 
 
-def _only_loopback(control: ControlSettings) -> None:
-    """There are no tokens yet, so whoever reaches the port may do everything."""
-    if os.environ.get("CONTROL_TOKENS_FILE"):
-        raise SettingsError(["CONTROL_TOKENS_FILE: tokens come with a later version; leave it unset, control listens on loopback only"])
+def _check_access(control: ControlSettings, known: Tokens | None) -> None:
+    """Without tokens whoever reaches the port may do everything, so it has to be this machine's own."""
+    if known is not None:
+        known.entries()  # raises SettingsError for a file that is not one of tokens
+        if bool(control.tls_cert_file) != bool(control.tls_key_file):
+            raise SettingsError(["CONTROL_TLS_KEY_FILE: give certificate and key, or neither"])
+        return
     loopback = control.host == "localhost"
     with suppress(ValueError):
         loopback = ip_address(control.host).is_loopback
     if not loopback:
-        raise SettingsError(
-            [f"CONTROL_HOST: {control.host} is not a loopback address; without tokens control listens on 127.0.0.1 or ::1 only"]
+        text = (
+            f"CONTROL_HOST: {control.host} is not a loopback address; without CONTROL_TOKENS_FILE control listens on 127.0.0.1 or ::1 only"
         )
+        raise SettingsError([text])
 
 
-async def _serve(kafka: KafkaSettings, control: ControlSettings) -> None:
-    clock = SystemClock()
-    store = Store(kafka, clock, control.start_deadline_s)
-    backlog = Backlog(LagReader(kafka), store, clock)
-    app = build_app(store, backlog, Topics(kafka), clock)
-    config = uvicorn.Config(
-        app, host=control.host, port=control.port, log_config=None, access_log=False, timeout_graceful_shutdown=3, lifespan="off"
+async def _serve(settings: Settings, known: Tokens | None) -> None:
+    clock, kafka = SystemClock(), settings.kafka
+    archive = Archive(kafka)
+    store = Store(kafka, clock, settings.control.start_deadline_s, archive.mark)
+    systems, cursors = Systems(settings.dynamics, settings.campaign, clock), Cursors(kafka)
+    control = Control(
+        settings=settings.control,
+        store=store,
+        backlog=Backlog(LagReader(kafka), store, clock),
+        topics=Topics(kafka),
+        cursors=cursors,
+        archive=archive,
+        letters=Letters(kafka, archive, store),
+        traces=Traces(kafka, archive),
+        systems=systems,
+        planner=Planner(kafka, systems, cursors, clock),
+        access=Access(known, clock),
+        clock=clock,
     )
-    server = Server(config)
+    live = Live(lambda workflow: workflow_view(store, control.backlog, clock, workflow), clock)
+    trail = Trail(kafka, clock)
+    try:
+        await _listen(control, live, trail)
+    finally:
+        for part in (store, cursors, archive):
+            part.close()
+        await trail.close()
+        await systems.close()
+
+
+async def _listen(control: Control, live: Live, trail: Trail) -> None:
+    """Until a signal comes, or what runs beside the web server fails."""
+    settings = control.settings
+    server = Server(
+        uvicorn.Config(
+            build_app(control, live, trail.refused),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=30,
+            ssl_certfile=str(settings.tls_cert_file) if settings.tls_cert_file else None,
+            ssl_keyfile=str(settings.tls_key_file) if settings.tls_key_file else None,
+        )
+    )
     on_signal(lambda: setattr(server, "should_exit", True))
-    background = asyncio.create_task(_follow(store, backlog))
-    background.add_done_callback(lambda _: setattr(server, "should_exit", True))
-    log("listening", host=control.host, port=control.port)
+    beside = [asyncio.create_task(call) for call in (_follow(control), live.run())]
+    for task in beside:
+        task.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    log("listening", host=settings.host, port=settings.port)
     await server.serve()
-    background.cancel()
-    store.close()
-    with suppress(asyncio.CancelledError):
-        await background
+    for task in beside:
+        task.cancel()
+    for ended in await asyncio.gather(*beside, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended
 
 
-async def _follow(store: Store, backlog: Backlog) -> None:
+async def _follow(control: Control) -> None:
     """Reads what is there as soon as Kafka answers, then samples the backlog. The API answers meanwhile, with 503."""
     attempt, rng = 0, random.Random()
-    while not store.ready:
+    while not control.store.ready:
         try:
-            await store.start()
+            await control.store.start()
+            partitions = await asyncio.to_thread(_workflow_topics, control.topics)
         except RetryError as exc:
             attempt += 1
             log("waiting_for", "warning", what="Kafka", reason=str(exc))
             await asyncio.sleep(backoff_s(attempt, rng, 3))
-    await backlog.run()
+    control.cursors.start(partitions)
+    control.archive.start(partitions)
+    await control.backlog.run()
+
+
+def _workflow_topics(topics: Topics) -> dict[str, int]:
+    """Makes sure of the topics control reads from, and gives the partitions of all. One that is not as it should be is the services'
+    to complain about."""
+    for workflow in WORKFLOWS:
+        try:
+            topics.ensure(workflow_topics(workflow))
+        except HaltError as exc:
+            log("waiting_for", "error", what="a usable topic", reason=str(exc))
+    return topics.partitions()
 
 
 if __name__ == "__main__":

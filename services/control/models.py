@@ -1,4 +1,4 @@
-"""The JSON of the control API (contracts/control-api.md), for the answers and for OpenAPI."""
+"""The JSON of the control API (contracts/control-api.md), for the answers and for OpenAPI: workflows and their configuration."""
 
 from __future__ import annotations
 
@@ -157,6 +157,21 @@ class Problem(Out):
     errors: list[FindingOut] | None = None
 
 
+class RevisionOut(Out):
+    revision: int
+    saved_at: datetime
+    saved_by: str
+    comment: str | None
+
+
+class RevisionsOut(Out):
+    revisions: list[RevisionOut] = Field(description="Newest first.")
+
+
+class RevisionConfigOut(RevisionOut):
+    config: dict[str, Any]
+
+
 class CommandIn(In):
     comment: str | None = Field(None, max_length=1000)
 
@@ -168,3 +183,7 @@ class ConfigIn(In):
 
 class DraftIn(In):
     config: dict[str, Any]
+
+
+class RestoreIn(In):
+    comment: str | None = Field(None, max_length=1000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,6 +16,8 @@ from services.control.validation import Finding
 
 TITLES = {
     400: "Bad request",
+    401: "Not signed in",
+    403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
@@ -23,6 +25,7 @@ TITLES = {
     413: "Content too large",
     422: "Invalid input",
     428: "Precondition required",
+    429: "Too many requests",
     500: "Internal error",
     503: "Unavailable",
 }
@@ -31,9 +34,11 @@ TITLES = {
 class Refused(Exception):
     """A request we do not carry out, with the problem to answer."""
 
-    def __init__(self, status: int, code: str, detail: str, errors: Sequence[Finding] | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, detail: str, errors: Sequence[Finding] | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
-        self.status, self.code, self.detail, self.errors = status, code, detail, errors
+        self.status, self.code, self.detail, self.errors, self.headers = status, code, detail, errors, headers or {}
 
 
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -45,7 +50,7 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(_: Request, exc: Refused) -> JSONResponse:
-        return answer(exc.status, exc.code, exc.detail, exc.errors)
+        return refusal(exc)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, exc: RequestValidationError) -> JSONResponse:
@@ -66,6 +71,12 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def broken(_: Request, exc: Exception) -> JSONResponse:
         return answer(500, "internal_error", f"Control met a fault of its own ({type(exc).__name__}); see its log.")
+
+
+def refusal(exc: Refused) -> JSONResponse:
+    made = answer(exc.status, exc.code, exc.detail, exc.errors)
+    made.headers.update(exc.headers)
+    return made
 
 
 def answer(status: int, code: str, detail: str, errors: Sequence[Finding] | None = None) -> JSONResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +13,15 @@ from bridge.clock import Clock
 from bridge.config import Config
 from bridge.desired import HEARTBEAT_DEADLINE_S, WORKFLOWS, Desired, Heartbeat, Workflow
 from bridge.errors import RetryError
+from bridge.events import Record
 from bridge.kafka.client import Names
-from bridge.kafka.commands import CommandLog, View, Write
+from bridge.kafka.commands import CommandLog, View
 from bridge.kafka.follower import Entry, Follower
 from bridge.kafka.topics import Topics, control_topics
 from bridge.settings import KafkaSettings
-from services.control import workflows
+from services.control import commands, workflows
+from services.control.commands import TOPIC, Action, Change
 from services.control.workflows import SHAPES, Beat, Verdict
-
-TOPIC, AUDIT = "control.workflows", "control.audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,6 @@ class Revision:
     config: Config
 
 
-class Stale(Exception):
-    """Somebody else has saved since; `current` is the revision there is now."""
-
-    def __init__(self, current: int) -> None:
-        super().__init__(f"revision {current} has been saved meanwhile")
-        self.current = current
-
-
-class NotConfigured(Exception):
-    """There is nothing to start yet."""
-
-
 @dataclass(slots=True)
 class _Heard:
     heartbeat: Heartbeat
@@ -54,9 +42,19 @@ class _Heard:
 
 
 class Store:
-    """Reads come from memory, writes go through CommandLog. `start` before use; until it returns every call raises RetryError."""
+    """Reads come from memory, writes go through CommandLog. `start` before use; until it returns every call raises RetryError.
 
-    def __init__(self, settings: KafkaSettings, clock: Clock, start_deadline_s: float) -> None:
+    `marked` is told of dead letters that somebody dealt with.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        clock: Clock,
+        start_deadline_s: float,
+        marked: Callable[[Workflow, Sequence[str], Action], None] = lambda workflow, ids, action: None,
+    ) -> None:
+        self._marked = marked
         self._settings, self._clock, self._start_deadline_s = settings, clock, start_deadline_s
         self._desired: dict[Workflow, Desired] = {}
         self._revisions: dict[Workflow, dict[int, Revision]] = {workflow: {} for workflow in WORKFLOWS}
@@ -72,7 +70,7 @@ class Store:
         names = Names(self._settings)
         log = CommandLog(self._settings, counts[TOPIC])
         at = self._clock.now().isoformat()
-        await self._in_thread(lambda: log.transact(lambda view: _first_revisions(view, at)))
+        await self._in_thread(lambda: log.transact(commands.first_revisions(at)))
         for topic, changed in ((TOPIC, self._told), ("control.services", self._heartbeats)):
             follower = Follower(self._settings, names.topic(topic), counts[topic], changed)
             self._followers.append(follower)
@@ -126,60 +124,20 @@ class Store:
 
     # -- writing ----------------------------------------------------------------------------------------------------------
 
-    async def begin(self, workflow: Workflow, by: str, comment: str | None) -> None:
-        """Start. Raises NotConfigured."""
-        status, at = self.verdict(workflow)[0].status, self._clock.now().isoformat()
-
-        def command(view: View) -> tuple[None, list[Write]]:
-            saved = _latest(view, workflow)
-            config = SHAPES[workflow].model_validate(saved["config"])
-            if not config.configured():
-                raise NotConfigured
-            before = Desired.from_json(view.get(workflow) or {})
-            after = workflows.started(before, status, saved["revision"], saved["config"], by, at, comment)
-            return None, _desired_writes(workflow, "start", before, after, by, at)
-
-        await self._transact(command)
-
-    async def end(self, workflow: Workflow, by: str, comment: str | None) -> None:
-        """Stop."""
-        at = self._clock.now().isoformat()
-
-        def command(view: View) -> tuple[None, list[Write]]:
-            before = Desired.from_json(view.get(workflow) or {})
-            return None, _desired_writes(workflow, "stop", before, workflows.stopped(before, by, at, comment), by, at)
-
-        await self._transact(command)
-
-    async def save(self, workflow: Workflow, config: Config, expected: int, by: str, comment: str | None) -> Revision:
-        """A new revision, if `expected` is still the latest. Raises Stale."""
-        at = self._clock.now().isoformat()
-
-        def command(view: View) -> tuple[dict[str, Any], list[Write]]:
-            current = _latest(view, workflow)["revision"]
-            if current != expected:
-                raise Stale(current)
-            value = _revision(current + 1, config, by, at, comment)
-            audit = _audit("config", by, at, {"revision": current}, {"revision": current + 1})
-            return value, [(TOPIC, f"{workflow}/revisions/{current + 1}", value), (AUDIT, workflow, audit)]
-
-        value = await self._transact(command)
-        self._take(f"{workflow}/revisions/{value['revision']}", value)
-        return self._revisions[workflow][value["revision"]]
-
-    async def _transact(self, command: Any) -> Any:
+    async def run(self, change: Change) -> Any:
+        """Carries out a command of services.control.commands and gives its result. Raises what it raises, RetryError, HaltError."""
         self._check()
         assert self._log is not None
         log = self._log
 
         def noted(view: View) -> Any:
-            result, writes = command(view)
+            result, writes = change(view)
             return (result, writes), writes
 
         result, writes = await self._in_thread(lambda: log.transact(noted))
-        for topic, key, value in writes:
-            if topic == TOPIC:
-                self._take(key, value)
+        for write in writes:
+            if not isinstance(write, Record) and write[0] == TOPIC and write[2] is not None:
+                self._take(write[1], write[2])
         return result
 
     async def _in_thread(self, call: Any) -> Any:
@@ -198,16 +156,19 @@ class Store:
 
     def _take(self, key: str, value: Mapping[str, Any]) -> None:
         """Entries may come late (our own writes come twice), never wrong: generations and revisions only grow."""
-        name, _, number = key.partition("/revisions/")
+        name, _, rest = key.partition("/")
+        kind, _, number = rest.partition("/")
         workflow = next((each for each in WORKFLOWS if each == name), None)
         if workflow is None:
             return
-        if number:
+        if kind == "revisions":
             config = SHAPES[workflow].model_validate(value["config"])
             self._revisions[workflow][int(number)] = Revision(
                 int(number), value["saved_at"], value["saved_by"], value.get("comment"), config
             )
-        else:
+        elif kind == "dead-letters":
+            self._marked(workflow, value["ids"], value["action"])
+        elif not kind:
             desired = Desired.from_json(value)
             if desired.generation >= self._desired.get(workflow, Desired()).generation:
                 self._desired[workflow] = desired
@@ -224,37 +185,3 @@ class Store:
         for key, heard in list(self._heard.items()):
             if heard.left and now - heard.heard_at > HEARTBEAT_DEADLINE_S:
                 del self._heard[key]
-
-
-def _first_revisions(view: View, at: str) -> tuple[None, list[Write]]:
-    missing = [workflow for workflow in WORKFLOWS if f"{workflow}/revisions/1" not in view]
-    return None, [
-        (TOPIC, f"{workflow}/revisions/1", _revision(1, workflows.default_config(workflow), "control", at, "out of the box"))
-        for workflow in missing
-    ]
-
-
-def _latest(view: View, workflow: Workflow) -> dict[str, Any]:
-    prefix = f"{workflow}/revisions/"
-    revisions: list[dict[str, Any]] = [value for key, value in view.items() if key.startswith(prefix)]
-    return max(revisions, key=lambda value: int(value["revision"]))
-
-
-def _revision(number: int, config: Config, by: str, at: str, comment: str | None) -> dict[str, Any]:
-    return {
-        "revision": number,
-        "saved_at": at,
-        "saved_by": by,
-        "comment": comment,
-        "config": workflows.dumped(config),
-    }
-
-
-def _desired_writes(workflow: Workflow, what: str, before: Desired, after: Desired, by: str, at: str) -> list[Write]:
-    audit = _audit(what, by, at, {"desired": before.desired}, {"desired": after.desired, "revision": after.revision})
-    writes: list[Write] = [(AUDIT, workflow, audit)]
-    return writes if after is before else [(TOPIC, workflow, after.to_json()), *writes]
-
-
-def _audit(what: str, by: str, at: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    return {"at": at, "by": by, "what": what, "before": before, "after": after, "result": "done"}

@@ -109,11 +109,12 @@ def _slow(role: str) -> Reason:
 
 
 def started(desired: Desired, status: Status, revision: int, config: Mapping[str, Any], by: str, at: str, comment: str | None) -> Desired:
-    """After Start: the saved configuration of this moment. A workflow that runs (or is starting) is left alone, one that FAILED is
-    started anew."""
+    """After Start: the saved configuration of this moment, and the replays that waited for a start. A workflow that runs (or is
+    starting) is left alone, one that FAILED is started anew."""
     if desired.desired == "RUNNING" and status != "FAILED":
         return desired
-    return Desired("RUNNING", desired.generation + 1, revision, config, at, by, comment)
+    replays = {**desired.replays, **desired.armed}
+    return Desired("RUNNING", desired.generation + 1, revision, config, at, by, comment, replays)
 
 
 def stopped(desired: Desired, by: str, at: str, comment: str | None) -> Desired:

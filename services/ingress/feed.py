@@ -5,7 +5,8 @@
                     └─────────────────────┘
 
 A cursor is a JSON object: `phase`, `lane` (of the running or last load), `columns`, `page_link` (resume inside a chain of pages),
-`delta_link`, `rows` and `total` of the load, `starts` (how far the writers were when it began), `version_seen` (highest so far), times.
+`delta_link`, `rows` and `total` of the load, `starts` (how far the writers were when it began), `version_seen` (highest so far), times,
+`replay` (services/ingress/replay.py), which goes on between the polls of the live phase.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from bridge.clock import Clock
+from bridge.desired import Replay
 from bridge.dynamics.changes import Page, Row, TrackedTable, version
 from bridge.dynamics.errors import QueryRefused, TrackingExpired, refused
 from bridge.dynamics.pace import next_poll_s
@@ -22,6 +24,7 @@ from bridge.errors import HaltError
 from bridge.events import ChangeEvent, Lane, Outgoing
 from bridge.flow.reader import Cursor, Step
 from bridge.log import log
+from services.ingress import replay
 from services.ingress.reconcile import Reconciliation
 
 REMEMBERED_KEYS = 200_000
@@ -41,13 +44,16 @@ class TableFeed:
         poll_interval_s: float,
         tables: int,
         produced_by: str,
+        replay_asked: Callable[[], Replay | None] = lambda: None,
     ) -> None:
         self._tracked, self._describe, self._reconciliation = tracked, describe, reconciliation
         self._clock, self._interval_s, self._tables = clock, poll_interval_s, tables
         self._produced_by = produced_by.encode()
         self._table = tracked.table.name
         self._columns = sorted(tracked.table.columns)
+        self._replay_asked = replay_asked
         self._wait_s = poll_interval_s
+        self._next_poll = 0.0  # monotonic; until then a replay may go on
         self._upserted: set[str] | None = None  # keys of this delta run; None: not known, so every delete is looked up
 
     async def step(self, cursor: Cursor | None) -> Step:
@@ -63,13 +69,16 @@ class TableFeed:
             case "drain":
                 return await self._drain(cursor)
             case _:
-                return await self._poll(cursor)
+                return await self._live(cursor)
 
     async def _begin(self, lane: Lane, before: Cursor) -> Step:
         """Starts a full read; what the metadata says now holds for it."""
         self._tracked = await self._describe()
         self._columns = sorted(self._tracked.table.columns)
         starts, total = await self._reconciliation.starts(), await self._tracked.count()
+        side = before.get("replay")
+        if lane == "initial" and (request := self._replay_asked()) is not None:
+            side = replay.done(request)
         log("load_started", table=self._table, lane=lane, total=total)
         return Step(
             [],
@@ -85,6 +94,7 @@ class TableFeed:
                 "version_seen": before.get("version_seen", 0),
                 "restarts": before.get("restarts", 0),
                 "started_at": self._clock.now().isoformat(),
+                **({"replay": side} if side else {}),
             },
         )
 
@@ -126,6 +136,27 @@ class TableFeed:
         events += [self._delete(key, "live", seen) for key, row in differences if row is None]
         return Step(events, {**cursor, "version_seen": seen})
 
+    async def _live(self, cursor: Cursor) -> Step:
+        """The poll when it is due, and a page of a replay in between."""
+        request, side = self._replay_asked(), cursor.get("replay")
+        if cursor["page_link"] is None:
+            if request is not None and replay.asked_for(request, side):
+                log("replay_started", table=self._table, when=request["when"])
+                return Step([], {**cursor, "replay": await replay.begun(self._tracked, request, self._clock.now())})
+            if side is not None and replay.running(side) and request is None:
+                log("replay_cancelled", table=self._table)
+                return Step([], {**cursor, "replay": {**side, "state": "cancelled"}})
+            if side is not None and replay.running(side) and request is not None and self._clock.monotonic() < self._next_poll:
+                return await self._replay(cursor, request, side)
+        return await self._poll(cursor)
+
+    async def _replay(self, cursor: Cursor, request: Replay, side: replay.State) -> Step:
+        rows, after = await replay.page(self._tracked, request, side)
+        if not replay.running(after):
+            log("replay_finished", table=self._table, rows=after["rows"])
+        events = [self._upsert(row, "replay") for row in rows]
+        return Step(events, {**cursor, "replay": after, "version_seen": self._highest(cursor, rows)})
+
     async def _poll(self, cursor: Cursor) -> Step:
         try:
             page = await self._page_of_run(cursor)
@@ -166,7 +197,9 @@ class TableFeed:
         self._wait_s = next_poll_s(self._interval_s, self._wait_s, bool(events), self._tables)
         link = page.delta_link or cursor["delta_link"]
         moved = {"page_link": None, "delta_link": link, "restarts": 0, "token_at": self._clock.now().isoformat()}
-        return Step(events, {**cursor, **moved}, self._wait_s)
+        self._next_poll = self._clock.monotonic() + self._wait_s
+        busy = replay.running(cursor.get("replay")) or replay.asked_for(self._replay_asked(), cursor.get("replay"))
+        return Step(events, {**cursor, **moved}, 0.0 if busy else self._wait_s)
 
     async def _again(self, cursor: Cursor, exc: QueryRefused | TrackingExpired, lane: Lane) -> Step:
         """The link is of no use any more: back to the last delta link, else to the beginning."""

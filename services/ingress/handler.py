@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.avro import Decoder
-from bridge.campaign.client import CampaignClient
 from bridge.campaign.errors import Duplicate, NotFound
 from bridge.campaign.metadata import Resource
 from bridge.clock import Clock
@@ -36,6 +35,18 @@ LIVE, REPLAY = "ingress.changes.", "ingress.replay."
 HIDDEN_GRACE_S = 20.0  # a child may be hidden for so long before "not found" on a delete is taken for "not there"
 
 
+class Calls(Protocol):
+    """The calls of bridge.campaign.client.CampaignClient that are made here; the plan of a configuration only notes them."""
+
+    async def create(self, path: str, body: dict[str, Any]) -> int: ...
+
+    async def update(self, path: str, key: str, body: dict[str, Any]) -> int: ...
+
+    async def delete(self, path: str, key: str) -> int: ...
+
+    async def read(self, path: str, key: str) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One mapped table with the Campaign resource it goes to."""
@@ -52,7 +63,7 @@ class IngressHandler:
     def __init__(
         self,
         targets: Mapping[str, Target],
-        client: CampaignClient,
+        client: Calls,
         decoder: Decoder[ChangeEvent],
         digests: Digests,
         clock: Clock,

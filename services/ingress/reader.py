@@ -50,6 +50,7 @@ class ReaderRun:
     def __init__(self, kafka: KafkaSettings, service: ServiceSettings, dynamics: DynamicsSettings, desired: Desired, clock: Clock) -> None:
         self._kafka, self._service, self._dynamics, self._clock = kafka, service, dynamics, clock
         self._tables = {table.source: table for table in IngressConfig.model_validate(desired.config).tables}
+        self._replays = desired.replays
         self._rng = random.Random()
         self._feeds: dict[str, Feed] = {}
         self._tasks: dict[int, list[asyncio.Task[None]]] = {}
@@ -76,6 +77,9 @@ class ReaderRun:
                 await ownership.close()
         finally:
             await self._client.close()
+
+    def told(self, desired: Desired) -> None:
+        self._replays = desired.replays
 
     def report(self) -> Report:
         feeds = list(self._feeds.values())
@@ -131,6 +135,7 @@ class ReaderRun:
             poll_interval_s=self._dynamics.poll_interval_s,
             tables=len(self._tables),
             produced_by=f"ingress-reader/{self._service.instance_id}",
+            replay_asked=lambda: self._replays.get(name),
         )
 
     async def _run_feed(self, feed: Feed) -> None:

@@ -112,10 +112,9 @@ class WriterRun:
         topics = ingress_topics([table.source for table in self._tables])
         await asyncio.to_thread(Topics(self._kafka).ensure, [*topics, *workflow_topics("ingress")])
         targets = await asyncio.gather(*(self._target(client, table) for table in self._tables))
-        secret = self._campaign.digest_key.value() or f"{self._campaign.org_id}|{self._campaign.client_id}"
         decoder = Decoder(HttpRegistry(self._kafka), load_schema("ChangeEvent"), ChangeEvent)
         by_table = {target.table.source: target for target in targets}
-        return IngressHandler(by_table, client, decoder, Digests(secret), self._clock)
+        return IngressHandler(by_table, client, decoder, Digests(self._campaign.digest_secret()), self._clock)
 
     async def _target(self, client: CampaignClient, table: TableMapping) -> Target:
         resource = await read_resource(client, table.target)
@@ -146,6 +145,9 @@ class WriterRun:
             park_budget_s=self._limits.park_budget_s,
             lease_check=lease.check,
         )
+
+    def told(self, desired: Desired) -> None:
+        """Replays are the reader's."""
 
     def report(self) -> Report:
         if self._writer is None or self._client is None:

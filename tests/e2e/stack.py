@@ -212,7 +212,11 @@ class Stack:
         async def equal() -> bool:
             return not self.differences()
 
-        await self.until(equal, f"both systems agree ({self.differences()[:3]})", within_s)
+        try:
+            await self.until(equal, "both systems agree", within_s)
+        except AssertionError as exc:
+            workflow = await self.workflow()
+            raise AssertionError(f"{exc}\n--- differences\n{self.differences()[:5]}\n--- workflow\n{json.dumps(workflow)}") from None
 
     async def until_caught_up(self, within_s: float = 60) -> dict[str, Any]:
         """Until the backlog is 0, three samples in a row."""

@@ -1,0 +1,127 @@
+"""What Dynamics offers to a mapping: tables, and the columns of one with types, lengths and choices (dataverse.md §6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge.dynamics.client import DynamicsClient
+from bridge.dynamics.errors import QueryRefused, refused
+from bridge.dynamics.metadata import NOT_SYNCHRONISED, OPTIONS, definition, label, labelled_options
+
+LENGTHS = ("String", "Memo")
+BOOLEAN = "Boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    name: str
+    label: str
+    change_tracking: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnInfo:
+    """`type` as in bridge.dynamics.metadata.Column; `length` in characters; `options`: (value, display value)."""
+
+    name: str
+    label: str
+    type: str
+    length: int | None
+    writable: bool
+    key: bool
+    options: tuple[tuple[str, str], ...]
+
+
+async def list_tables(client: DynamicsClient) -> list[TableInfo]:
+    """All tables a mapping can have, by name; those that do not track changes too, so that it can be said why they do not work."""
+    select = "LogicalName,DisplayName,ChangeTrackingEnabled,EntitySetName,IsActivity,IsIntersect"
+    answer = await _asked(client, f"EntityDefinitions?$select={select}&$filter=IsPrivate eq false")
+    found = [
+        TableInfo(str(each["LogicalName"]), _label(each), bool(each.get("ChangeTrackingEnabled")))
+        for each in answer["value"]
+        if each.get("EntitySetName") and not each.get("IsIntersect")
+    ]
+    return sorted(found, key=lambda each: each.name)
+
+
+async def list_columns(client: DynamicsClient, table: str) -> list[ColumnInfo]:
+    """Every readable column, the key first, then by name. Raises HaltError if there is no such table."""
+    path = f"EntityDefinitions(LogicalName='{table}')"
+    key = str((await definition(client, path, table))["PrimaryIdAttribute"])
+    select = "LogicalName,DisplayName,AttributeType,AttributeTypeName,IsValidForRead,IsValidForUpdate,AttributeOf"
+    answer = await _asked(client, f"{path}/Attributes?$select={select}")
+    described = [each for each in answer["value"] if _synchronised(each)]
+    types = {str(each["LogicalName"]): _type(each) for each in described}
+    lengths, options = await asyncio.gather(_lengths(client, path, set(types.values())), _options(client, path, set(types.values())))
+    columns = [
+        ColumnInfo(
+            name=name,
+            label=_label(each),
+            type=types[name],
+            length=lengths.get(name),
+            writable=bool(each.get("IsValidForUpdate")),
+            key=name == key,
+            options=options.get(name, ()),
+        )
+        for each in described
+        for name in [str(each["LogicalName"])]
+    ]
+    return sorted(columns, key=lambda column: (not column.key, column.name))
+
+
+def _synchronised(attribute: Mapping[str, Any]) -> bool:
+    return attribute.get("IsValidForRead", True) and not attribute.get("AttributeOf") and attribute["AttributeType"] not in NOT_SYNCHRONISED
+
+
+def _type(attribute: Mapping[str, Any]) -> str:
+    named = (attribute.get("AttributeTypeName") or {}).get("Value") or attribute["AttributeType"]
+    return str(named).removesuffix("Type")
+
+
+async def _lengths(client: DynamicsClient, path: str, types: set[str]) -> dict[str, int]:
+    kinds = [kind for kind in LENGTHS if kind in types]
+    answers = await asyncio.gather(*(_cast(client, path, kind, "LogicalName,MaxLength") for kind in kinds))
+    return {str(each["LogicalName"]): int(each["MaxLength"]) for answer in answers for each in answer if each.get("MaxLength")}
+
+
+async def _options(client: DynamicsClient, path: str, types: set[str]) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Choices by column; of a yes/no column as `true` and `false`."""
+    kinds = sorted({OPTIONS[f"{each}Type"] for each in types if f"{each}Type" in OPTIONS} | ({BOOLEAN} & types))
+    answers = await asyncio.gather(*(_choices(client, path, kind) for kind in kinds))
+    return {name: options for answer in answers for name, options in answer.items()}
+
+
+async def _choices(client: DynamicsClient, path: str, kind: str) -> dict[str, tuple[tuple[str, str], ...]]:
+    expand = "OptionSet,GlobalOptionSet" if kind == "Picklist" else "OptionSet"
+    answer = await _cast(client, path, kind, f"LogicalName&$expand={expand}")
+    if kind == BOOLEAN:
+        return {str(each["LogicalName"]): _yes_no(each.get("OptionSet") or {}) for each in answer}
+    return {str(each["LogicalName"]): tuple((str(value), text) for value, text in labelled_options(each).items()) for each in answer}
+
+
+def _yes_no(option_set: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    pairs = (("true", option_set.get("TrueOption")), ("false", option_set.get("FalseOption")))
+    return tuple((value, label(option) if option else value) for value, option in pairs)
+
+
+async def _cast(client: DynamicsClient, path: str, kind: str, select: str) -> list[dict[str, Any]]:
+    answer = await _asked(client, f"{path}/Attributes/Microsoft.Dynamics.CRM.{kind}AttributeMetadata?$select={select}")
+    found: list[dict[str, Any]] = answer["value"]
+    return found
+
+
+async def _asked(client: DynamicsClient, path: str) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = await client.get(path)
+    except QueryRefused as exc:
+        raise refused(exc) from exc
+    return answer
+
+
+def _label(described: Mapping[str, Any]) -> str:
+    shown = described.get("DisplayName") or {}
+    chosen = shown.get("UserLocalizedLabel") or next(iter(shown.get("LocalizedLabels") or ()), None)
+    return str(chosen["Label"]) if chosen and chosen.get("Label") else str(described["LogicalName"])

@@ -1,0 +1,200 @@
+"""What each command writes, given everything that `control.workflows` holds. Pure: the store commits it in one transaction.
+
+Keys of `control.workflows`: `<id>` desired state, `<id>/revisions/<n>` a configuration, `<id>/dead-letters/<uuid>` letters that were
+re-driven or discarded (`{"action", "ids", "at", "by"}`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from bridge.config import Config
+from bridge.desired import Desired, Replay, Status, Workflow
+from bridge.events import Record
+from bridge.kafka.commands import View, Write
+from services.control import workflows
+from services.control.workflows import SHAPES
+
+TOPIC, AUDIT = "control.workflows", "control.audit"
+Action = Literal["redriven", "discarded"]
+Change = Callable[[View], tuple[Any, Sequence[Write | Record]]]
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who gives a command, from where, and when (ISO 8601)."""
+
+    name: str
+    address: str | None
+    at: str
+
+
+class Stale(Exception):
+    """Somebody else has saved since; `current` is the revision there is now."""
+
+    def __init__(self, current: int) -> None:
+        super().__init__(f"revision {current} has been saved meanwhile")
+        self.current = current
+
+
+class NotConfigured(Exception):
+    """There is nothing to start yet."""
+
+
+class NotStopped(Exception):
+    """The workflow has to be stopped for this."""
+
+
+class NotRunning(Exception):
+    """The workflow has to run for this."""
+
+
+def first_revisions(at: str) -> Change:
+    def change(view: View) -> tuple[None, list[Write | Record]]:
+        missing = [workflow for workflow in SHAPES if f"{workflow}/revisions/1" not in view]
+        return None, [(TOPIC, f"{each}/revisions/1", _first(each, at)) for each in missing]
+
+    return change
+
+
+def start(workflow: Workflow, status: Status, by: By, comment: str | None) -> Change:
+    """Raises NotConfigured."""
+
+    def change(view: View) -> tuple[None, list[Write | Record]]:
+        saved = latest(view, workflow)
+        if not SHAPES[workflow].model_validate(saved["config"]).configured():
+            raise NotConfigured
+        before = desired(view, workflow)
+        after = workflows.started(before, status, saved["revision"], saved["config"], by.name, by.at, comment)
+        return None, _desired_writes(workflow, "start", before, after, by)
+
+    return change
+
+
+def stop(workflow: Workflow, by: By, comment: str | None) -> Change:
+    def change(view: View) -> tuple[None, list[Write | Record]]:
+        before = desired(view, workflow)
+        return None, _desired_writes(workflow, "stop", before, workflows.stopped(before, by.name, by.at, comment), by)
+
+    return change
+
+
+def save(workflow: Workflow, config: Config, expected: int, by: By, comment: str | None, what: str = "config") -> Change:
+    """A new revision, if `expected` is still the latest; its JSON. Raises Stale."""
+
+    def change(view: View) -> tuple[dict[str, Any], list[Write | Record]]:
+        current = latest(view, workflow)
+        number = int(current["revision"])
+        if number != expected:
+            raise Stale(number)
+        value = revision(number + 1, config, by, comment)
+        differs = [each["path"] for each in workflows.difference(current["config"], value["config"])]
+        entry = audit(what, by, {"revision": number}, {"revision": number + 1, "changed": differs})
+        return value, [(TOPIC, f"{workflow}/revisions/{number + 1}", value), (AUDIT, workflow, entry)]
+
+    return change
+
+
+def ask_replay(table: str, request: Replay, by: By) -> Change:
+    """Raises NotRunning for one that is to begin now."""
+
+    def change(view: View) -> tuple[None, list[Write | Record]]:
+        before = desired(view, "ingress")
+        if request["when"] == "now":
+            if before.desired != "RUNNING":
+                raise NotRunning
+            after = replace(before, replays={**before.replays, table: request})
+        else:
+            after = replace(before, armed={**before.armed, table: request})
+        about = {"table": table, "when": request["when"], "changed_since": request["changed_since"]}
+        keys = {"keys": None if request["keys"] is None else len(request["keys"])}
+        return None, [(TOPIC, "ingress", after.to_json()), (AUDIT, "ingress", audit("replay", by, None, about | keys))]
+
+    return change
+
+
+def cancel_replay(table: str, by: By) -> Change:
+    def change(view: View) -> tuple[None, list[Write | Record]]:
+        before = desired(view, "ingress")
+        after = replace(
+            before,
+            replays={name: each for name, each in before.replays.items() if name != table},
+            armed={name: each for name, each in before.armed.items() if name != table},
+        )
+        entry = audit("replay-cancel", by, {"table": table}, None)
+        writes: list[Write | Record] = [(AUDIT, "ingress", entry)]
+        return None, writes if after == before else [(TOPIC, "ingress", after.to_json()), *writes]
+
+    return change
+
+
+def set_cursor(workflow: Workflow, key: str, value: Mapping[str, Any] | None, by: By) -> Change:
+    """None forgets the cursor. Raises NotStopped."""
+
+    def change(view: View) -> tuple[None, list[Write | Record]]:
+        if desired(view, workflow).desired != "STOPPED":
+            raise NotStopped
+        entry = audit("cursor", by, {"cursor": key}, None if value is None else dict(value))
+        return None, [(f"{workflow}.cursors", key, value), (AUDIT, workflow, entry)]
+
+    return change
+
+
+def settle_letters(workflow: Workflow, action: Action, letters: Mapping[str, Sequence[Record]], by: By, reason: str | None) -> Change:
+    """Marks those of `letters` (id → what is to be published for it) that are still open and publishes them again; how many."""
+
+    def change(view: View) -> tuple[int, list[Write | Record]]:
+        settled = marks(view, workflow)
+        chosen = [each for each in letters if each not in settled]
+        if not chosen:
+            return 0, []
+        mark = {"action": action, "ids": chosen, "at": by.at, "by": by.name}
+        what = "redrive" if action == "redriven" else "discard"
+        entry = audit(what, by, None, {action: len(chosen), "first": chosen[0], "reason": reason})
+        again = [record for each in chosen for record in letters[each]]
+        return len(chosen), [*again, (TOPIC, f"{workflow}/dead-letters/{uuid.uuid4().hex}", mark), (AUDIT, workflow, entry)]
+
+    return change
+
+
+def desired(view: View, workflow: Workflow) -> Desired:
+    return Desired.from_json(view.get(workflow) or {})
+
+
+def latest(view: View, workflow: Workflow) -> dict[str, Any]:
+    prefix = f"{workflow}/revisions/"
+    revisions: list[dict[str, Any]] = [value for key, value in view.items() if key.startswith(prefix)]
+    return max(revisions, key=lambda value: int(value["revision"]))
+
+
+def marks(view: Mapping[str, Any], workflow: Workflow) -> dict[str, Action]:
+    """What became of the dead letters that somebody dealt with, by id."""
+    prefix = f"{workflow}/dead-letters/"
+    return {each: mark["action"] for key, mark in view.items() if key.startswith(prefix) and mark for each in mark["ids"]}
+
+
+def revision(number: int, config: Config, by: By, comment: str | None) -> dict[str, Any]:
+    return {
+        "revision": number,
+        "saved_at": by.at,
+        "saved_by": by.name,
+        "comment": comment,
+        "config": workflows.dumped(config),
+    }
+
+
+def audit(what: str, by: By, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, result: str = "done") -> dict[str, Any]:
+    return {"at": by.at, "by": by.name, "from": by.address, "what": what, "before": before, "after": after, "result": result}
+
+
+def _first(workflow: Workflow, at: str) -> dict[str, Any]:
+    return revision(1, workflows.default_config(workflow), By("control", None, at), "out of the box")
+
+
+def _desired_writes(workflow: Workflow, what: str, before: Desired, after: Desired, by: By) -> list[Write | Record]:
+    entry = audit(what, by, {"desired": before.desired}, {"desired": after.desired, "revision": after.revision, "comment": after.comment})
+    writes: list[Write | Record] = [(AUDIT, workflow, entry)]
+    return writes if after is before else [(TOPIC, workflow, after.to_json()), *writes]

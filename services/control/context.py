@@ -1,0 +1,72 @@
+"""What the routes work with, put together once, and who gives a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from bridge.clock import Clock
+from bridge.desired import WORKFLOWS, Workflow
+from bridge.kafka.topics import Topics
+from bridge.settings import ControlSettings
+from services.control.access import Access, Principal
+from services.control.archive import Archive
+from services.control.backlog import Backlog
+from services.control.commands import By
+from services.control.cursors import Cursors
+from services.control.letters import Letters
+from services.control.models_systems import Role
+from services.control.plan import Planner
+from services.control.problems import Refused
+from services.control.store import Store
+from services.control.systems import Systems
+from services.control.traces import Traces
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    settings: ControlSettings
+    store: Store
+    backlog: Backlog
+    topics: Topics
+    cursors: Cursors
+    archive: Archive
+    letters: Letters
+    traces: Traces
+    systems: Systems
+    planner: Planner
+    access: Access
+    clock: Clock
+
+    def by(self, request: Request) -> By:
+        """Who gives this command, from where, now."""
+        who: Principal = request.state.who
+        return By(who.name, request.client.host if request.client else None, self.clock.now().isoformat())
+
+
+def need(role: Role) -> Callable[[Request], Principal]:
+    """A dependency: whoever asks has at least this role. Refused 403 otherwise."""
+
+    def check(request: Request) -> Principal:
+        who: Principal = request.state.who
+        if not who.may(role):
+            raise Refused(403, "role_missing", f"This needs the role {role}; {who.name} is {who.role}.")
+        return who
+
+    return check
+
+
+Viewer = Annotated[Principal, Depends(need("viewer"))]
+Operator = Annotated[Principal, Depends(need("operator"))]
+Admin = Annotated[Principal, Depends(need("admin"))]
+
+
+def known(id: str) -> Workflow:
+    """Raises Refused 404."""
+    for workflow in WORKFLOWS:
+        if workflow == id:
+            return workflow
+    raise Refused(404, "unknown_workflow", f"There is no such workflow; there are {', '.join(WORKFLOWS)}.")

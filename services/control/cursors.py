@@ -1,0 +1,76 @@
+"""The readers' positions, as the API shows them, and what they say about each ingress table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from bridge.desired import WORKFLOWS, Workflow
+from bridge.kafka.client import Names
+from bridge.kafka.follower import Entry, Follower
+from bridge.settings import KafkaSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """`key` is the cursor's in Kafka, `<system>:<name>`."""
+
+    key: str
+    value: Mapping[str, Any]
+    updated_at: datetime
+
+    @property
+    def system(self) -> str:
+        return self.key.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        return self.key.partition(":")[2]
+
+
+class Cursors:
+    """Follows `<workflow>.cursors` of all workflows."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings, self._names = settings, Names(settings)
+        self._positions: dict[Workflow, dict[str, Position]] = {workflow: {} for workflow in WORKFLOWS}
+        self._followers: list[Follower] = []
+
+    def start(self, partitions: Mapping[str, int]) -> None:
+        """Begins to read. `partitions` of every topic, by bare name."""
+        for workflow in WORKFLOWS:
+            topic = f"{workflow}.cursors"
+            if topic in partitions:
+                told = self._told(self._positions[workflow])
+                follower = Follower(self._settings, self._names.topic(topic), partitions[topic], told)
+                follower.begin()
+                self._followers.append(follower)
+
+    def close(self) -> None:
+        for follower in self._followers:
+            follower.close()
+
+    def of(self, workflow: Workflow) -> list[Position]:
+        return sorted(self._positions[workflow].values(), key=lambda each: each.key)
+
+    def find(self, workflow: Workflow, name: str) -> Position | None:
+        """By its name or by its whole key."""
+        return next((each for each in self.of(workflow) if name in (each.name, each.key)), None)
+
+    def table(self, name: str) -> Position | None:
+        return self._positions["ingress"].get(f"dynamics:{name}")
+
+    @staticmethod
+    def _told(positions: dict[str, Position]) -> Any:
+        def told(entries: Sequence[Entry]) -> None:
+            for entry in entries:
+                if entry.value is None:
+                    positions.pop(entry.key, None)
+                else:
+                    updated_at = datetime.fromtimestamp(entry.timestamp_ms / 1000, UTC)
+                    positions[entry.key] = Position(entry.key, json.loads(entry.value), updated_at)
+
+        return told

@@ -1,0 +1,124 @@
+"""What every request passes before it reaches a route: size, time, origin, token, rate; and what every answer carries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.control.access import Access, Principal
+from services.control.problems import Refused, answer, refusal
+
+LARGEST_BODY = 1024 * 1024
+LONGEST_S = 60.0
+API, EVENTS = "/api/v1", "/api/v1/events"
+PUBLIC = ("/healthz", "/readyz", "/metrics", "/login", "/static/", "/openapi.json", "/favicon.ico")
+UNLIMITED = ("/healthz", "/readyz", "/metrics", "/static/", "/favicon.ico")
+SAFE = ("GET", "HEAD", "OPTIONS")
+SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+Audited = Callable[[str, str | None, str, str], Awaitable[None]]  # by, address, what, code
+
+
+class Door:
+    """An ASGI middleware. `audit` is told of every refusal of a command and of every request without the rights."""
+
+    def __init__(self, app: ASGIApp, access: Access, audit: Audited, https: bool) -> None:
+        self._app, self._access, self._audit = app, access, audit
+        self._headers = SECURITY | ({"Strict-Transport-Security": "max-age=31536000"} if https else {})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        status = [0]
+        sending = self._sending(send, scope["path"], status)
+        turned_away = self._turned_away(request)
+        if turned_away is not None:
+            await turned_away(scope, receive, sending)
+        else:
+            await self._through(request, receive, sending)
+        await self._note(request, status[0])
+
+    async def _through(self, request: Request, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(None if request.url.path == EVENTS else LONGEST_S):
+                await self._app(request.scope, receive, send)
+        except TimeoutError:
+            request.state.refusal = "took_too_long"
+            slow = answer(503, "took_too_long", f"The answer took longer than {LONGEST_S:.0f} s; ask for less, or again later.")
+            await slow(request.scope, receive, send)
+
+    def _turned_away(self, request: Request) -> Response | None:
+        """The answer for a request that goes no further; else who asks is noted in its state."""
+        path, method = request.url.path, request.method
+        request.state.who = None
+        try:
+            _check_size(request)
+            self._access.check_origin(request, method)
+            who = self._access.who(request)
+            request.state.who = who
+            if not path.startswith(UNLIMITED):
+                self._access.limit(who.name if who else f"address {_address(request)}")
+            if who is None and not path.startswith(PUBLIC):
+                return self._sign_in(request)
+            if who is not None:
+                self._access.check_header(who, request, method)
+        except Refused as exc:
+            request.state.refusal = exc.code
+            return refusal(exc)
+        return None
+
+    def _sign_in(self, request: Request) -> Response:
+        if not request.url.path.startswith(API):
+            return RedirectResponse("/login", 303)
+        request.state.refusal = "not_signed_in"
+        detail = "Send Authorization: Bearer <token>; an administrator makes tokens."
+        return refusal(Refused(401, "not_signed_in", detail, headers={"WWW-Authenticate": "Bearer"}))
+
+    def _sending(self, send: Send, path: str, status: list[int]) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status[0] = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers[name] = value
+                if not path.startswith("/static/"):
+                    headers["Cache-Control"] = "no-store"
+            await send(message)
+
+        return sending
+
+    async def _note(self, request: Request, status: int) -> None:
+        """Refused commands, and requests without the rights."""
+        if status < 400 or (request.method in SAFE and status not in (401, 403)):
+            return
+        who: Principal | None = request.state.who
+        state: Any = request.state
+        code = getattr(state, "refusal", f"http_{status}")
+        await self._audit(who.name if who else "unknown", _address(request), f"{request.method} {request.url.path}", code)
+
+
+def _check_size(request: Request) -> None:
+    length = request.headers.get("content-length", "0")
+    if request.headers.get("transfer-encoding") or not length.isdigit() or int(length) > LARGEST_BODY:
+        raise Refused(413, "body_too_large", "Send a body of 1 MiB at most, with its Content-Length.")
+
+
+def _address(request: Request) -> str | None:
+    return request.client.host if request.client else None

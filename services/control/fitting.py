@@ -1,0 +1,175 @@
+"""Whether a configuration fits what both systems say of themselves. Pure: the metadata are handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from bridge.campaign.metadata import Resource
+from bridge.config import Condition, IngressConfig, OptinConfig, Replacement, TableMapping, canonical_flag
+from bridge.convert import TargetField, convert
+from bridge.errors import RejectError
+from bridge.filters import FALSE, TRUE, text
+from services.control.models_systems import FieldOut
+from services.control.validation import Finding, Findings
+
+NUMERIC = {"Integer", "BigInt", "Decimal", "Double", "Money"}
+CHOICES = {"Picklist", "State", "Status", "MultiSelectPicklist", "Boolean"}
+NEVER = {("DateTime", "boolean"), ("DateTime", "integer"), ("DateTime", "number"), ("Boolean", "date"), ("Boolean", "datetime")}
+REFERENCES = ("Lookup", "Customer", "Owner", "Uniqueidentifier")
+NEVER |= {(kind, target) for kind in REFERENCES for target in ("integer", "number", "boolean", "date", "datetime")}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A Dynamics table: whether its changes are tracked, and its columns."""
+
+    tracked: bool
+    columns: Mapping[str, FieldOut]
+
+    @property
+    def key(self) -> str | None:
+        return next((name for name, column in self.columns.items() if column.key), None)
+
+
+def fit_ingress(
+    findings: Findings, config: IngressConfig, sources: Mapping[str, Source | None], resources: Mapping[str, Resource | None]
+) -> None:
+    """Adds what does not fit. A name with None: there is no such table. A name that is missing: it could not be asked for."""
+    for number, table in enumerate(config.tables):
+        path = f"/tables/{number}"
+        source = sources.get(table.source)
+        if table.source in sources:
+            _source(findings, table, path, source)
+        resource = resources.get(table.target)
+        if table.target in resources:
+            _target(findings, table, path, resource)
+        if source is not None:
+            _conditions(findings, table, path, source)
+            _replaced(findings, table, path, source)
+        if resource is not None:
+            _replacing(findings, table, path, resource)
+        if source is not None and resource is not None:
+            _pairs(findings, table, path, source, resource)
+
+
+def fit_optin(findings: Findings, config: OptinConfig, contact: Source | None) -> None:
+    """`contact` None: it could not be asked for."""
+    for number, mapping in enumerate(config.mappings if contact else ()):
+        assert contact is not None
+        column = contact.columns.get(mapping.source)
+        if column is None:
+            findings.error(f"/mappings/{number}/source", "unknown_field", f"contact has no column {mapping.source}")
+        elif column.type != "Boolean":
+            text = f"{mapping.source} is of type {column.type}; choose a yes/no column"
+            findings.error(f"/mappings/{number}/source", "not_boolean", text)
+
+
+def _source(findings: Findings, table: TableMapping, path: str, source: Source | None) -> None:
+    if source is None:
+        findings.error(f"{path}/source", "unknown_table", f"Dynamics has no table {table.source}; choose one that is there")
+        return
+    if not source.tracked:
+        text = f"table {table.source} does not track changes: switch on 'Track changes' for it in Dynamics"
+        findings.error(f"{path}/source", "change_tracking_off", text)
+    if table.key.source != source.key:
+        findings.error(f"{path}/key/source", "key_source", f"the key of {table.source} is its primary key {source.key}")
+    for place, name in _columns(table):
+        if name not in source.columns:
+            findings.error(f"{path}/{place}", "unknown_field", f"table {table.source} has no readable column {name}")
+
+
+def _columns(table: TableMapping) -> list[tuple[str, str]]:
+    fields = [(f"fields/{number}/source", each.source) for number, each in enumerate(table.fields)]
+    return fields + [(f"filter/conditions/{number}/field", each.field) for number, each in enumerate(table.filter.conditions)]
+
+
+def _target(findings: Findings, table: TableMapping, path: str, resource: Resource | None) -> None:
+    if resource is None:
+        text = f"Campaign has no published resource {table.target}; publish it with the Profiles & Services Ext API, or choose another"
+        findings.error(f"{path}/target", "unknown_table", text)
+        return
+    places = [("key/target", table.key.target), *((f"fields/{n}/target", canonical_flag(f.target)) for n, f in enumerate(table.fields))]
+    for place, name in places:
+        field = resource.field(name)
+        if field is None:
+            findings.error(f"{path}/{place}", "unknown_field", f"resource {table.target} has no published field {name}")
+        elif field.kind in ("link", "collection", "item"):
+            text = f"{name} is a link; map the field that holds the key of the linked record"
+            findings.error(f"{path}/{place}", "link_target", text)
+        elif field.read_only and name != "PKey":
+            findings.error(f"{path}/{place}", "read_only_target", f"{name} cannot be written in Campaign")
+
+
+def _conditions(findings: Findings, table: TableMapping, path: str, source: Source) -> None:
+    for number, condition in enumerate(table.filter.conditions):
+        column = source.columns.get(condition.field)
+        if column is not None and (problem := _condition(condition, column)):
+            findings.error(f"{path}/filter/conditions/{number}/value", "value_does_not_fit", problem)
+
+
+def _condition(condition: Condition, column: FieldOut) -> str | None:
+    if condition.operator in ("is_empty", "is_not_empty", "contains", "begins_with", "ends_with"):
+        return None
+    values: Sequence[Any] = condition.value if isinstance(condition.value, list) else [condition.value]
+    return next((problem for value in values if value is not None and (problem := _value(value, column))), None)
+
+
+def _value(value: Any, column: FieldOut) -> str | None:
+    """Why this value can never be found in this column; None if it can."""
+    shown = text(value)
+    if column.type in NUMERIC:
+        try:
+            Decimal(shown)
+        except InvalidOperation:
+            return f"{column.name} is of type {column.type}: give a number"
+    if column.type in CHOICES and column.type != "MultiSelectPicklist" and column.options:
+        known = {each for option in column.options for each in (option.value, option.label)}
+        if shown not in known and not (column.type == "Boolean" and shown.lower() in (*TRUE, *FALSE)):
+            return f"{column.name} has no such value; it has {', '.join(option.value for option in column.options[:20])}"
+    return None
+
+
+def _replaced(findings: Findings, table: TableMapping, path: str, source: Source) -> None:
+    for number, replacement in enumerate(table.replacements):
+        column = source.columns.get(replacement.source)
+        if column is not None and (problem := _value(replacement.from_value, column)):
+            findings.error(f"{path}/replacements/{number}/from", "value_does_not_fit", problem)
+
+
+def _replacing(findings: Findings, table: TableMapping, path: str, resource: Resource) -> None:
+    for number, replacement in enumerate(table.replacements):
+        for mapped in table.fields:
+            field = resource.field(canonical_flag(mapped.target))
+            if mapped.source == replacement.source and field is not None and (problem := _unfit(replacement, field)):
+                findings.error(f"{path}/replacements/{number}/to", "value_does_not_fit", problem)
+
+
+def _unfit(replacement: Replacement, field: TargetField) -> str | None:
+    if field.kind in ("link", "collection", "item"):
+        return None
+    try:
+        convert(replacement.to, field)
+    except RejectError:
+        named = f"; it takes {', '.join(name for name, _ in field.options[:20])}" if field.options else f" of type {field.kind}"
+        return f"the new value does not fit {field.name}{named}"
+    if field.length is not None and len(replacement.to) > field.length:
+        return f"{field.name} holds {field.length} characters, the new value has {len(replacement.to)}"
+    return None
+
+
+def _pairs(findings: Findings, table: TableMapping, path: str, source: Source, resource: Resource) -> None:
+    """Warnings: the mapping works, but not for every value."""
+    replaced = {each.source for each in table.replacements}
+    for number, mapped in enumerate(table.fields):
+        column, field = source.columns.get(mapped.source), resource.field(canonical_flag(mapped.target))
+        if column is None or field is None:
+            continue
+        if column.length and field.length and field.kind == "string" and column.length > field.length:
+            text = f"{mapped.source} holds {column.length} characters, {field.name} {field.length}: longer values will be cut"
+            findings.warnings.append(Finding(f"{path}/fields/{number}/target", "longer_than_target", text))
+        if (column.type, field.kind) in NEVER and mapped.source not in replaced:
+            text = f"{mapped.source} is of type {column.type}, {field.name} of type {field.kind}: its values will be refused"
+            findings.warnings.append(Finding(f"{path}/fields/{number}/target", "types_do_not_fit", text))

@@ -1,0 +1,126 @@
+"""Where is this record? What the topics know of one key: read, waiting, settled, dead-lettered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+
+from bridge.avro import Decoder, load_schema
+from bridge.desired import Workflow
+from bridge.errors import RejectError
+from bridge.events import ChangeEvent
+from bridge.kafka.client import Names
+from bridge.kafka.lag import GroupLag
+from bridge.kafka.partitioner import partition_for
+from bridge.kafka.published import Published
+from bridge.kafka.reader import TopicReader
+from bridge.kafka.registry import HttpRegistry
+from bridge.settings import KafkaSettings
+from bridge.state import Known
+from services.control.archive import Archive
+from services.control.models_data import HopOut, RecordOut
+
+MOST_READ = 200_000  # waiting records of one partition that are looked through
+LANES = ("changes", "replay")
+
+
+class Traces:
+    """One search at a time: it reads a partition of the state topic from end to end. Raises RetryError or HaltError."""
+
+    def __init__(self, settings: KafkaSettings, archive: Archive) -> None:
+        self._settings, self._names, self._archive = settings, Names(settings), archive
+        self._decoder = Decoder(HttpRegistry(settings), load_schema("ChangeEvent"), ChangeEvent)
+        self._published = Published(settings, "ingress", self._decoder)
+        self._one = asyncio.Lock()
+
+    async def ingress(self, table: str, key: str, partitions: int, groups: list[GroupLag]) -> RecordOut | None:
+        """`partitions` of `ingress.state`, `groups` the lag there is now. None: nothing is known of this record."""
+        async with self._one:
+            known = (await asyncio.to_thread(self._published.states, [f"{table}/{key}"], partitions)).get(f"{table}/{key}")
+            waiting = await asyncio.to_thread(lambda: list(self._waiting(table, key, partitions, groups)))
+        hops = [*(_settled(known) if known else ()), *self._dead(table, key, "ingress"), *waiting]
+        if not hops:
+            return None
+        hops.sort(key=lambda hop: hop.at or datetime.min.replace(tzinfo=UTC))
+        return RecordOut(
+            key=key,
+            table=table,
+            version=known.version if known else next((hop.version for hop in reversed(waiting)), None),
+            outcome=known.outcome or None if known else None,
+            target_status=known.status if known else None,
+            attempts=known.attempts if known else None,
+            read_at=_moment(known.read_at) if known else None,
+            settled_at=_moment(known.settled_at) if known else None,
+            hops=hops,
+        )
+
+    def _waiting(self, table: str, key: str, partitions: int, groups: list[GroupLag]) -> Iterator[HopOut]:
+        number = partition_for(key.encode(), partitions)
+        for lane in LANES:
+            topic = f"ingress.{lane}.{table}"
+            for each in (each for group in groups for each in group.topics.get(topic, ()) if each.partition == number and each.lag):
+                with closing(TopicReader(self._settings)) as reader:
+                    low, _ = reader.range(self._names.topic(topic), number)
+                    start = max(low, each.end - each.lag)
+                    for message in reader.read(self._names.topic(topic), number, start, min(each.end, start + MOST_READ)):
+                        if message.key() == key.encode():
+                            version = self._version(message.value())
+                            at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+                            yield _hop("waiting", topic, number, message.offset() or 0, version=version, at=at)
+
+    def _version(self, value: bytes | None) -> int | None:
+        try:
+            return asyncio.run(self._decoder.decode(value)).version
+        except RejectError:
+            return None
+
+    def _dead(self, table: str, key: str, workflow: Workflow) -> Iterator[HopOut]:
+        for row in self._archive.of_key(workflow, key):
+            if row["table_name"] in (table, None):
+                yield _hop(
+                    "dead_lettered",
+                    f"{workflow}.dead-letters",
+                    row["part"],
+                    row["at"],
+                    outcome=row["code"] if row["state"] == "open" else row["state"],
+                    status=row["status"],
+                    attempts=row["attempts"],
+                    at=datetime.fromisoformat(row["failed_at"]),
+                )
+
+
+def _settled(known: Known) -> Iterator[HopOut]:
+    yield _hop("read", known.topic, known.partition, known.offset, version=known.version, at=_moment(known.read_at))
+    yield _hop(
+        "settled",
+        known.topic,
+        known.partition,
+        known.offset,
+        version=known.version,
+        outcome=known.outcome,
+        status=known.status,
+        attempts=known.attempts,
+        at=_moment(known.settled_at),
+    )
+
+
+def _hop(
+    hop: str,
+    topic: str,
+    partition: int,
+    offset: int,
+    *,
+    version: int | None = None,
+    outcome: str | None = None,
+    status: int | None = None,
+    attempts: int | None = None,
+    at: datetime | None = None,
+) -> HopOut:
+    facts = {"version": version, "outcome": outcome, "status": status, "attempts": attempts, "at": at}
+    return HopOut.model_validate({"hop": hop, "topic": topic, "partition": partition, "offset": offset, **facts})
+
+
+def _moment(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

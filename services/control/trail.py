@@ -1,0 +1,48 @@
+"""Refusals in `control.audit`: written beside the request, so that a broker that is away holds nobody up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError
+from bridge.kafka.client import FencedError, Names
+from bridge.kafka.producer import KafkaProducer
+from bridge.log import log
+from bridge.settings import KafkaSettings
+from services.control.commands import AUDIT, By, audit
+
+MOST_WAITING = 1000
+KEY = "control"
+
+
+class Trail:
+    """`refused` never fails: what cannot be written is in the log."""
+
+    def __init__(self, settings: KafkaSettings, clock: Clock) -> None:
+        self._settings, self._clock = settings, clock
+        self._topic = Names(settings).topic(AUDIT)
+        self._producer = KafkaProducer(settings)
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    async def refused(self, by: str, address: str | None, what: str, code: str) -> None:
+        log("refused", "warning", by=by, address=address, what=what, code=code)
+        if len(self._waiting) < MOST_WAITING:
+            entry = audit(what, By(by, address, self._clock.now().isoformat()), None, None, code)
+            task = asyncio.create_task(self._write(json.dumps(entry).encode()))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+
+    async def close(self) -> None:
+        if self._waiting:
+            await asyncio.wait(self._waiting, timeout=2)
+        await asyncio.to_thread(self._producer.close, 1)
+
+    async def _write(self, value: bytes) -> None:
+        try:
+            await asyncio.wait_for(self._producer.send(self._topic, KEY.encode(), value), 30)
+        except FencedError:
+            self._producer = KafkaProducer(self._settings)
+        except (BridgeError, TimeoutError):
+            pass  # it is in the log

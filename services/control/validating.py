@@ -1,0 +1,67 @@
+"""A draft against everything that is known: its own shape, the other workflows, and the metadata of both systems if they answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
+
+from bridge.campaign.metadata import Resource
+from bridge.config import IngressConfig, OptinConfig
+from bridge.desired import Workflow
+from bridge.errors import BridgeError, HaltError
+from services.control.context import Control
+from services.control.fitting import Source, fit_ingress, fit_optin
+from services.control.models_systems import System
+from services.control.problems import Refused
+from services.control.systems import NAMES, Systems
+from services.control.validation import Finding, Findings, check
+
+T = TypeVar("T")
+MISSING = ("source_table_missing", "target_resource_missing")
+
+
+async def validated(control: Control, workflow: Workflow, raw: Any) -> Findings:
+    """What cannot be asked for is a warning, not an error: an operator can save while a system is away."""
+    findings = check(workflow, raw, control.store.configs())
+    if isinstance(findings.config, IngressConfig):
+        await _ingress(control.systems, findings, findings.config)
+    elif isinstance(findings.config, OptinConfig) and findings.config.mappings:
+        sources = await _all(control.systems, findings, "dynamics", {"contact": _source(control.systems, "contact")})
+        fit_optin(findings, findings.config, sources.get("contact"))
+    return findings
+
+
+async def _ingress(systems: Systems, findings: Findings, config: IngressConfig) -> None:
+    asked = {table.source: _source(systems, table.source) for table in config.tables}
+    wanted = {table.target: systems.resource(table.target) for table in config.tables} if systems.configured("campaign") else {}
+    sources = await _all(systems, findings, "dynamics", asked)
+    resources: dict[str, Resource | None] = await _all(systems, findings, "campaign", wanted)
+    fit_ingress(findings, config, sources, resources)
+
+
+async def _source(systems: Systems, name: str) -> Source:
+    tables, columns = await asyncio.gather(systems.tables("dynamics"), systems.fields("dynamics", name))
+    tracked = next((bool(each.change_tracking) for each in tables if each.name == name), False)
+    return Source(tracked, {column.name: column for column in columns})
+
+
+async def _all(systems: Systems, findings: Findings, system: System, asked: Mapping[str, Awaitable[T]]) -> dict[str, T | None]:
+    """The answers by name, None for what does not exist; without what could not be asked for, of which a warning tells."""
+    answers = await asyncio.gather(*asked.values(), return_exceptions=True)
+    found: dict[str, T | None] = {}
+    away: BaseException | None = None if systems.configured(system) else Refused(503, "", "it is not configured in control")
+    for name, answer in zip(asked, answers, strict=True):
+        if isinstance(answer, HaltError) and answer.code in MISSING:
+            found[name] = None
+        elif isinstance(answer, BridgeError | Refused):
+            away = answer
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            found[name] = answer
+    if away is not None:
+        why = away.detail if isinstance(away, Refused) else str(away)
+        text = f"not checked against {NAMES[system]}'s tables and fields: {why}"
+        findings.warnings.append(Finding("", f"{system}_not_checked", text))
+    return found
