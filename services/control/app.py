@@ -7,16 +7,18 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from bridge import __version__
 from services.control import problems
 from services.control.context import Control, Viewer
 from services.control.door import API, Audited, Door
 from services.control.live import Live
+from services.control.metrics import CONTENT_TYPE, exposition
 from services.control.models import Problem
 from services.control.problems import Refused, described
 from services.control.routes import configuration, letters, systems, tables, workflows
+from services.control.views import workflow_view
 
 
 def build_app(control: Control, live: Live, audit: Audited) -> FastAPI:
@@ -58,6 +60,13 @@ def _health(control: Control) -> APIRouter:
         """Kafka answers."""
         await asyncio.to_thread(control.topics.partitions)
         return {"status": "ok"}
+
+    shown = exposition(lambda workflow: workflow_view(control.store, control.backlog, control.clock, workflow))
+
+    @routes.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> PlainTextResponse:
+        """For Prometheus; the names are in docs/operations.md."""
+        return PlainTextResponse(shown(), media_type=CONTENT_TYPE)
 
     return routes
 

@@ -23,6 +23,14 @@ class _Skipped(Exception):
     """Nothing to check here; the text says why."""
 
 
+class _Failed(Exception):
+    """A check of our own has failed; text and way out."""
+
+    def __init__(self, text: str, hint: str) -> None:
+        super().__init__(text)
+        self.hint = hint
+
+
 class Checks:
     """All checks of one system for what is mapped now. One that fails does not keep the others from running, unless there is no token."""
 
@@ -47,7 +55,7 @@ class Checks:
             return _result(name, "ok", await self._systems.asked(system, check()), None)
         except _Skipped as exc:
             return _result(name, "skipped", str(exc), None)
-        except HaltError as exc:
+        except (_Failed, HaltError) as exc:
             return _result(name, "failed", str(exc), exc.hint)
         except Refused as exc:
             return _result(name, "failed", exc.detail, "Try again; see whether the network lets control through.")
@@ -116,7 +124,7 @@ class Checks:
         if abs(client.ahead_s) > LARGEST_OFFSET_S:
             hint = "Set this machine's clock (NTP): waits and times of opt-outs depend on it."
             text = f"our clock and {NAMES[system]}'s differ by {abs(client.ahead_s):.0f} s"
-            raise HaltError(text, code="clock_off", hint=hint, origin="service")
+            raise _Failed(text, hint)
         return f"our clock differs by {abs(client.ahead_s):.0f} s"
 
 

@@ -49,11 +49,13 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def install(app: FastAPI) -> None:
     @app.exception_handler(Refused)
-    async def refused(_: Request, exc: Refused) -> JSONResponse:
+    async def refused(request: Request, exc: Refused) -> JSONResponse:
+        request.state.refusal = exc.code
         return refusal(exc)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, exc: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, exc: RequestValidationError) -> JSONResponse:
+        request.state.refusal = "invalid_input"
         findings = [Finding(_pointer(each["loc"]), each["type"], each["msg"]) for each in exc.errors()]
         return answer(422, "invalid_input", "The request does not fit the API's description.", findings)
 

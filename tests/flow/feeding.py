@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bridge.desired import Replay
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.metadata import read_table
@@ -71,6 +72,7 @@ class Rig:
     log: MemoryLog = field(default_factory=MemoryLog)
     cursor: Mapping[str, Any] | None = None
     waits: list[float] = field(default_factory=list)
+    asked: Replay | None = None
 
     def __post_init__(self) -> None:
         self.published = MemoryPublished(self.log)
@@ -87,6 +89,7 @@ class Rig:
             poll_interval_s=5,
             tables=self.tables,
             produced_by="ingress-reader/test",
+            replay_asked=lambda: self.asked,
         )
         self.publisher = MemoryPublisher(self.log)
         self.cursor = self.log.cursors.get(KEY)
@@ -124,6 +127,21 @@ class Rig:
         while self.cursor is not None and self.cursor["page_link"]:
             await self.step()
         return [each.event for each in self.log.events[before:]]
+
+    def ask(self, id: str = "r1", keys: list[str] | None = None, changed_since: str | None = None) -> None:
+        """Somebody asks for a replay."""
+        at = self.clock.now().isoformat()
+        self.asked = Replay(id=id, when="now", changed_since=changed_since, keys=keys, requested_at=at, requested_by="test")
+
+    async def replayed(self) -> list[ChangeEvent]:
+        """Steps until the replay that is asked for is over; its events."""
+        before = len(self.log.events)
+        for _ in range(100):
+            await self.step()
+            side = (self.cursor or {}).get("replay") or {}
+            if self.asked is not None and side.get("id") == self.asked["id"] and side["state"] != "running":
+                return [each.event for each in self.log.events[before:] if each.event.lane == "replay"]
+        raise AssertionError("the replay never ended")
 
     def people(self, n: int) -> list[str]:
         """That many new contacts, in the order in which Dynamics pages them."""
