@@ -5,7 +5,7 @@ VENV := .venv
 WORKERS ?= 3
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test unit lint kafka-up kafka-down lock clean
+.PHONY: help demo test unit lint bench kafka-up kafka-down lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -29,6 +29,9 @@ unit: $(VENV)/ready ## Run the tests that need nothing but Python
 
 lint: $(VENV)/ready ## Check style and types
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/mypy
+
+bench: $(VENV)/ready ## Run the benchmarks (some minutes, alone on the machine)
+	@exec $(RUN) -m benchmarks --json .run/bench.json $(ARGS)
 
 kafka-up: $(VENV)/ready ## Start a local Kafka (localhost:9092) and schema registry (localhost:8081)
 	@$(RUN) -m sandbox.kafka up

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from bridge.settings import KafkaSettings
 LATEST: Any = OffsetSpec._latest
 EARLIEST: Any = OffsetSpec._earliest
 TIMEOUT_S = 5
+DESCRIBE_EVERY_S = 3.0
 Position = tuple[str, int]
 
 
@@ -56,6 +58,7 @@ class LagReader:
         self._settings, self._names = settings, Names(settings)
         self._admin = AdminClient(client_config(settings))
         self._askers: dict[str, Consumer] = {}
+        self._described: dict[str, tuple[float, str, int]] = {}
 
     def group(self, group: str, topics: Sequence[str]) -> GroupLag:
         """Lag of one group on those of `topics` (bare names) that exist: one request for offsets, one per leader for ends."""
@@ -124,6 +127,13 @@ class LagReader:
         return {(each.topic, each.partition): each.offset for each in answered if each.offset >= 0}
 
     def _members(self, group: str) -> tuple[str, int]:
+        """State and number of members, which change seldom: asked for every three seconds only (it takes librdkafka two requests)."""
+        kept = self._described.get(group)
+        if kept is None or time.monotonic() - kept[0] > DESCRIBE_EVERY_S:
+            kept = self._described[group] = (time.monotonic(), *self._describe(group))
+        return kept[1], kept[2]
+
+    def _describe(self, group: str) -> tuple[str, int]:
         described = self._admin.describe_consumer_groups([group], request_timeout=TIMEOUT_S)[group].result(TIMEOUT_S * 2)
         return "".join(word.capitalize() for word in described.state.name.split("_")), len(described.members)
 

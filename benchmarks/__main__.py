@@ -1,0 +1,39 @@
+"""`python -m benchmarks [lag] [control]`: runs them and prints one table; `--json FILE` writes the same. 1 if a bound does not hold."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import control, lag
+
+ALL = {"lag": lag.run, "control": control.run}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*ALL, []], default=list(ALL))
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    table = Table("benchmark", "figure", "measured", "must be", "")
+    results = []
+    for name in arguments.names or ALL:
+        for figure in ALL[name]():
+            bound = f"{'≤' if figure.bound[0] == '<=' else '≥'} {figure.bound[1]:g}" if figure.bound else ""
+            mark = "" if figure.bound is None else "ok" if figure.holds else "NOT MET"
+            table.add_row(name, figure.name, f"{figure.value:.3g} {figure.unit}", bound, mark)
+            results.append({"benchmark": name, **asdict(figure), "holds": figure.holds})
+    Console(width=120).print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2))
+    return 0 if all(result["holds"] for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
