@@ -1,0 +1,174 @@
+"""services.control.commands: what each command writes to `control.workflows` and `control.audit`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from bridge.config import EgressConfig, EgressEvents, default_ingress
+from bridge.desired import Desired, Replay
+from bridge.events import Record
+from services.control import commands
+from services.control.commands import AUDIT, TOPIC, By, NotConfigured, NotRunning, NotStopped, Stale
+from services.control.workflows import dumped
+
+BY = By("anna", "192.0.2.7", "2026-01-01T00:00:00+00:00")
+
+
+def run(view: dict[str, Any], change: commands.Change) -> tuple[Any, list[Any]]:
+    """Carries a command out on `view`, as CommandLog would; its result and what it wrote."""
+    result, writes = change(view)
+    for write in writes:
+        if not isinstance(write, Record) and write[0] == TOPIC:
+            view[write[1]] = write[2]
+    return result, list(writes)
+
+
+def audits(writes: Sequence[Any]) -> list[Mapping[str, Any]]:
+    return [write[2] for write in writes if not isinstance(write, Record) and write[0] == AUDIT]
+
+
+def fresh() -> dict[str, Any]:
+    view: dict[str, Any] = {}
+    run(view, commands.first_revisions(BY.at))
+    return view
+
+
+def asked(when: str = "next-start", id: str = "r1") -> Replay:
+    return Replay(id=id, when=when, changed_since=None, keys=None, requested_at=BY.at, requested_by="anna")  # type: ignore[typeddict-item]
+
+
+def desired(view: Mapping[str, Any]) -> Desired:
+    return Desired.from_json(view["ingress"])
+
+
+def test_out_of_the_box_every_workflow_has_a_first_revision_made_once() -> None:
+    view = fresh()
+
+    assert set(view) == {f"{each}/revisions/1" for each in ("ingress", "egress", "optin")}
+    assert run(view, commands.first_revisions(BY.at))[1] == []
+
+
+def test_start_takes_the_configuration_saved_at_that_moment() -> None:
+    view = fresh()
+
+    _, writes = run(view, commands.start("ingress", "STOPPED", BY, "go"))
+
+    assert (desired(view).desired, desired(view).revision, desired(view).generation) == ("RUNNING", 1, 1)
+    assert desired(view).config == dumped(default_ingress())
+    (entry,) = audits(writes)
+    assert {name: entry[name] for name in ("by", "from", "what", "result")} == {
+        "by": "anna",
+        "from": "192.0.2.7",
+        "what": "start",
+        "result": "done",
+    }
+
+
+def test_start_pressed_again_changes_nothing_but_is_noted() -> None:
+    view = fresh()
+    run(view, commands.start("ingress", "STOPPED", BY, None))
+
+    _, writes = run(view, commands.start("ingress", "RUNNING", BY, None))
+
+    assert desired(view).generation == 1
+    assert len(writes) == len(audits(writes)) == 1
+
+
+def test_what_is_not_configured_is_not_started() -> None:
+    with pytest.raises(NotConfigured):
+        run(fresh(), commands.start("egress", "STOPPED", BY, None))
+
+
+def test_a_save_on_an_older_revision_is_stale_and_writes_nothing() -> None:
+    view = fresh()
+    config = EgressConfig(events=EgressEvents(click=True))
+    run(view, commands.save("egress", config, 1, BY, None))
+
+    with pytest.raises(Stale) as told:
+        run(view, commands.save("egress", config, 1, BY, None))
+
+    assert told.value.current == 2
+    assert "egress/revisions/3" not in view
+
+
+def test_the_audit_of_a_save_says_which_members_changed() -> None:
+    _, writes = run(fresh(), commands.save("egress", EgressConfig(events=EgressEvents(click=True)), 1, BY, None))
+
+    (entry,) = audits(writes)
+    assert entry["after"] == {"revision": 2, "changed": ["/events/click"]}
+
+
+def test_a_replay_for_the_next_start_waits_for_it_and_is_taken_along() -> None:
+    view = fresh()
+    run(view, commands.ask_replay("contact", asked(), BY))
+    assert (dict(desired(view).armed), dict(desired(view).replays)) == ({"contact": asked()}, {})
+
+    run(view, commands.start("ingress", "STOPPED", BY, None))
+
+    assert (dict(desired(view).armed), dict(desired(view).replays)) == ({}, {"contact": asked()})
+
+
+def test_a_replay_now_needs_a_running_workflow_and_no_new_generation() -> None:
+    view = fresh()
+    with pytest.raises(NotRunning):
+        run(view, commands.ask_replay("contact", asked("now"), BY))
+    run(view, commands.start("ingress", "STOPPED", BY, None))
+
+    run(view, commands.ask_replay("contact", asked("now"), BY))
+
+    assert (desired(view).generation, list(desired(view).replays)) == (1, ["contact"])
+
+
+def test_a_replay_survives_a_stop_and_can_be_called_off() -> None:
+    view = fresh()
+    run(view, commands.start("ingress", "STOPPED", BY, None))
+    run(view, commands.ask_replay("contact", asked("now"), BY))
+    run(view, commands.stop("ingress", BY, None))
+    assert list(desired(view).replays) == ["contact"]
+
+    run(view, commands.cancel_replay("contact", BY))
+    _, again = run(view, commands.cancel_replay("contact", BY))
+
+    assert dict(desired(view).replays) == {}
+    assert len(again) == len(audits(again)) == 1
+
+
+def test_a_cursor_is_forgotten_only_while_stopped() -> None:
+    view = fresh()
+    _, writes = run(view, commands.set_cursor("ingress", "dynamics:contact", None, BY))
+    assert ("ingress.cursors", "dynamics:contact", None) in writes
+
+    run(view, commands.start("ingress", "STOPPED", BY, None))
+    with pytest.raises(NotStopped):
+        run(view, commands.set_cursor("ingress", "dynamics:contact", None, BY))
+
+
+def letters(*ids: str) -> dict[str, list[Record]]:
+    return {each: [Record("ingress.changes.contact", 1, 0, 0, b"k", b"v")] for each in ids}
+
+
+def test_letters_are_re_driven_once_whoever_asks_again() -> None:
+    view = fresh()
+
+    first, writes = run(view, commands.settle_letters("ingress", "redriven", letters("0-1", "0-2"), BY, None))
+    second, again = run(view, commands.settle_letters("ingress", "redriven", letters("0-2", "0-3"), BY, None))
+    third, nothing = run(view, commands.settle_letters("ingress", "discarded", letters("0-1"), BY, "old"))
+
+    assert (first, second, third) == (2, 1, 0)
+    assert len([each for each in writes if isinstance(each, Record)]) == 2
+    assert len([each for each in again if isinstance(each, Record)]) == 1
+    assert nothing == []
+    assert commands.marks(view, "ingress") == {"0-1": "redriven", "0-2": "redriven", "0-3": "redriven"}
+
+
+def test_discarded_letters_go_nowhere_and_the_reason_is_kept() -> None:
+    view = fresh()
+
+    count, writes = run(view, commands.settle_letters("ingress", "discarded", {"0-1": []}, BY, "test data"))
+
+    assert count == 1
+    assert [each for each in writes if isinstance(each, Record)] == []
+    assert audits(writes)[0]["after"]["reason"] == "test data"

@@ -1,0 +1,188 @@
+"""services.control.fitting: a configuration against what both systems say of themselves (control-api.md, errors)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.campaign.metadata import Resource
+from bridge.config import IngressConfig, OptinConfig
+from bridge.convert import TargetField
+from services.control.fitting import Source, fit_ingress, fit_optin
+from services.control.models_systems import FieldOut, OptionOut
+from services.control.validation import Findings
+
+
+def column(name: str, type: str = "String", length: int | None = None, key: bool = False, **options: str) -> FieldOut:
+    shown = [OptionOut(value=value.removeprefix("v"), label=label) for value, label in options.items()]
+    return FieldOut(name=name, label=name, type=type, length=length, writable=True, key=key, options=shown)
+
+
+COLUMNS = [
+    column("contactid", "Uniqueidentifier", key=True),
+    column("firstname", length=50),
+    column("description", "Memo", length=2000),
+    column("gendercode", "Picklist", v1="Male", v2="Female"),
+    column("donotemail", "Boolean", true="Do Not Allow", false="Allow"),
+    column("annualincome", "Money"),
+    column("birthdate", "DateTime"),
+    column("parentid", "Lookup"),
+]
+FIELDS = [
+    TargetField("externalId", "string", length=36),
+    TargetField("firstName", "string", length=50),
+    TargetField("cusShort", "string", length=10),
+    TargetField("gender", "enumeration", options=(("male", "Male"), ("female", "Female"), ("unknown", "Unknown"))),
+    TargetField("age", "integer", raw_type="long"),
+    TargetField("birthDate", "date"),
+    TargetField("blackListEmail", "boolean"),
+    TargetField("isExternal", "boolean", read_only=True),
+    TargetField("orgUnit", "link"),
+]
+CONTACT = Source(True, {each.name: each for each in COLUMNS})
+PROFILE = Resource("profile", "profileAndServicesExt/profile", {each.name: each for each in FIELDS}, False)
+
+
+def fit(source: Source | None = CONTACT, resource: Resource | None = PROFILE, **more: Any) -> Findings:
+    table = {
+        "source": "contact",
+        "target": "profile",
+        "key": {"source": "contactid", "target": "externalId"},
+        "fields": [{"source": "firstname", "target": "firstName"}],
+    }
+    findings = Findings()
+    fit_ingress(findings, IngressConfig.model_validate({"tables": [table | more]}), {"contact": source}, {"profile": resource})
+    return findings
+
+
+def errors(findings: Findings) -> list[tuple[str, str]]:
+    return [(each.path, each.code) for each in findings.errors]
+
+
+def mapped(source: str, target: str) -> list[dict[str, str]]:
+    return [{"source": source, "target": target}]
+
+
+def test_what_fits_has_no_findings() -> None:
+    findings = fit()
+
+    assert (findings.errors, findings.warnings) == ([], [])
+
+
+def test_a_table_that_is_not_there() -> None:
+    assert errors(fit(source=None)) == [("/tables/0/source", "unknown_table")]
+    assert errors(fit(resource=None)) == [("/tables/0/target", "unknown_table")]
+
+
+def test_what_could_not_be_asked_for_is_not_judged() -> None:
+    findings = Findings()
+    config = IngressConfig.model_validate(
+        {"tables": [{"source": "x", "target": "y", "key": {"source": "xid", "target": "z"}, "fields": mapped("a", "b")}]}
+    )
+
+    fit_ingress(findings, config, {}, {})
+
+    assert findings.errors == []
+
+
+def test_a_table_without_change_tracking() -> None:
+    assert errors(fit(source=Source(False, CONTACT.columns))) == [("/tables/0/source", "change_tracking_off")]
+
+
+def test_the_key_is_the_primary_key_of_the_table() -> None:
+    assert errors(fit(key={"source": "firstname", "target": "externalId"})) == [("/tables/0/key/source", "key_source")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "code"),
+    [
+        (mapped("nope", "firstName"), "/tables/0/fields/0/source", "unknown_field"),
+        (mapped("firstname", "nope"), "/tables/0/fields/0/target", "unknown_field"),
+        (mapped("firstname", "isExternal"), "/tables/0/fields/0/target", "read_only_target"),
+        (mapped("firstname", "orgUnit"), "/tables/0/fields/0/target", "link_target"),
+    ],
+)
+def test_a_field_that_cannot_be_mapped(fields: list[dict[str, str]], path: str, code: str) -> None:
+    assert errors(fit(fields=fields)) == [(path, code)]
+
+
+def test_a_flag_may_have_the_name_of_adobes_pages() -> None:
+    assert errors(fit(fields=mapped("donotemail", "denyListEmail"))) == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "fits"),
+    [
+        ({"field": "gendercode", "operator": "eq", "value": 1}, True),
+        ({"field": "gendercode", "operator": "eq", "value": "2"}, True),
+        ({"field": "gendercode", "operator": "in", "value": [1, 3]}, False),
+        ({"field": "donotemail", "operator": "eq", "value": True}, True),
+        ({"field": "donotemail", "operator": "eq", "value": "maybe"}, False),
+        ({"field": "annualincome", "operator": "gt", "value": "12.50"}, True),
+        ({"field": "annualincome", "operator": "gt", "value": "much"}, False),
+        ({"field": "annualincome", "operator": "is_empty"}, True),
+        ({"field": "firstname", "operator": "eq", "value": "Anna"}, True),
+    ],
+)
+def test_a_filters_value_has_to_be_one_the_column_can_hold(condition: dict[str, Any], fits: bool) -> None:
+    found = errors(fit(filter={"conditions": [condition]}))
+
+    assert found == ([] if fits else [("/tables/0/filter/conditions/0/value", "value_does_not_fit")])
+
+
+def test_a_filter_on_a_column_that_is_not_there() -> None:
+    condition = {"field": "nope", "operator": "is_empty"}
+
+    assert errors(fit(filter={"conditions": [condition]})) == [("/tables/0/filter/conditions/0/field", "unknown_field")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("1", "male", None),
+        ("Male", "male", None),
+        ("9", "male", "/tables/0/replacements/0/from"),
+        ("1", "robot", "/tables/0/replacements/0/to"),
+    ],
+)
+def test_a_replacement_takes_a_value_of_the_column_and_gives_one_of_the_field(old: str, new: str, path: str | None) -> None:
+    replacement = {"source": "gendercode", "from": old, "to": new}
+
+    found = errors(fit(fields=mapped("gendercode", "gender"), replacements=[replacement]))
+
+    assert found == ([] if path is None else [(path, "value_does_not_fit")])
+
+
+def test_a_replacement_that_is_longer_than_the_field() -> None:
+    replacement = {"source": "firstname", "from": "x", "to": "much too long"}
+
+    found = fit(fields=mapped("firstname", "cusShort"), replacements=[replacement])
+
+    assert errors(found) == [("/tables/0/replacements/0/to", "value_does_not_fit")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        (mapped("description", "firstName"), "longer_than_target"),
+        (mapped("parentid", "age"), "types_do_not_fit"),
+        (mapped("birthdate", "age"), "types_do_not_fit"),
+        (mapped("annualincome", "firstName"), None),
+        (mapped("birthdate", "birthDate"), None),
+    ],
+)
+def test_what_works_for_some_values_only_is_a_warning(fields: list[dict[str, str]], code: str | None) -> None:
+    findings = fit(fields=fields)
+
+    assert findings.errors == []
+    assert [each.code for each in findings.warnings] == ([] if code is None else [code])
+
+
+@pytest.mark.parametrize(("source", "code"), [("donotemail", None), ("firstname", "not_boolean"), ("nope", "unknown_field")])
+def test_opt_out_flags_come_from_yes_no_columns(source: str, code: str | None) -> None:
+    findings = Findings()
+
+    fit_optin(findings, OptinConfig.model_validate({"direction": "bidirectional", "mappings": mapped(source, "blackListEmail")}), CONTACT)
+
+    assert errors(findings) == ([] if code is None else [("/mappings/0/source", code)])
