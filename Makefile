@@ -21,7 +21,9 @@ $(VENV)/ready: requirements-dev.lock
 demo: $(VENV)/ready ## Show it working: Kafka, both sandbox systems, all services. EXIT=1 ends by itself
 	@exec $(RUN) -m sandbox.demo $(if $(EXIT),--exit,)
 
-test: $(VENV)/ready ## Run all tests (real Kafka and registry included)
+test: $(VENV)/ready ## Run all tests (real Kafka, registry and Chromium included)
+	@command -v chromium >/dev/null || { echo "Chromium is needed for the tests of the pages (Debian: apt-get install chromium)"; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is needed for the tests of the pages (Debian: apt-get install npm)"; exit 1; }
 	@exec $(RUN) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 unit: $(VENV)/ready ## Run the tests that need nothing but Python

@@ -156,10 +156,12 @@ def _try_next(processes: Processes) -> None:
     kafka = processes.kafka
     tool = f"java -cp '{JARS}/kafka/*' org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
     console.print("\n[bold]Try next[/]")
-    console.print(f"  control   {processes.url('control')}/api/v1/workflows   (OpenAPI: {processes.url('control')}/openapi.json)")
+    control = processes.url("control")
+    console.print(f"  [bold]pages     {control}/[/]   (API: {control}/openapi.json)")
+    console.print(f"  bridge    BRIDGE_URL={control} {sys.executable} -m services.control.cli status --watch", soft_wrap=True)
     console.print(f"  lag       {tool} --bootstrap-server {kafka.bootstrap} --describe --group ingress", soft_wrap=True)
     console.print(f"  events    kcat -C -e -q -b {kafka.bootstrap} -t ingress.changes.contact -f '{LINE}'", soft_wrap=True, markup=False)
-    console.print(f"  stop      curl -X POST {processes.url('control')}/api/v1/workflows/ingress/stop", soft_wrap=True)
+    console.print(f"  stop      curl -X POST {control}/api/v1/workflows/ingress/stop", soft_wrap=True)
     console.print(
         f"  churn     curl {processes.url('dynamics')}/_admin/churn -d '"
         + '{"seed": 1, "updates": 500, "inserts": 50, "deletes": 20}'

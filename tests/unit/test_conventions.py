@@ -26,6 +26,9 @@ PURE = [
     "services/ingress/decide.py",
     "services/control/workflows.py",
     "services/control/validation.py",
+    "services/control/fitting.py",
+    "services/control/commands.py",
+    "services/control/tables.py",
 ]
 OUTSIDE = {"asyncio", "socket", "time", "httpx", "confluent_kafka", "sqlite3", "os", "random", "subprocess", "aiohttp"}
 SCHEMAS = {"ingress.changes.contact": "ChangeEvent", "ingress.replay.contact": "ChangeEvent"}
@@ -86,6 +89,18 @@ def test_every_setting_is_in_the_settings_page_and_none_else() -> None:
     assert listed == known
     secrets = {str(info.alias) for room in ROOMS for info in room.model_fields.values() if info.annotation is Secret}
     assert all(f"`{name}(_FILE)`" in page for name in secrets)
+
+
+def test_every_route_of_the_api_says_which_role_it_needs() -> None:
+    undecided = []
+    for path in [*modules("services/control/routes"), ROOT / "services/control/app.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.AsyncFunctionDef) and any("routes." in ast.unparse(each) for each in node.decorator_list):
+                asked = {ast.unparse(each.annotation) for each in node.args.args if each.annotation}
+                if not asked & {"Viewer", "Operator", "Admin"}:
+                    undecided.append(node.name)
+
+    assert undecided == ["healthz", "readyz", "metrics"]
 
 
 def test_every_topic_has_a_schema_or_is_json() -> None:
