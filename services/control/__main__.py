@@ -159,6 +159,7 @@ async def _listen(control: Control, live: Live, trail: Trail) -> None:
             proxy_headers=False,
             timeout_graceful_shutdown=2,
             timeout_keep_alive=30,
+            limit_concurrency=1000,
             ssl_certfile=str(settings.tls_cert_file) if settings.tls_cert_file else None,
             ssl_keyfile=str(settings.tls_key_file) if settings.tls_key_file else None,
         )

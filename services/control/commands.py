@@ -60,14 +60,16 @@ def first_revisions(at: str) -> Change:
     return change
 
 
-def start(workflow: Workflow, status: Status, by: By, comment: str | None) -> Change:
-    """Raises NotConfigured."""
+def start(workflow: Workflow, seen: tuple[Status, int], by: By, comment: str | None) -> Change:
+    """`seen`: status and generation that whoever gives the command has seen: of two who start what FAILED, one does. Raises
+    NotConfigured."""
 
     def change(view: View) -> tuple[None, list[Write | Record]]:
         saved = latest(view, workflow)
         if not SHAPES[workflow].model_validate(saved["config"]).configured():
             raise NotConfigured
         before = desired(view, workflow)
+        status = seen[0] if seen[1] == before.generation else "STARTING"
         after = workflows.started(before, status, saved["revision"], saved["config"], by.name, by.at, comment)
         return None, _desired_writes(workflow, "start", before, after, by)
 

@@ -54,7 +54,7 @@ def test_out_of_the_box_every_workflow_has_a_first_revision_made_once() -> None:
 def test_start_takes_the_configuration_saved_at_that_moment() -> None:
     view = fresh()
 
-    _, writes = run(view, commands.start("ingress", "STOPPED", BY, "go"))
+    _, writes = run(view, commands.start("ingress", ("STOPPED", 0), BY, "go"))
 
     assert (desired(view).desired, desired(view).revision, desired(view).generation) == ("RUNNING", 1, 1)
     assert desired(view).config == dumped(default_ingress())
@@ -69,17 +69,27 @@ def test_start_takes_the_configuration_saved_at_that_moment() -> None:
 
 def test_start_pressed_again_changes_nothing_but_is_noted() -> None:
     view = fresh()
-    run(view, commands.start("ingress", "STOPPED", BY, None))
+    run(view, commands.start("ingress", ("STOPPED", 0), BY, None))
 
-    _, writes = run(view, commands.start("ingress", "RUNNING", BY, None))
+    _, writes = run(view, commands.start("ingress", ("RUNNING", 0), BY, None))
 
     assert desired(view).generation == 1
     assert len(writes) == len(audits(writes)) == 1
 
 
+def test_of_two_who_start_what_has_failed_one_does() -> None:
+    view = fresh()
+    run(view, commands.start("ingress", ("STOPPED", 0), BY, None))
+
+    run(view, commands.start("ingress", ("FAILED", 1), BY, None))
+    run(view, commands.start("ingress", ("FAILED", 1), BY, None))
+
+    assert desired(view).generation == 2
+
+
 def test_what_is_not_configured_is_not_started() -> None:
     with pytest.raises(NotConfigured):
-        run(fresh(), commands.start("egress", "STOPPED", BY, None))
+        run(fresh(), commands.start("egress", ("STOPPED", 0), BY, None))
 
 
 def test_a_save_on_an_older_revision_is_stale_and_writes_nothing() -> None:
@@ -106,7 +116,7 @@ def test_a_replay_for_the_next_start_waits_for_it_and_is_taken_along() -> None:
     run(view, commands.ask_replay("contact", asked(), BY))
     assert (dict(desired(view).armed), dict(desired(view).replays)) == ({"contact": asked()}, {})
 
-    run(view, commands.start("ingress", "STOPPED", BY, None))
+    run(view, commands.start("ingress", ("STOPPED", 0), BY, None))
 
     assert (dict(desired(view).armed), dict(desired(view).replays)) == ({}, {"contact": asked()})
 
@@ -115,7 +125,7 @@ def test_a_replay_now_needs_a_running_workflow_and_no_new_generation() -> None:
     view = fresh()
     with pytest.raises(NotRunning):
         run(view, commands.ask_replay("contact", asked("now"), BY))
-    run(view, commands.start("ingress", "STOPPED", BY, None))
+    run(view, commands.start("ingress", ("STOPPED", 0), BY, None))
 
     run(view, commands.ask_replay("contact", asked("now"), BY))
 
@@ -124,7 +134,7 @@ def test_a_replay_now_needs_a_running_workflow_and_no_new_generation() -> None:
 
 def test_a_replay_survives_a_stop_and_can_be_called_off() -> None:
     view = fresh()
-    run(view, commands.start("ingress", "STOPPED", BY, None))
+    run(view, commands.start("ingress", ("STOPPED", 0), BY, None))
     run(view, commands.ask_replay("contact", asked("now"), BY))
     run(view, commands.stop("ingress", BY, None))
     assert list(desired(view).replays) == ["contact"]
@@ -141,7 +151,7 @@ def test_a_cursor_is_forgotten_only_while_stopped() -> None:
     _, writes = run(view, commands.set_cursor("ingress", "dynamics:contact", None, BY))
     assert ("ingress.cursors", "dynamics:contact", None) in writes
 
-    run(view, commands.start("ingress", "STOPPED", BY, None))
+    run(view, commands.start("ingress", ("STOPPED", 0), BY, None))
     with pytest.raises(NotStopped):
         run(view, commands.set_cursor("ingress", "dynamics:contact", None, BY))
 

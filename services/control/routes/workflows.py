@@ -36,9 +36,9 @@ def router(control: Control) -> APIRouter:
     async def start_workflow(id: str, request: Request, _: Operator, command: Annotated[CommandIn | None, Body()] = None) -> WorkflowOut:
         """Records that the workflow should run, with the configuration saved now. Starting what runs changes nothing."""
         workflow = known(id)
-        status = store.verdict(workflow)[0].status
+        seen = store.verdict(workflow)[0].status, store.desired(workflow).generation
         try:
-            await store.run(commands.start(workflow, status, control.by(request), command.comment if command else None))
+            await store.run(commands.start(workflow, seen, control.by(request), command.comment if command else None))
         except NotConfigured as exc:
             detail = "There is nothing to do yet: save a configuration first."
             raise Refused(409, "not_configured", detail) from exc
