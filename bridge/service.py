@@ -17,7 +17,7 @@ from bridge.desired import HEARTBEAT_EVERY_S, Desired, Heartbeat, Reason, Status
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.flow.waits import backoff_s
 from bridge.kafka.client import FencedError, Names
-from bridge.kafka.follower import Entry, Follower
+from bridge.kafka.follower import Entry, Followed, Follower
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.topics import Topics, control_topics, workflow_topics
 from bridge.log import log
@@ -122,7 +122,7 @@ class Service:
             log("waiting_for", "error", what="a usable topic", reason=str(exc))
 
     async def _follow(self, topic: str, partitions: int) -> Follower:
-        follower = Follower(self._kafka, topic, partitions, self._told)
+        follower = Follower(self._kafka, Followed(topic, partitions, self._told))
         await follower.start()
         return follower
 

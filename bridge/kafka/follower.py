@@ -1,4 +1,4 @@
-"""Follows a topic from its beginning, outside of any group: the desired state, the heartbeats."""
+"""Follows topics from their beginning, outside of any group: the desired state, the heartbeats, what lists are made from."""
 
 from __future__ import annotations
 
@@ -30,13 +30,23 @@ class Entry:
     headers: Headers = ()
 
 
-class Follower:
-    """Calls `changed` in the event loop, in order per partition; `start` returns when all that was there has been handed over."""
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """One topic (with its prefix): `changed` is called in the event loop, in order per partition."""
 
-    def __init__(self, settings: KafkaSettings, topic: str, partitions: int, changed: Callable[[Sequence[Entry]], None]) -> None:
-        self._topic, self._changed = topic, changed
-        self._partitions = range(partitions)
-        self._behind = set(self._partitions)
+    topic: str
+    partitions: int
+    changed: Callable[[Sequence[Entry]], None]
+
+
+class Follower:
+    """Hands over what comes in its topics; `start` returns when all that was there has been handed over. One client for all of them: each
+    takes threads and memory."""
+
+    def __init__(self, settings: KafkaSettings, *topics: Followed) -> None:
+        self._topics = {each.topic: each for each in topics}
+        self._places = [(each.topic, number) for each in topics for number in range(each.partitions)]
+        self._behind = set(self._places)
         self._loop = asyncio.get_running_loop()
         self._caught_up = asyncio.Event()
         self._closing = threading.Event()
@@ -52,16 +62,13 @@ class Follower:
                 queued_max_messages_kbytes=4096,
             )
         )
-        self._thread = threading.Thread(target=self._run, name=f"follows {topic}", daemon=True)
+        self._named = ", ".join(self._topics)
+        self._thread = threading.Thread(target=self._run, name=f"follows {self._named}", daemon=True)
 
     def begin(self) -> None:
         """As `start`, but without waiting."""
-        self._consumer.assign([TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in self._partitions])
+        self._consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for topic, number in self._places])
         self._thread.start()
-
-    @property
-    def caught_up(self) -> bool:
-        return self._caught_up.is_set()
 
     async def start(self) -> None:
         """Raises RetryError if Kafka does not give the topic's end in 30 s."""
@@ -70,7 +77,7 @@ class Follower:
             await asyncio.wait_for(self._caught_up.wait(), CATCH_UP_S)
         except TimeoutError as exc:
             self.close()
-            raise RetryError(f"Kafka, following {self._topic}: no answer", code="kafka_unavailable") from exc
+            raise RetryError(f"Kafka, following {self._named}: no answer", code="kafka_unavailable") from exc
 
     def close(self) -> None:
         self._closing.set()
@@ -80,23 +87,23 @@ class Follower:
             try:
                 self._take()
             except KafkaException as exc:  # a service that no longer follows would ignore every command
-                trouble(f"following {self._topic}", exc)
+                trouble(f"following {self._named}", exc)
                 self._closing.wait(1)
         self._consumer.close()
 
     def _take(self) -> None:
         first = self._consumer.poll(0.5)
-        entries = []
+        entries: dict[str, list[Entry]] = {}
         for message in [] if first is None else [first, *self._consumer.consume(1000, 0)]:
-            error, partition = message.error(), message.partition() or 0
+            error, place = message.error(), (message.topic() or "", message.partition() or 0)
             if error is None:
-                entries.append(_entry(message, partition in self._behind))
+                entries.setdefault(place[0], []).append(_entry(message, place in self._behind))
             elif error.code() == KafkaError._PARTITION_EOF:
-                self._behind.discard(partition)
+                self._behind.discard(place)
             else:
-                trouble(f"following {self._topic}", error)
-        if entries:
-            self._loop.call_soon_threadsafe(self._changed, entries)
+                trouble(f"following {self._named}", error)
+        for topic, arrived in entries.items():
+            self._loop.call_soon_threadsafe(self._topics[topic].changed, arrived)
         if not self._behind and not self._caught_up.is_set():
             self._loop.call_soon_threadsafe(self._caught_up.set)
 

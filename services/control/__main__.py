@@ -18,7 +18,8 @@ from bridge.desired import WORKFLOWS
 from bridge.entry import on_signal
 from bridge.errors import HaltError, RetryError
 from bridge.flow.waits import backoff_s
-from bridge.kafka.client import check_settings
+from bridge.kafka.client import Names, check_settings
+from bridge.kafka.follower import Followed, Follower
 from bridge.kafka.lag import LagReader
 from bridge.kafka.topics import Topics, workflow_topics
 from bridge.log import configure, log
@@ -116,9 +117,9 @@ def _check_access(control: ControlSettings, known: Tokens | None) -> None:
 
 async def _serve(settings: Settings, known: Tokens | None) -> None:
     clock, kafka = SystemClock(), settings.kafka
-    archive = Archive(kafka)
+    archive = Archive(kafka.topic_prefix)
     store = Store(kafka, clock, settings.control.start_deadline_s, archive.mark)
-    systems, cursors = Systems(settings.dynamics, settings.campaign, clock), Cursors(kafka)
+    systems, cursors = Systems(settings.dynamics, settings.campaign, clock), Cursors()
     control = Control(
         settings=settings.control,
         store=store,
@@ -136,15 +137,15 @@ async def _serve(settings: Settings, known: Tokens | None) -> None:
     live = Live(lambda workflow: workflow_view(store, control.backlog, clock, workflow), clock)
     trail = Trail(kafka, clock)
     try:
-        await _listen(control, live, trail)
+        await _listen(kafka, control, live, trail)
     finally:
-        for part in (store, cursors, archive):
-            part.close()
+        store.close()
+        archive.close()
         await trail.close()
         await systems.close()
 
 
-async def _listen(control: Control, live: Live, trail: Trail) -> None:
+async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Trail) -> None:
     """Until a signal comes, or what runs beside the web server fails."""
     settings = control.settings
     server = Server(
@@ -165,7 +166,7 @@ async def _listen(control: Control, live: Live, trail: Trail) -> None:
         )
     )
     on_signal(lambda: setattr(server, "should_exit", True))
-    beside = [asyncio.create_task(call) for call in (_follow(control), live.run())]
+    beside = [asyncio.create_task(call) for call in (_follow(kafka, control), live.run())]
     for task in beside:
         task.add_done_callback(lambda _: setattr(server, "should_exit", True))
     log("listening", host=settings.host, port=settings.port)
@@ -177,7 +178,7 @@ async def _listen(control: Control, live: Live, trail: Trail) -> None:
             raise ended
 
 
-async def _follow(control: Control) -> None:
+async def _follow(kafka: KafkaSettings, control: Control) -> None:
     """Reads what is there as soon as Kafka answers, then samples the backlog. The API answers meanwhile, with 503."""
     attempt, rng = 0, random.Random()
     while not control.store.ready:
@@ -188,9 +189,13 @@ async def _follow(control: Control) -> None:
             attempt += 1
             log("waiting_for", "warning", what="Kafka", reason=str(exc))
             await asyncio.sleep(backoff_s(attempt, rng, 3))
-    control.cursors.start(partitions)
-    control.archive.start(partitions)
-    await control.backlog.run()
+    names, told = Names(kafka), control.cursors.followed() | control.archive.followed()
+    follower = Follower(kafka, *(Followed(names.topic(name), partitions[name], call) for name, call in told.items() if name in partitions))
+    follower.begin()  # lists fill up from now on
+    try:
+        await control.backlog.run()
+    finally:
+        follower.close()
 
 
 def _workflow_topics(topics: Topics) -> dict[str, int]:

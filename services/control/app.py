@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from bridge import __version__
-from services.control import problems
+from services.control import pages, problems
 from services.control.context import Control, Viewer
 from services.control.door import API, Audited, Door
 from services.control.live import Live
@@ -28,6 +28,7 @@ def build_app(control: Control, live: Live, audit: Audited) -> FastAPI:
         app.include_router(module.router(control), prefix=API)
     app.include_router(_events(live), prefix=API)
     app.include_router(_health(control))
+    pages.install(app, control)
     _describe(app)
     app.add_middleware(Door, access=control.access, audit=audit, https=control.settings.tls_cert_file is not None)
     return app

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from bridge.desired import WORKFLOWS, Workflow
 from bridge.events import Headers
-from bridge.kafka.client import Names
-from bridge.kafka.follower import Entry, Follower
-from bridge.log import log
-from bridge.settings import KafkaSettings
+from bridge.kafka.follower import Entry
 from services.control.commands import AUDIT, Action
 
 TABLES = """
@@ -48,31 +46,21 @@ class Group:
 
 
 class Archive:
-    """Follows the dead-letter topics and `control.audit`. Use it in the event loop."""
+    """What the dead-letter topics and `control.audit` hold. Use it in the event loop. `prefix`: of the topics."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings, self._names = settings, Names(settings)
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
         self._db = sqlite3.connect("", isolation_level=None)  # a file of sqlite's own, which is gone when we are
         self._db.row_factory = sqlite3.Row
         self._db.executescript(TABLES)
-        self._followers: list[Follower] = []
 
-    def start(self, partitions: Mapping[str, int]) -> None:
-        """Begins to read; lists fill up from then on. `partitions` of every topic, by bare name."""
-        for workflow in WORKFLOWS:
-            self._follow(f"{workflow}.dead-letters", partitions, lambda entries, workflow=workflow: self._letters(workflow, entries))
-        self._follow(AUDIT, partitions, self._audited)
-        log("archive_ready", topics=len(self._followers))
+    def followed(self) -> dict[str, Callable[[Sequence[Entry]], None]]:
+        """Who is to be told of what comes in which topic."""
+        letters = {f"{workflow}.dead-letters": partial(self._letters, workflow) for workflow in WORKFLOWS}
+        return {**letters, AUDIT: self._audited}
 
     def close(self) -> None:
-        for follower in self._followers:
-            follower.close()
         self._db.close()
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything that was there at the start has been read."""
-        return bool(self._followers) and all(follower.caught_up for follower in self._followers)
 
     def mark(self, workflow: Workflow, ids: Iterable[str], action: Action) -> None:
         self._db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?)", [(workflow, each, action) for each in ids])
@@ -142,14 +130,8 @@ class Archive:
 
     # -- what Kafka tells -------------------------------------------------------------------------------------------------
 
-    def _follow(self, topic: str, partitions: Mapping[str, int], changed: Any) -> None:
-        if topic in partitions:
-            follower = Follower(self._settings, self._names.topic(topic), partitions[topic], changed)
-            follower.begin()
-            self._followers.append(follower)
-
     def _letters(self, workflow: Workflow, entries: Sequence[Entry]) -> None:
-        rows = [_letter(workflow, entry, self._names.prefix) for entry in entries]
+        rows = [_letter(workflow, entry, self._prefix) for entry in entries]
         self._insert(f"INSERT OR REPLACE INTO letters VALUES ({', '.join('?' * 16)})", rows)
 
     def _audited(self, entries: Sequence[Entry]) -> None:

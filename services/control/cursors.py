@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from bridge.desired import WORKFLOWS, Workflow
-from bridge.kafka.client import Names
-from bridge.kafka.follower import Entry, Follower
-from bridge.settings import KafkaSettings
+from bridge.kafka.follower import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +30,14 @@ class Position:
 
 
 class Cursors:
-    """Follows `<workflow>.cursors` of all workflows."""
+    """What `<workflow>.cursors` of all workflows say."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings, self._names = settings, Names(settings)
+    def __init__(self) -> None:
         self._positions: dict[Workflow, dict[str, Position]] = {workflow: {} for workflow in WORKFLOWS}
-        self._followers: list[Follower] = []
 
-    def start(self, partitions: Mapping[str, int]) -> None:
-        """Begins to read. `partitions` of every topic, by bare name."""
-        for workflow in WORKFLOWS:
-            topic = f"{workflow}.cursors"
-            if topic in partitions:
-                told = self._told(self._positions[workflow])
-                follower = Follower(self._settings, self._names.topic(topic), partitions[topic], told)
-                follower.begin()
-                self._followers.append(follower)
-
-    def close(self) -> None:
-        for follower in self._followers:
-            follower.close()
+    def followed(self) -> dict[str, Callable[[Sequence[Entry]], None]]:
+        """Who is to be told of what comes in which topic."""
+        return {f"{workflow}.cursors": self._told(self._positions[workflow]) for workflow in WORKFLOWS}
 
     def of(self, workflow: Workflow) -> list[Position]:
         return sorted(self._positions[workflow].values(), key=lambda each: each.key)
@@ -64,7 +50,7 @@ class Cursors:
         return self._positions["ingress"].get(f"dynamics:{name}")
 
     @staticmethod
-    def _told(positions: dict[str, Position]) -> Any:
+    def _told(positions: dict[str, Position]) -> Callable[[Sequence[Entry]], None]:
         def told(entries: Sequence[Entry]) -> None:
             for entry in entries:
                 if entry.value is None:

@@ -37,9 +37,7 @@ class _Workflows(Collector):
 def _status(views: list[WorkflowOut]) -> Iterator[Metric]:
     status = GaugeMetricFamily("bridge_workflow_status", "1 for the status the workflow has", labels=["workflow", "status"])
     pending = GaugeMetricFamily("bridge_workflow_pending_changes", "1 while saved edits await a restart", labels=["workflow"])
-    services = GaugeMetricFamily(
-        "bridge_service_running", "1 while the instance says it runs", labels=["workflow", "role", "instance"]
-    )
+    services = GaugeMetricFamily("bridge_service_running", "1 while the instance says it runs", labels=["workflow", "role", "instance"])
     for view in views:
         for each in STATUSES:
             status.add_metric([view.id, each], float(view.status == each))

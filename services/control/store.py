@@ -16,7 +16,7 @@ from bridge.errors import RetryError
 from bridge.events import Record
 from bridge.kafka.client import Names
 from bridge.kafka.commands import CommandLog, View
-from bridge.kafka.follower import Entry, Follower
+from bridge.kafka.follower import Entry, Followed, Follower
 from bridge.kafka.topics import Topics, control_topics
 from bridge.settings import KafkaSettings
 from services.control import commands, workflows
@@ -62,7 +62,7 @@ class Store:
         self._since: dict[Workflow, tuple[str, str]] = {}
         self._thread = ThreadPoolExecutor(1, "commands")
         self._log: CommandLog | None = None
-        self._followers: list[Follower] = []
+        self._follower: Follower | None = None
 
     async def start(self) -> None:
         """Creates the control topics and the first revisions if need be, and reads what is there. Raises RetryError or HaltError."""
@@ -71,15 +71,14 @@ class Store:
         log = CommandLog(self._settings, counts[TOPIC])
         at = self._clock.now().isoformat()
         await self._in_thread(lambda: log.transact(commands.first_revisions(at)))
-        for topic, changed in ((TOPIC, self._told), ("control.services", self._heartbeats)):
-            follower = Follower(self._settings, names.topic(topic), counts[topic], changed)
-            self._followers.append(follower)
-            await follower.start()
+        told = ((TOPIC, self._told), ("control.services", self._heartbeats))
+        self._follower = Follower(self._settings, *(Followed(names.topic(topic), counts[topic], changed) for topic, changed in told))
+        await self._follower.start()
         self._log = log
 
     def close(self) -> None:
-        for follower in self._followers:
-            follower.close()
+        if self._follower is not None:
+            self._follower.close()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from bridge.errors import RetryError
-from bridge.kafka.follower import Entry, Follower
+from bridge.kafka.follower import Entry, Followed, Follower
 from bridge.kafka.topics import compacted
 from bridge.settings import KafkaSettings
 from tests.contract.broker import eventually, fill, make, nowhere, producing
@@ -20,7 +20,7 @@ class Watch:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self.entries: list[Entry] = []
-        self.follower = Follower(settings, settings.topic_prefix + TOPIC, 3, self.changed)
+        self.follower = Follower(settings, Followed(settings.topic_prefix + TOPIC, 3, self.changed))
 
     def changed(self, entries: Sequence[Entry]) -> None:
         self.entries += entries
