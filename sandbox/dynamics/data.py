@@ -103,10 +103,16 @@ def load(store: Store, contacts: int, vehicles: int, seed: int) -> dict[str, int
     return {"contacts": contacts, "vehicles": vehicles}
 
 
+def _touchable(store: Store, table: str) -> list[str]:
+    data = store.data[table]
+    return data.ids if table == "contact" else [key for key in data.ids if data.rows[key]["new_contactid"] in store.data["contact"].rows]
+
+
 def churn(store: Store, seed: int, updates: int, inserts: int, deletes: int) -> dict[str, Any]:
     """Random edits, four of five to contacts: `{"updates": n, .., "ids": {"updated": {table: [..]}}}`.
 
-    A contact that has vehicles stays: Campaign hides children without their parent for ever, which is a test of its own.
+    A contact that has vehicles stays, and vehicles without a contact are left alone: Campaign hides children without their parent for ever,
+    and what becomes of those is a test of its own.
     """
     rng = Random(seed)
     done: dict[str, dict[str, list[str]]] = {kind: {"contact": [], "new_vehicle": []} for kind in ("updated", "inserted", "deleted")}
@@ -115,17 +121,17 @@ def churn(store: Store, seed: int, updates: int, inserts: int, deletes: int) -> 
     for kind in kinds:
         table = "contact" if rng.random() < 0.8 else "new_vehicle"
         table = table if store.data[table].ids or kind == "inserted" else "contact"
-        ids, people = store.data[table].ids, store.data["contact"].ids
+        ids, people = _touchable(store, table), store.data["contact"].ids
         if kind != "inserted" and not ids:
             continue
-        key = guid(rng) if kind == "inserted" else rng.choice(ids)
         if kind == "deleted" and table == "contact":
             parents = {row["new_contactid"] for row in store.data["new_vehicle"].rows.values()}
-            key = rng.choice([each for each in ids if each not in parents] or ids)
+            ids = [each for each in ids if each not in parents] or ids
+        key = guid(rng) if kind == "inserted" else rng.choice(ids)
         if kind == "deleted":
             store.drop(table, key)
         else:
-            values = contact(rng) if table == "contact" else vehicle(rng, people)
+            values = contact(rng) if table == "contact" else vehicle(rng, people) | ({"new_contactid": rng.choice(people)} if people else {})
             if kind == "updated":
                 values = {name: values[name] for name in rng.sample(sorted(values), 3) if name != "statuscode"}
             store.put(table, key, raw(store, store.tables[table], values), OTHER_USER)
