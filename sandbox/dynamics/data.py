@@ -131,7 +131,9 @@ def churn(store: Store, seed: int, updates: int, inserts: int, deletes: int) -> 
         if kind == "deleted":
             store.drop(table, key)
         else:
-            values = contact(rng) if table == "contact" else vehicle(rng, people) | ({"new_contactid": rng.choice(people)} if people else {})
+            values = contact(rng) if table == "contact" else vehicle(rng, people)
+            if values.get("new_contactid", "") is None and people:
+                values["new_contactid"] = rng.choice(people)
             if kind == "updated":
                 values = {name: values[name] for name in rng.sample(sorted(values), 3) if name != "statuscode"}
             store.put(table, key, raw(store, store.tables[table], values), OTHER_USER)
