@@ -23,9 +23,19 @@ BacklogVerdict = Literal["IDLE", "KEEPING_UP", "DRAINING", "GROWING", "STALLED",
 SAMPLE_EVERY_S = 1.0
 KEPT = 3600
 WINDOW_S = 30.0
+RECENT = 60  # with all partitions: of a thousand they take their room
 LEAST_WINDOW_S = 3.0
 STALLED_AFTER_S = 20.0
 LOOK_EVERY_S = 3.0  # for the oldest waiting record
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What is kept of a sample for an hour, for the graph."""
+
+    at: datetime
+    at_s: float
+    records: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,8 @@ class Backlog:
 
     def __init__(self, lag: LagReader, store: Store, clock: Clock) -> None:
         self._lag, self._store, self._clock = lag, store, clock
-        self._samples: dict[Workflow, deque[Sample]] = {workflow: deque(maxlen=KEPT) for workflow in WORKFLOWS}
+        self._samples: dict[Workflow, deque[Sample]] = {workflow: deque(maxlen=RECENT) for workflow in WORKFLOWS}
+        self._points: dict[Workflow, deque[Point]] = {workflow: deque(maxlen=KEPT) for workflow in WORKFLOWS}
         self._oldest: dict[Workflow, tuple[float, Mapping[Position, int], int | None]] = {}
 
     async def run(self) -> None:
@@ -120,6 +131,11 @@ class Backlog:
         since = self._clock.monotonic() - seconds
         return [sample for sample in self._samples[workflow] if sample.at_s >= since]
 
+    def history(self, workflow: Workflow, seconds: float) -> list[Point]:
+        """Oldest first, of the last hour at most."""
+        since = self._clock.monotonic() - seconds
+        return [point for point in self._points[workflow] if point.at_s >= since]
+
     async def _sample(self, workflow: Workflow) -> None:
         self._store.verdict(workflow)  # so that the time of a change is noted when it happens, not when somebody asks
         groups: list[GroupLag] | None = None
@@ -131,7 +147,9 @@ class Backlog:
         except BridgeError as exc:
             trouble("asking for lag", exc)
             groups = None
-        self._samples[workflow].append(Sample(self._clock.now(), self._clock.monotonic(), groups, oldest))
+        sample = Sample(self._clock.now(), self._clock.monotonic(), groups, oldest)
+        self._samples[workflow].append(sample)
+        self._points[workflow].append(Point(sample.at, sample.at_s, sample.records))
 
     async def _oldest_ms(self, workflow: Workflow, groups: Sequence[GroupLag]) -> int | None:
         waiting = {

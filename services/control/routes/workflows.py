@@ -56,7 +56,7 @@ def router(control: Control) -> APIRouter:
     @routes.get("/workflows/{id}/backlog/history", responses=described(401, 403, 404, 422, 429))
     async def backlog_history(id: str, _: Viewer, minutes: Annotated[int, Query(ge=1, le=60)] = 60) -> HistoryOut:
         """Samples of the backlog, oldest first; null where Kafka could not be asked."""
-        samples = backlog.window(known(id), minutes * 60)
-        return HistoryOut(samples=[SampleOut(at=sample.at, records=sample.records) for sample in samples])
+        points = backlog.history(known(id), minutes * 60)
+        return HistoryOut(samples=[SampleOut(at=point.at, records=point.records) for point in points])
 
     return routes
