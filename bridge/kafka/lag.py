@@ -20,6 +20,7 @@ LATEST: Any = OffsetSpec._latest
 EARLIEST: Any = OffsetSpec._earliest
 TIMEOUT_S = 5
 DESCRIBE_EVERY_S = 3.0
+LIST_EVERY_S = 60.0
 Position = tuple[str, int]
 
 
@@ -59,6 +60,8 @@ class LagReader:
         self._admin = AdminClient(client_config(settings))
         self._askers: dict[str, Consumer] = {}
         self._described: dict[str, tuple[float, str, int]] = {}
+        self._counts: dict[str, int] = {}
+        self._listed_at = float("-inf")
 
     def group(self, group: str, topics: Sequence[str]) -> GroupLag:
         """Lag of one group on those of `topics` (bare names) that exist: one request for offsets, one per leader for ends."""
@@ -66,6 +69,7 @@ class LagReader:
             return self._group(group, topics)
         except RetryError:  # after a broker's restart an old client can time out for ever
             self._admin = AdminClient(client_config(self._settings))
+            self._listed_at = float("-inf")
             if (asker := self._askers.pop(group, None)) is not None:
                 asker.close()
             raise
@@ -111,9 +115,12 @@ class LagReader:
         return min(found.values(), default=None)
 
     def _partitions(self, topics: Sequence[str]) -> list[Position]:
-        existing = self._admin.list_topics(timeout=TIMEOUT_S).topics
+        """Topics seldom get more partitions, and a cluster may hold thousands of other topics: known ones are looked up once a minute."""
         names = [self._names.topic(topic) for topic in topics]
-        return [(name, number) for name in names if name in existing for number in existing[name].partitions]
+        if time.monotonic() - self._listed_at > LIST_EVERY_S or any(name not in self._counts for name in names):
+            listed = self._admin.list_topics(timeout=TIMEOUT_S).topics
+            self._counts, self._listed_at = {name: len(topic.partitions) for name, topic in listed.items()}, time.monotonic()
+        return [(name, number) for name in names for number in range(self._counts.get(name, 0))]
 
     def _committed(self, group: str, positions: Sequence[Position]) -> dict[Position, int]:
         if not positions:
