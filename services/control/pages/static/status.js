@@ -1,0 +1,43 @@
+// A workflow's status and backlog in words.
+import { h } from "./dom.js";
+import { count, duration, number } from "./format.js";
+
+const VERDICTS = {
+  IDLE: () => "idle, nothing waits",
+  KEEPING_UP: () => "keeping up",
+  DRAINING: () => "draining",
+  GROWING: () => "growing: more comes in than goes out",
+  STALLED: () => "stalled: nothing has moved for 20 s",
+  STOPPED: () => "wait for the workflow to be started",
+  UNKNOWN: () => "Kafka cannot be asked",
+};
+
+/** Whether it has been asked to stop and has not yet. */
+export const stopping = (workflow) => workflow.desired === "STOPPED" && workflow.status !== "STOPPED";
+
+/** Dot and word. */
+export function statusWords(workflow) {
+  const word = h("span", { class: "status-word" }, workflow.status);
+  return h("span", { class: `status status-${workflow.status.toLowerCase()}` }, h("span", { class: "dot", "aria-hidden": "true" }), word, stopping(workflow) && h("span", { class: "hint" }, "stopping…"));
+}
+
+/** 120 records; unknown. */
+export const backlogNumber = (backlog) => (backlog.records === null ? "unknown" : number(backlog.records));
+
+/** draining · 40 records/s · about 3 s left. */
+export function backlogWords(backlog) {
+  const words = [backlog.records === null ? VERDICTS.UNKNOWN() : VERDICTS[backlog.verdict]()];
+  if (backlog.records) {
+    if (backlog.drain_rate_per_s) words.push(`${count(backlog.drain_rate_per_s, "record")}/s`);
+    if (backlog.eta_s !== null) words.push(`about ${duration(backlog.eta_s)} left`);
+    if (backlog.oldest_age_s !== null) words.push(`oldest waits ${duration(backlog.oldest_age_s)}`);
+  }
+  return words.join(" · ");
+}
+
+/** Why Start is greyed. */
+export const UNCONFIGURED = {
+  ingress: "Not configured: add a table mapping first.",
+  egress: "Not configured: choose at least one event first.",
+  optin: "Not configured: choose Campaign to Microsoft Dynamics 365 or Bidirectional, and map a field first.",
+};

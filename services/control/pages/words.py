@@ -1,0 +1,100 @@
+"""Words of the pages that are data: workflows, events, opt-out flags, settings with the variables they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bridge.desired import Workflow
+
+ABOUT: Mapping[Workflow, str] = {
+    "ingress": "Contacts and custom tables, from Microsoft Dynamics 365 to Campaign",
+    "egress": "E-mail marketing events, from Campaign to Microsoft Dynamics 365",
+    "optin": "Opt-in and opt-out statuses, either way or both",
+}
+
+EVENTS: Sequence[tuple[str, str, str]] = (
+    ("send", "Sends", "An e-mail was sent."),
+    ("click", "Clicks", "A link (URL) in an e-mail was clicked."),
+    ("open", "Opens", "An e-mail was opened."),
+    ("bounce", "Bounces", "An e-mail bounced hard: the address does not exist."),
+)
+
+FLAGS: Mapping[str, str] = {
+    "blackList": "No longer contact (by any channel)",
+    "blackListEmail": "No longer contact by email",
+    "blackListFax": "No longer contact by fax",
+    "blackListMobile": "No longer contact by SMS",
+    "blackListPhone": "No longer contact by phone",
+    "blackListPostalMail": "No longer contact by direct mail",
+    "blackListPushnotification": "No longer contact by push notification",
+    "ccpaOptOut": "CCPA opt-out: personal data must not be sold",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A setting on the settings page. `name`: in the API's answer; None for what this product does not use, `note` says why."""
+
+    label: str
+    variable: str | None
+    name: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    id: str
+    title: str
+    system: str
+    settings: Sequence[Shown]
+    note: str = ""
+
+
+NOT_NEEDED = "not needed for OAuth server-to-server"
+
+SETTINGS: Sequence[Section] = (
+    Section(
+        "dynamics",
+        "Microsoft Dynamics 365 Credentials",
+        "dynamics",
+        (
+            Shown("Client ID", "DYNAMICS_CLIENT_ID", "client_id"),
+            Shown("Client Secret", "DYNAMICS_CLIENT_SECRET", "client_secret"),
+            Shown("Tenant", "DYNAMICS_TENANT_ID", "tenant_id"),
+            Shown("URL", "DYNAMICS_URL", "url", "https://<server>.api.crm.dynamics.com/"),
+            Shown("Token address", "DYNAMICS_TOKEN_URL", "token_url"),
+        ),
+    ),
+    Section(
+        "campaign",
+        "Adobe (API) Credentials",
+        "campaign",
+        (
+            Shown("Auth type", None, None, "Oauth (server-to-server). JWT has been switched off by Adobe."),
+            Shown("Client ID", "CAMPAIGN_CLIENT_ID", "client_id"),
+            Shown("Client Secret", "CAMPAIGN_CLIENT_SECRET", "client_secret"),
+            Shown("Organization ID", "CAMPAIGN_ORG_ID", "org_id", "<id>@AdobeOrg"),
+            Shown("Technical Account ID", None, None, NOT_NEEDED),
+            Shown("Technical Account Email", None, None, NOT_NEEDED),
+            Shown("adobe.io Integration ID", None, None, NOT_NEEDED),
+            Shown("adobe.io Org ID", None, None, NOT_NEEDED),
+            Shown("URL", "CAMPAIGN_URL", "url", "https://mc.adobe.io/<campaign-instance-name>"),
+            Shown("Token address", "CAMPAIGN_TOKEN_URL", "token_url"),
+            Shown("Scopes", "CAMPAIGN_SCOPES", "scopes"),
+        ),
+    ),
+    Section(
+        "sftp",
+        "Optional Adobe Campaign SFTP Settings",
+        "campaign",
+        (
+            Shown("SFTP Host", None, "sftp_host", "<campaign-instance-name>.campaign.adobe.com"),
+            Shown("SFTP User", None, "sftp_user"),
+            Shown("SFTP Key", None, "sftp_key"),
+            Shown("Do you want to export logs to your Adobe Campaign SFTP?", None, "sftp_logs", "No (default)"),
+        ),
+        "Needed only for opt-in/out from Campaign (Unidirectional and Bidirectional) or to put logs there. Create the folder "
+        "d365_loads/exports yourself after the key has been set up. You are responsible for the data that is read from the SFTP server.",
+    ),
+)
