@@ -5,7 +5,7 @@ Unknown members are errors. What needs more than the shape (two fields to one ta
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,29 +29,33 @@ def canonical_flag(name: str) -> str:
     return "blackList" + name.removeprefix("denyList") if name.startswith("denyList") else name
 
 
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # it stands in addresses and queries
+Dotted = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*$")]
+
+
 class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class KeyMapping(Shape):
-    source: str = Field(min_length=1)
-    target: str = Field(min_length=1)
+    source: Name
+    target: Dotted
 
 
 class FieldMapping(Shape):
-    source: str = Field(min_length=1)
-    target: str = Field(min_length=1)
+    source: Name
+    target: Dotted
     apply_updates: bool = True
 
 
 class Replacement(Shape):
-    source: str = Field(min_length=1)
+    source: Name
     from_value: str = Field(alias="from")
     to: str
 
 
 class Condition(Shape):
-    field: str = Field(min_length=1)
+    field: Name
     operator: Operator
     value: Scalar | list[Scalar] = None
 
@@ -66,18 +70,18 @@ class Condition(Shape):
 
 class Filter(Shape):
     match: Literal["all", "any"] = "all"
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[Condition, ...] = Field((), max_length=200)
     delete_filtered_out: bool = False
 
 
 class TableMapping(Shape):
     """One Dynamics table and the Campaign resource it goes to."""
 
-    source: str = Field(min_length=1)
-    target: str = Field(min_length=1)
+    source: Name
+    target: Name
     key: KeyMapping
-    fields: tuple[FieldMapping, ...] = ()
-    replacements: tuple[Replacement, ...] = ()
+    fields: tuple[FieldMapping, ...] = Field((), max_length=1000)
+    replacements: tuple[Replacement, ...] = Field((), max_length=5000)
     filter: Filter = Filter()
     apply_deletes: bool = False
     picklists: Literal["technical", "display"] = "technical"
@@ -89,7 +93,7 @@ class TableMapping(Shape):
 
 
 class IngressConfig(Shape):
-    tables: tuple[TableMapping, ...] = ()
+    tables: tuple[TableMapping, ...] = Field((), max_length=200)
 
     def configured(self) -> bool:
         return bool(self.tables)
@@ -110,8 +114,8 @@ class EgressConfig(Shape):
 
 
 class OptMapping(Shape):
-    source: str = Field(min_length=1)
-    target: str = Field(min_length=1)
+    source: Name
+    target: Name
 
 
 class OptinConfig(Shape):

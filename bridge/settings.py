@@ -174,6 +174,9 @@ class ControlSettings(Room):
     )
     tls_cert_file: Path | None = Field(None, alias="CONTROL_TLS_CERT_FILE", description="Certificate (PEM), for https")
     tls_key_file: Path | None = Field(None, alias="CONTROL_TLS_KEY_FILE", description="Its key (PEM)")
+    public_url: Url | None = Field(
+        None, alias="CONTROL_PUBLIC_URL", description="How browsers reach control, if a proxy is before it: `https://bridge.example.com`"
+    )
     org_name: str = Field("", alias="ORG_NAME", description="Shown in the header of the pages")
     instance_name: str = Field("", alias="INSTANCE_NAME", description="Shown in the header of the pages")
     instances: str = Field(
@@ -182,6 +185,11 @@ class ControlSettings(Room):
     start_deadline_s: float = Field(
         120, alias="CONTROL_START_DEADLINE_S", gt=0, le=3600, description="STARTING for longer is FAILED, seconds"
     )
+
+    @property
+    def https(self) -> bool:
+        """Whether browsers reach control by https."""
+        return self.tls_cert_file is not None or (self.public_url or "").startswith("https://")
 
 
 R = TypeVar("R", bound=Room)

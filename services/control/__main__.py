@@ -131,7 +131,7 @@ async def _serve(settings: Settings, known: Tokens | None) -> None:
         traces=Traces(kafka, archive),
         systems=systems,
         planner=Planner(kafka, systems, cursors, clock),
-        access=Access(known, clock),
+        access=Access(known, clock, settings.control.public_url),
         clock=clock,
     )
     live = Live(lambda workflow: workflow_view(store, control.backlog, clock, workflow), clock)

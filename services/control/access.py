@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +26,9 @@ RANKS: Mapping[str, int] = {"viewer": 0, "operator": 1, "admin": 2}
 COOKIE = "bridge_session"
 SESSION_S = 12 * 3600
 PER_SECOND = 20
+MOST_NAMES = 10_000
+NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+RESERVED = {"local", "unknown", "control"}
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 SAFE = {"GET", "HEAD", "OPTIONS"}
 
@@ -63,17 +69,23 @@ class Tokens:
 
     def add(self, name: str, role: Role, created: str) -> str:
         """A new token, which is shown only here. Raises SettingsError if the name is taken."""
-        entries = self._read() if self.path.exists() else []
-        if any(entry["name"] == name for entry in entries):
-            raise SettingsError([f"{self.path}: there is a token named {name} already; revoke it first or choose another name"])
-        token = f"cb_{secrets.token_urlsafe(32)}"
-        self._write([*entries, {"name": name, "role": role, "sha256": hashed(token), "created": created}])
+        if not NAME.fullmatch(name) or name in RESERVED:
+            raise SettingsError(
+                [f"the name {name!r} cannot be used; take letters, digits and . _ @ -, and not {', '.join(sorted(RESERVED))}"]
+            )
+        with self._locked():
+            entries = self._read() if self.path.exists() else []
+            if any(entry["name"] == name for entry in entries):
+                raise SettingsError([f"{self.path}: there is a token named {name} already; revoke it first or choose another name"])
+            token = f"cb_{secrets.token_urlsafe(32)}"
+            self._write([*entries, {"name": name, "role": role, "sha256": hashed(token), "created": created}])
         return token
 
     def revoke(self, name: str) -> bool:
-        entries = self._read()
-        kept = [entry for entry in entries if entry["name"] != name]
-        self._write(kept)
+        with self._locked():
+            entries = self._read()
+            kept = [entry for entry in entries if entry["name"] != name]
+            self._write(kept)
         return len(kept) < len(entries)
 
     def entries(self) -> list[dict[str, str]]:
@@ -103,18 +115,20 @@ class Tokens:
         found: list[dict[str, str]] = entries
         return found
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Of two who change the file at once, one waits for the other."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def _write(self, entries: list[dict[str, str]]) -> None:
         """All or nothing, readable by the owner only."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         number, name = tempfile.mkstemp(dir=self.path.parent)
         with os.fdopen(number, "w", encoding="utf-8") as file:
             json.dump({"tokens": entries}, file, indent=2)
         Path(name).replace(self.path)
-
-
-def check_tokens(path: Path) -> None:
-    """Raises SettingsError if the file cannot be used."""
-    Tokens(path)._read()
 
 
 class Rates:
@@ -127,31 +141,31 @@ class Rates:
     def take(self, name: str) -> float:
         """0 if the request may go on, else the seconds until the next one may."""
         now = self._clock.monotonic()
-        left, at = self._left.get(name, (self._per_second, now))
+        left, at = self._left.pop(name, (self._per_second, now))
         left = min(self._per_second, left + (now - at) * self._per_second)
-        if left < 1:
-            self._left[name] = (left, now)
-            return (1 - left) / self._per_second
-        if len(self._left) > 10_000:  # addresses that knock once and go
-            self._left.clear()
-        self._left[name] = (left - 1, now)
-        return 0.0
+        taken = left >= 1
+        self._left[name] = (left - 1 if taken else left, now)  # the last one, so that the first is who was longest away
+        if len(self._left) > MOST_NAMES:
+            self._left.pop(next(iter(self._left)))
+        return 0.0 if taken else (1 - left) / self._per_second
 
 
 class Access:
-    """Decides about every request. `tokens` None: open, on loopback only."""
+    """Decides about every request. `tokens` None: open, on loopback only. `public_url`: how browsers reach control, if a proxy is
+    before it."""
 
-    def __init__(self, tokens: Tokens | None, clock: Clock) -> None:
+    def __init__(self, tokens: Tokens | None, clock: Clock, public_url: str | None = None) -> None:
         self.tokens = tokens
+        self._origin = public_url
         self._rates = Rates(clock)
 
     def check_origin(self, request: HTTPConnection, method: str) -> None:
         """Raises Refused for a request that another web site made the browser send (forged requests, DNS rebinding)."""
         host = request.headers.get("host", "")
-        if self.tokens is None and urlsplit(f"//{host}").hostname not in LOOPBACK:
+        if self.tokens is None and _parts(f"//{host}")[1] not in LOOPBACK:
             raise Refused(403, "foreign_host", "Without tokens control answers on this machine's loopback address only.")
         origin = request.headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc != host
+        foreign = origin is not None and _parts(origin)[0] != host and origin != self._origin
         if foreign or (method not in SAFE and request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")):
             raise Refused(403, "foreign_origin", "The request comes from a page of another site.")
 
@@ -175,6 +189,15 @@ class Access:
         """Raises Refused: a form of another site cannot set this header."""
         if who.by_cookie and method not in SAFE and request.headers.get("x-requested-with") != "bridge":
             raise Refused(403, "header_missing", "Send the header X-Requested-With: bridge with every change.")
+
+
+def _parts(url: str) -> tuple[str, str | None]:
+    """Host with port, and host; nothing of what is no URL."""
+    try:
+        parts = urlsplit(url)
+        return parts.netloc, parts.hostname
+    except ValueError:
+        return "", None
 
 
 def _role(text: str) -> Role:

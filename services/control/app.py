@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
@@ -20,36 +20,40 @@ from services.control.problems import Refused, described
 from services.control.routes import configuration, letters, systems, tables, workflows
 from services.control.views import workflow_view
 
+ASK_EVERY_S = 1.0
+
 
 def build_app(control: Control, live: Live, audit: Audited) -> FastAPI:
     app = FastAPI(title="Campaign Bridge control", version=__version__, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     problems.install(app)
     for module in (workflows, configuration, tables, letters, systems):
         app.include_router(module.router(control), prefix=API)
-    app.include_router(_events(live), prefix=API)
+    app.include_router(_events(control, live), prefix=API)
     app.include_router(_health(control))
     pages.install(app, control)
     _describe(app)
-    app.add_middleware(Door, access=control.access, audit=audit, https=control.settings.tls_cert_file is not None)
+    app.add_middleware(Door, access=control.access, audit=audit, https=control.settings.https)
     return app
 
 
-def _events(live: Live) -> APIRouter:
+def _events(control: Control, live: Live) -> APIRouter:
     routes = APIRouter(tags=["live"])
     content = {"text/event-stream": {"schema": {"type": "string"}}}
 
     @routes.get("/events", response_class=StreamingResponse, responses={200: {"content": content}, **described(401, 403, 429, 503)})
-    async def events(_: Viewer) -> StreamingResponse:
+    async def events(who: Viewer, request: Request) -> StreamingResponse:
         """Server-sent events: `workflow` with the workflow whenever it changes, a comment every 15 s."""
         if live.full:
             raise Refused(503, "too_many_listeners", "So many clients listen already that this one has to poll.")
-        return StreamingResponse(live.listen(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        heard = live.listen(lambda: control.access.who(request) == who)
+        return StreamingResponse(heard, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     return routes
 
 
 def _health(control: Control) -> APIRouter:
     routes = APIRouter(tags=["operations"])
+    asked = [float("-inf")]
 
     @routes.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -59,7 +63,9 @@ def _health(control: Control) -> APIRouter:
     @routes.get("/readyz", responses=described(503))
     async def readyz() -> dict[str, str]:
         """Kafka answers."""
-        await asyncio.to_thread(control.topics.partitions)
+        if control.clock.monotonic() - asked[0] > ASK_EVERY_S:
+            await asyncio.to_thread(control.topics.partitions)
+            asked[0] = control.clock.monotonic()
         return {"status": "ok"}
 
     shown = exposition(lambda workflow: workflow_view(control.store, control.backlog, control.clock, workflow))

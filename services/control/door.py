@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
+import traceback
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bridge.log import log
 from services.control.access import Access, Principal
 from services.control.problems import Refused, answer, refusal
 
 LARGEST_BODY = 1024 * 1024
 LONGEST_S = 60.0
+LONGEST_PATH = 200
+TELL_EVERY_S = 10.0
 API, EVENTS = "/api/v1", "/api/v1/events"
 PUBLIC = ("/healthz", "/readyz", "/metrics", "/login", "/static/", "/openapi.json", "/favicon.ico")
 UNLIMITED = ("/healthz", "/readyz", "/metrics", "/static/", "/favicon.ico")
@@ -39,7 +43,8 @@ class Door:
 
     def __init__(self, app: ASGIApp, access: Access, audit: Audited, https: bool) -> None:
         self._app, self._access, self._audit = app, access, audit
-        self._headers = SECURITY | ({"Strict-Transport-Security": "max-age=31536000"} if https else {})
+        self._headers = SECURITY | ({"Strict-Transport-Security": "max-age=31536000; includeSubDomains"} if https else {})
+        self._told: dict[str, float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,18 +68,24 @@ class Door:
             request.state.refusal = "took_too_long"
             slow = answer(503, "took_too_long", f"The answer took longer than {LONGEST_S:.0f} s; ask for less, or again later.")
             await slow(request.scope, receive, send)
+        except Exception as exc:  # a fault of ours: no text of it in the answer or the log, it may hold values
+            request.state.refusal = "internal_error"
+            where = "".join(traceback.format_tb(exc.__traceback__)[-3:])
+            log("request_failed", "error", reason=type(exc).__name__, where=where)
+            broken = answer(500, "internal_error", f"Control met a fault of its own ({type(exc).__name__}); see its log.")
+            await broken(request.scope, receive, send)
 
     def _turned_away(self, request: Request) -> Response | None:
         """The answer for a request that goes no further; else who asks is noted in its state."""
         path, method = request.url.path, request.method
         request.state.who = None
         try:
-            _check_size(request)
-            self._access.check_origin(request, method)
             who = self._access.who(request)
             request.state.who = who
-            if not path.startswith(UNLIMITED):
+            if not path.startswith(UNLIMITED):  # first of all: what is refused costs an audit entry
                 self._access.limit(who.name if who else f"address {_address(request)}")
+            _check_size(request)
+            self._access.check_origin(request, method)
             if who is None and not path.startswith(PUBLIC):
                 return self._sign_in(request)
             if who is not None:
@@ -105,13 +116,25 @@ class Door:
         return sending
 
     async def _note(self, request: Request, status: int) -> None:
-        """Refused commands, and requests without the rights."""
-        if status < 400 or (request.method in SAFE and status not in (401, 403)):
+        """Sign-ins, refused commands, and requests without the rights; of too many requests only the first in ten seconds."""
+        signed_in = (request.method, request.url.path, status) == ("POST", "/login", 303)
+        if not signed_in and (status < 400 or (request.method in SAFE and status not in (401, 403))):
             return
         who: Principal | None = request.state.who
-        state: Any = request.state
-        code = getattr(state, "refusal", f"http_{status}")
-        await self._audit(who.name if who else "unknown", _address(request), f"{request.method} {request.url.path}", code)
+        name, state = who.name if who else "unknown", request.state
+        if status == 429 and not self._first_of_many(f"{name} {_address(request)}"):
+            return
+        code = "done" if signed_in else getattr(state, "refusal", f"http_{status}")
+        await self._audit(name, _address(request), f"{request.method} {request.url.path[:LONGEST_PATH]}", code)
+
+    def _first_of_many(self, name: str) -> bool:
+        now = time.monotonic()
+        if now - self._told.get(name, float("-inf")) < TELL_EVERY_S:
+            return False
+        if len(self._told) > 1000:
+            self._told.clear()
+        self._told[name] = now
+        return True
 
 
 def _check_size(request: Request) -> None:

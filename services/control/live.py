@@ -62,12 +62,14 @@ class Live:
     def full(self) -> bool:
         return len(self._listeners) >= MOST_LISTENERS
 
-    async def listen(self) -> AsyncIterator[bytes]:
-        """The events for one client, beginning with the present state of all workflows."""
+    async def listen(self, allowed: Callable[[], bool] = lambda: True) -> AsyncIterator[bytes]:
+        """The events for one client, beginning with the present state of all workflows; until it goes or is not `allowed` any more."""
         listener = Listener(self._last)
         self._listeners.add(listener)
         try:
             async for event in listener.events():
+                if not allowed():
+                    return
                 yield event
         finally:
             self._listeners.discard(listener)

@@ -210,7 +210,7 @@ class JournalIn(In):
 class ChosenIn(In):
     """Exactly one of the three."""
 
-    ids: list[Annotated[str, Field(pattern=r"^\d+-\d+$")]] | None = Field(None, min_length=1, max_length=10_000)
+    ids: list[Annotated[str, Field(pattern=r"^\d{1,9}-\d{1,18}$")]] | None = Field(None, min_length=1, max_length=10_000)
     fingerprint: str | None = Field(None, min_length=1, max_length=64)
     all: Literal[True] | None = None
 

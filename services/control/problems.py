@@ -70,10 +70,6 @@ def install(app: FastAPI) -> None:
     async def away(_: Request, exc: RetryError | HaltError) -> JSONResponse:
         return answer(503, exc.code, str(exc))
 
-    @app.exception_handler(Exception)
-    async def broken(_: Request, exc: Exception) -> JSONResponse:
-        return answer(500, "internal_error", f"Control met a fault of its own ({type(exc).__name__}); see its log.")
-
 
 def refusal(exc: Refused) -> JSONResponse:
     made = answer(exc.status, exc.code, exc.detail, exc.errors)

@@ -146,7 +146,7 @@ NO_TOKEN = {"BRIDGE_TOKEN": None, "BRIDGE_TOKEN_FILE": None, "BRIDGE_CA_FILE": N
 def bridge(server: ControlServer | str, *args: str, stdin: str | None = None, **environment: str) -> Result:
     """The command in this process, without a terminal. `server` may be an address, too."""
     url = server if isinstance(server, str) else server.url
-    return CliRunner().invoke(app, list(args), input=stdin, env={**NO_TOKEN, "BRIDGE_URL": url, **environment})
+    return CliRunner().invoke(app, list(args), input=stdin, env={**NO_TOKEN, "COLUMNS": None, "BRIDGE_URL": url, **environment})
 
 
 def command(*args: str) -> list[str]:

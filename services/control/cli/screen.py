@@ -30,7 +30,7 @@ class PipeConsole(Console):
 
 def console() -> Console:
     """For stdout. Nothing in a value is taken for markup."""
-    fixed = sys.stdout.isatty() or "COLUMNS" in os.environ
+    fixed = sys.stdout.isatty() or bool(os.environ.get("COLUMNS"))
     return PipeConsole(file=sys.stdout, markup=False, highlight=False, emoji=False, soft_wrap=False, width=None if fixed else WIDE)
 
 

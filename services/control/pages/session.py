@@ -33,11 +33,12 @@ def router(control: Control, frame: Frame) -> APIRouter:
             return RedirectResponse("/", 303)
         given = parse_qs((await request.body()).decode("utf-8", "replace"))
         token = given.get("token", [""])[0].strip()
-        if tokens.find(token) is None:
+        request.state.who = tokens.find(token)  # for the audit
+        if request.state.who is None:
             return _form(frame, request, 401, error=UNKNOWN)
         if "privacy" not in given and ACKNOWLEDGED not in request.cookies:
             return _form(frame, request, 422, unread=UNREAD)
-        secure = control.settings.tls_cert_file is not None or request.url.scheme == "https"
+        secure = control.settings.https or request.url.scheme == "https"
         response = RedirectResponse("/", 303)
         response.set_cookie(COOKIE, token, max_age=SESSION_S, path="/", secure=secure, httponly=True, samesite="strict")
         response.set_cookie(ACKNOWLEDGED, "1", max_age=YEAR_S, path="/login", secure=secure, httponly=True, samesite="strict")

@@ -54,7 +54,11 @@ async function asked(method, path, body, headers, again = method === "GET") {
   try {
     answer = await fetch(BASE + path, options);
   } catch {
-    throw new Problem(0, { title: "No answer", detail: "This server cannot be reached. Check that it runs, then try again.", code: "unreachable" });
+    throw new Problem(0, {
+      title: "No answer",
+      detail: "This server cannot be reached. Check that it runs, then try again.",
+      code: "unreachable",
+    });
   }
   if (answer.status === 429 && again) {
     await new Promise((done) => setTimeout(done, 1000 * Number(answer.headers.get("Retry-After") || 1)));

@@ -24,7 +24,15 @@ function facts(value) {
   return filled.map(([name, each]) => h("div", null, `${name}: ${typeof each === "object" ? listed(each) : each}`));
 }
 
-const cells = (each) => [moment(each.at), each.by, [each.what, each.workflow && h("span", { class: "hint block" }, WORKFLOWS[each.workflow])], each.address ?? "", facts(each.before), facts(each.after), each.result === "done" ? "done" : h("span", { class: "error" }, `refused: ${each.result}`)];
+const cells = (each) => [
+  moment(each.at),
+  each.by,
+  [each.what, each.workflow && h("span", { class: "hint block" }, WORKFLOWS[each.workflow])],
+  each.address ?? "",
+  facts(each.before),
+  facts(each.after),
+  each.result === "done" ? "done" : h("span", { class: "error" }, `refused: ${each.result}`),
+];
 
 async function load(after) {
   const found = await get(`/audit?limit=50${after ? `&after=${after}` : ""}`);

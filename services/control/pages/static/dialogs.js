@@ -25,17 +25,29 @@ export function ask(title, content, choices, { cancel = "Cancel", wide = false }
         if (value !== undefined) end(value);
       } catch (error) {
         if (!(error instanceof Problem)) console.error(error);
-        trouble.textContent = [error.title, error.detail || error.message, ...(error.errors ?? []).map((each) => each.message)].filter(Boolean).join(" – ");
+        trouble.textContent = [error.title, error.detail || error.message, ...(error.errors ?? []).map((each) => each.message)]
+          .filter(Boolean)
+          .join(" – ");
       } finally {
         control.disabled = false;
       }
     };
     const buttons = choices.map((choice) => {
-      const made = button(choice.words, { kind: choice.kind ?? "primary", disabled: choice.disabled ?? false, click: () => chosen(choice, made) });
+      const made = button(choice.words, {
+        kind: choice.kind ?? "primary",
+        disabled: choice.disabled ?? false,
+        click: () => chosen(choice, made),
+      });
       return made;
     });
-    const box = h("dialog", { "aria-labelledby": id, class: wide ? "wide" : null }, h("h2", { id }, title), content, trouble,
-      h("div", { class: "buttons" }, button(cancel, { click: () => end(null) }), buttons));
+    const box = h(
+      "dialog",
+      { "aria-labelledby": id, class: wide ? "wide" : null },
+      h("h2", { id }, title),
+      content,
+      trouble,
+      h("div", { class: "buttons" }, button(cancel, { click: () => end(null) }), buttons),
+    );
     box.addEventListener("cancel", (event) => {
       event.preventDefault();
       end(null);

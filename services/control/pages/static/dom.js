@@ -67,14 +67,24 @@ export function button(words, props = {}, drawing = null) {
 
 /** A table that becomes cards on narrow screens. `columns`: names; `rows`: lists of cell contents. */
 export function table(columns, rows, props = {}) {
-  const head = h("tr", { role: "row" }, columns.map((name) => h("th", { role: "columnheader", scope: "col" }, name)));
-  const body = h("tbody", { role: "rowgroup" }, rows.map((cells) => row(columns, cells)));
+  const head = h(
+    "tr",
+    { role: "row" },
+    columns.map((name) => h("th", { role: "columnheader", scope: "col" }, name)),
+  );
+  const body = h(
+    "tbody",
+    { role: "rowgroup" },
+    rows.map((cells) => row(columns, cells)),
+  );
   return h("table", { role: "table", ...props, class: `cards ${props.class ?? ""}` }, h("thead", { role: "rowgroup" }, head), body);
 }
 
 /** A row for `table`. */
 export function row(columns, cells, props = {}) {
-  const made = cells.map((cell, i) => h("td", { role: "cell", "data-label": typeof columns[i] === "string" ? columns[i] : columns[i]?.dataset?.label }, h("div", null, cell)));
+  const made = cells.map((cell, i) =>
+    h("td", { role: "cell", "data-label": typeof columns[i] === "string" ? columns[i] : columns[i]?.dataset?.label }, h("div", null, cell)),
+  );
   return h("tr", { role: "row", ...props }, made);
 }
 
@@ -82,6 +92,24 @@ export function row(columns, cells, props = {}) {
 export function radios(question, choices, value, picked, props = {}) {
   const name = newId("radio");
   const one = ([each, words, hint]) =>
-    h("label", { class: "check" }, h("input", { type: "radio", name, value: String(each), checked: each === value, "data-pointer": each === value || choices[0][0] === each ? props.pointer : null, on: { change: () => picked(each) } }), h("span", null, words, hint && h("span", { class: "hint block" }, hint)));
-  return h("fieldset", { class: "question", id: props.id }, h("legend", null, question), props.hint && h("p", { class: "hint" }, props.hint), h("div", { class: props.stacked ? "radios stacked" : "radios" }, choices.map(one)));
+    h(
+      "label",
+      { class: "check" },
+      h("input", {
+        type: "radio",
+        name,
+        value: String(each),
+        checked: each === value,
+        "data-pointer": each === value || choices[0][0] === each ? props.pointer : null,
+        on: { change: () => picked(each) },
+      }),
+      h("span", null, words, hint && h("span", { class: "hint block" }, hint)),
+    );
+  return h(
+    "fieldset",
+    { class: "question", id: props.id },
+    h("legend", null, question),
+    props.hint && h("p", { class: "hint" }, props.hint),
+    h("div", { class: props.stacked ? "radios stacked" : "radios" }, choices.map(one)),
+  );
 }

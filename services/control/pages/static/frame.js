@@ -37,7 +37,8 @@ function about() {
 
 async function signOut() {
   if (me.open) {
-    const words = "There is no sign-in on this machine: this server answers on the loopback address only, and whoever reaches it may do everything. With CONTROL_TOKENS_FILE people sign in with tokens.";
+    const words =
+      "There is no sign-in on this machine: this server answers on the loopback address only, and whoever reaches it may do everything. With CONTROL_TOKENS_FILE people sign in with tokens.";
     await ask("Sign out", h("p", null, words), [], { cancel: "Close" });
     return;
   }

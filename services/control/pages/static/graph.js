@@ -43,7 +43,12 @@ export function draw(element, samples, { minutes = 60, width = 160, height = 36,
   const from = now - span;
   const left = large ? 56 : 1;
   const bottom = large ? 20 : 1;
-  const points = thinned(samples.points.filter((each) => each.at >= from), from, span, Math.round(width / 2));
+  const points = thinned(
+    samples.points.filter((each) => each.at >= from),
+    from,
+    span,
+    Math.round(width / 2),
+  );
   const most = Math.max(1, ...points.map((each) => each.records ?? 0));
   const x = (at) => (left + ((at - from) / span) * (width - left - 3)).toFixed(1);
   const y = (records) => (height - bottom - 2 - (records / most) * (height - bottom - 8)).toFixed(1);
@@ -60,7 +65,12 @@ export function draw(element, samples, { minutes = 60, width = 160, height = 36,
   }
   element.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const base = svg("line", { class: "graph-base", x1: left, x2: width, y1: height - bottom - 1, y2: height - bottom - 1 });
-  fill(element, large && axis(width, height, left, most, from, now, y), base, lines.map((line) => path(line, x, y)));
+  fill(
+    element,
+    large && axis(width, height, left, most, from, now, y),
+    base,
+    lines.map((line) => path(line, x, y)),
+  );
   element.setAttribute("aria-label", described(points, minutes));
 }
 

@@ -45,8 +45,18 @@ addEventListener("beforeunload", (event) => {
 
 document.addEventListener("click", async (event) => {
   const link = event.target.closest?.("a[href]");
-  if (!link || !dirty() || event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey || link.hash && link.pathname === location.pathname) return;
+  if (
+    !link ||
+    !dirty() ||
+    event.defaultPrevented ||
+    event.ctrlKey ||
+    event.metaKey ||
+    event.shiftKey ||
+    (link.hash && link.pathname === location.pathname)
+  )
+    return;
   event.preventDefault();
   const words = h("p", null, "The changes on this page have not been saved. If you leave now, they are lost.");
-  if (await ask("Unsaved changes", words, [{ words: "Leave without saving", kind: "danger", value: true }], { cancel: "Stay" })) leave(link.href);
+  if (await ask("Unsaved changes", words, [{ words: "Leave without saving", kind: "danger", value: true }], { cancel: "Stay" }))
+    leave(link.href);
 });

@@ -13,7 +13,13 @@ export class LetterList {
     this.body = h("div");
     this.more = button("Older records", { hidden: true, click: () => attempt(this.more, () => this.load(this.next)) });
     this.show = button("Show values", { hidden: !may("admin"), click: () => attempt(this.show, () => this.toggle()) });
-    this.note = h("p", { class: "hint" }, may("admin") ? "Values are personal data; looking at them is for administrators." : "Values of records are shown to administrators only.");
+    this.note = h(
+      "p",
+      { class: "hint" },
+      may("admin")
+        ? "Values are personal data; looking at them is for administrators."
+        : "Values of records are shown to administrators only.",
+    );
     this.element = h("div", null, this.body, h("div", { class: "buttons" }, this.more, this.show), this.note);
   }
 
@@ -54,6 +60,12 @@ export class LetterList {
     const where = `/workflows/${this.workflow}/records?table=${encodeURIComponent(each.table ?? "contact")}&key=${encodeURIComponent(each.key)}`;
     const name = this.workflow === "ingress" && each.table ? h("a", { href: where }, each.key) : each.key;
     const value = this.values && h("pre", null, JSON.stringify(each.value, null, 2));
-    return [[name, h("span", { class: "hint block" }, `${each.table ?? "unknown table"}, letter ${each.id}`)], moment(each.when), String(each.attempts), [STATES[each.state], each.redriven > 0 && h("span", { class: "hint block" }, `re-driven ${each.redriven} times before`)], [each.reason, value]];
+    return [
+      [name, h("span", { class: "hint block" }, `${each.table ?? "unknown table"}, letter ${each.id}`)],
+      moment(each.when),
+      String(each.attempts),
+      [STATES[each.state], each.redriven > 0 && h("span", { class: "hint block" }, `re-driven ${each.redriven} times before`)],
+      [each.reason, value],
+    ];
   }
 }

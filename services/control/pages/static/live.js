@@ -9,12 +9,14 @@ const QUIET_MS = 40_000;
 export function follow(changed) {
   let source = null;
   let heard = 0;
+  let asked = 0;
   const say = (words) => text($("#live-state"), words);
   const poll = async () => {
     if (source?.readyState === EventSource.OPEN && Date.now() - heard < QUIET_MS) return;
     try {
       (await get("/workflows")).workflows.forEach(changed);
-      say(source?.readyState === EventSource.OPEN ? "Live" : "Up to date (asked every 5 s)");
+      asked = Date.now();
+      say(source?.readyState === EventSource.OPEN ? "Live" : "Up to date, asked every 5 s");
       if (source?.readyState === EventSource.CLOSED) listen();
     } catch {
       say("Not up to date: this server does not answer");
@@ -28,7 +30,7 @@ export function follow(changed) {
       changed(JSON.parse(event.data));
     });
     source.addEventListener("open", () => say("Live"));
-    source.addEventListener("error", () => say("Not live: trying again"));
+    source.addEventListener("error", () => Date.now() - asked > 2 * POLL_MS && say("Not live: trying again"));
   };
   poll();
   listen();

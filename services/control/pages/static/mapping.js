@@ -54,8 +54,14 @@ class Page {
 }
 
 const empty = (target, key) => ({
-  source, target, key: { source: key, target: source === "contact" ? "externalId" : "" }, fields: [], replacements: [],
-  filter: { match: "all", conditions: [], delete_filtered_out: false }, apply_deletes: false, picklists: "technical",
+  source,
+  target,
+  key: { source: key, target: source === "contact" ? "externalId" : "" },
+  fields: [],
+  replacements: [],
+  filter: { match: "all", conditions: [], delete_filtered_out: false },
+  apply_deletes: false,
+  picklists: "technical",
 });
 
 async function begin() {
@@ -63,7 +69,14 @@ async function begin() {
   const there = base.config.tables.find((each) => each.source === source);
   const target = new URLSearchParams(location.search).get("target");
   if (!there && !target) {
-    fill($("#summary"), h("p", { class: "notice" }, h("span", null, `${source} is not mapped. `, h("a", { href: "/workflows/ingress" }, "Go to the mapped tables."))));
+    fill(
+      $("#summary"),
+      h(
+        "p",
+        { class: "notice" },
+        h("span", null, `${source} is not mapped. `, h("a", { href: "/workflows/ingress" }, "Go to the mapped tables.")),
+      ),
+    );
     return;
   }
   const draft = there ? structuredClone(there) : empty(target, "");
@@ -81,7 +94,13 @@ async function describe(system, name) {
     page.known[system] = true;
   } catch (error) {
     const which = system === "dynamics" ? "Microsoft Dynamics 365" : "Campaign";
-    $("#summary").append(h("p", { class: "notice notice-warning" }, `Unable to connect to ${which}: ${error.detail || error.message} Fields can be typed; types are not shown.`));
+    $("#summary").append(
+      h(
+        "p",
+        { class: "notice notice-warning" },
+        `Unable to connect to ${which}: ${error.detail || error.message} Fields can be typed; types are not shown.`,
+      ),
+    );
   }
 }
 
@@ -89,10 +108,26 @@ function show() {
   const { draft } = page;
   const readonly = (label, value, pointer) => {
     const id = `fixed-${pointer.slice(1)}`;
-    return h("div", { class: "field" }, h("label", { for: id }, label), h("input", { id, value, readonly: "readonly", "data-pointer": pointer }));
+    return h(
+      "div",
+      { class: "field" },
+      h("label", { for: id }, label),
+      h("input", { id, value, readonly: "readonly", "data-pointer": pointer }),
+    );
   };
-  fill($("#tables"), readonly("Microsoft Dynamics 365 table", draft.source, "/source"), readonly("Campaign table", draft.target, "/target"));
-  if (page.adding) $("#tables").after(h("p", { class: "hint" }, "This mapping is new and not saved yet. Its tables and its key cannot be changed once it has been saved: delete it and add it again."));
+  fill(
+    $("#tables"),
+    readonly("Microsoft Dynamics 365 table", draft.source, "/source"),
+    readonly("Campaign table", draft.target, "/target"),
+  );
+  if (page.adding)
+    $("#tables").after(
+      h(
+        "p",
+        { class: "hint" },
+        "This mapping is new and not saved yet. Its tables and its key cannot be changed once it has been saved: delete it and add it again.",
+      ),
+    );
   fieldRows(page);
   replacementRows(page);
   filterRows(page);
@@ -110,15 +145,37 @@ function advanced() {
     draft[name] = value;
     page.changed();
   };
-  fill($("#advanced"),
-    radios("Apply deletes in Microsoft Dynamics 365 to Campaign?", [[true, "Yes"], [false, "No"]], draft.apply_deletes, set("apply_deletes"), { pointer: "/apply_deletes", hint: "Yes: what is deleted in Dynamics is deleted in Campaign. No: deletions are ignored." }),
-    radios("Use technical values in Microsoft Dynamics 365 picklists?", [["technical", "Yes"], ["display", "No"]], draft.picklists, set("picklists"), { pointer: "/picklists", hint: "Yes: the technical value is sent, as 1. No: the display value is sent, as Male." }));
+  fill(
+    $("#advanced"),
+    radios(
+      "Apply deletes in Microsoft Dynamics 365 to Campaign?",
+      [
+        [true, "Yes"],
+        [false, "No"],
+      ],
+      draft.apply_deletes,
+      set("apply_deletes"),
+      { pointer: "/apply_deletes", hint: "Yes: what is deleted in Dynamics is deleted in Campaign. No: deletions are ignored." },
+    ),
+    radios(
+      "Use technical values in Microsoft Dynamics 365 picklists?",
+      [
+        ["technical", "Yes"],
+        ["display", "No"],
+      ],
+      draft.picklists,
+      set("picklists"),
+      { pointer: "/picklists", hint: "Yes: the technical value is sent, as 1. No: the display value is sent, as Male." },
+    ),
+  );
 }
 
 /** Findings of this table, with pointers into it; the others stay as they are. */
 function own(findings) {
   const prefix = page.pointer;
-  return findings.map((each) => (each.path === prefix || each.path.startsWith(`${prefix}/`) ? { ...each, path: each.path.slice(prefix.length) } : each));
+  return findings.map((each) =>
+    each.path === prefix || each.path.startsWith(`${prefix}/`) ? { ...each, path: each.path.slice(prefix.length) } : each,
+  );
 }
 
 let timer = 0;
@@ -146,7 +203,19 @@ function tell({ errors, warnings }) {
     const at = elsewhere.exec(each.path)?.[1];
     return { ...each, path: at ? `mapping of ${page.config().tables[at].source}` : each.path };
   });
-  fill($("#warnings"), rest.length > 0 && h("div", { class: "notice notice-warning" }, h("ul", null, rest.map((each) => h("li", null, each.path && `${each.path}: `, each.message)))));
+  fill(
+    $("#warnings"),
+    rest.length > 0 &&
+      h(
+        "div",
+        { class: "notice notice-warning" },
+        h(
+          "ul",
+          null,
+          rest.map((each) => h("li", null, each.path && `${each.path}: `, each.message)),
+        ),
+      ),
+  );
 }
 
 async function keep() {

@@ -16,14 +16,16 @@ export function holes(page) {
   draft.replacements.forEach((each, i) => {
     const target = draft.fields.find((one) => one.source === each.source)?.target;
     if (!each.source) need(`/replacements/${i}/source`, "Choose a field, or delete the row.");
-    else if (!each.from && choices(page.field("dynamics", each.source)).length) need(`/replacements/${i}/from`, "Choose the value that is to be replaced.");
+    else if (!each.from && choices(page.field("dynamics", each.source)).length)
+      need(`/replacements/${i}/from`, "Choose the value that is to be replaced.");
     if (each.source && !each.to && choices(page.field("campaign", target)).length) need(`/replacements/${i}/to`, "Choose the new value.");
   });
   draft.filter.conditions.forEach((each, i) => {
     const path = `/filter/conditions/${i}`;
     if (!each.field) need(`${path}/field`, "Choose a field, or delete the row.");
     else if (each.operator === "in" && !each.value.length) need(`${path}/value`, "Give at least one value.");
-    else if (each.value === "" && (NEED.includes(each.operator) || choices(page.field("dynamics", each.field)).length)) need(`${path}/value`, "Give a value.");
+    else if (each.value === "" && (NEED.includes(each.operator) || choices(page.field("dynamics", each.field)).length))
+      need(`${path}/value`, "Give a value.");
   });
   return found;
 }

@@ -1,5 +1,5 @@
 // Field Mappings: the key row first, then a row for each field.
-import { $, button, fill, h, icon, row, table } from "./dom.js";
+import { $, $$, button, fill, h, icon, row, table } from "./dom.js";
 import { kind } from "./format.js";
 import { Picker } from "./picker.js";
 import { replacementRows } from "./mapping_replacements.js";
@@ -8,7 +8,17 @@ const KEY_TIP = "Make sure that this ID field has been set as Custom Identificat
 
 /** Shows the rows, and what follows from them. */
 export function fieldRows(page) {
-  const all = h("button", { type: "button", class: "switch-all", "data-label": "Apply updates", title: "Sets all switches on, or all off", on: { click: () => switchAll(page) } }, "Apply updates");
+  const all = h(
+    "button",
+    {
+      type: "button",
+      class: "switch-all",
+      "data-label": "Apply updates",
+      title: "Sets all switches on, or all off",
+      on: { click: () => switchAll(page) },
+    },
+    "Apply updates",
+  );
   const columns = ["Microsoft Dynamics 365 field", "Campaign field", all, "Actions"];
   const made = table(columns, [], { class: "mapping-rows", "aria-label": "Field Mappings" });
   const body = $("tbody", made);
@@ -27,43 +37,107 @@ export function fieldRows(page) {
 function keyCells(page) {
   const { key } = page.draft;
   const described = (system, name) => h("p", { class: "hint" }, page.under(system, name, kind));
-  const source = h("div", { class: "field" }, h("input", { value: key.source, readonly: "readonly", "aria-label": "Primary key in Dynamics", "data-pointer": "/key/source" }), described("dynamics", key.source));
+  const source = h(
+    "div",
+    { class: "field" },
+    h("input", { value: key.source, readonly: "readonly", "aria-label": "Primary key in Dynamics", "data-pointer": "/key/source" }),
+    described("dynamics", key.source),
+  );
   const fixed = !page.adding || page.draft.source === "contact";
   const target = fixed
-    ? h("div", { class: "field" }, h("input", { value: key.target, readonly: "readonly", "aria-label": "Key field in Campaign", "data-pointer": "/key/target" }), described("campaign", key.target))
+    ? h(
+        "div",
+        { class: "field" },
+        h("input", { value: key.target, readonly: "readonly", "aria-label": "Key field in Campaign", "data-pointer": "/key/target" }),
+        described("campaign", key.target),
+      )
     : keyPicker(page);
-  const tip = h("p", { class: "tip", role: "note" }, icon("warning"), h("span", null, KEY_TIP, " ", h("a", { href: "/documentation#identification-key" }, "Help on identification keys")));
+  const tip = h(
+    "p",
+    { class: "tip", role: "note" },
+    icon("warning"),
+    h("span", null, KEY_TIP, " ", h("a", { href: "/documentation#identification-key" }, "Help on identification keys")),
+  );
   const line = h("div", { class: "key-line" }, icon("key"), h("span", { class: "visually-hidden" }, "Primary key"), source);
-  return [line, [target, tip], h("span", { class: "hint" }, "always"), h("span", { class: "hint" }, fixed ? "The key cannot be changed." : "Fixed once saved.")];
+  return [
+    line,
+    [target, tip],
+    h("span", { class: "hint" }, "always"),
+    h("span", { class: "hint" }, fixed ? "The key cannot be changed." : "Fixed once saved."),
+  ];
 }
 
 function keyPicker(page) {
-  return new Picker({ label: "Key field in Campaign", value: page.draft.key.target, pointer: "/key/target", options: () => targets(page, null), under: (name) => page.under("campaign", name, kind), picked: (value) => {
-    page.draft.key.target = value;
-    page.changed();
-    doubles(page);
-  } }).element;
+  return new Picker({
+    label: "Key field in Campaign",
+    value: page.draft.key.target,
+    pointer: "/key/target",
+    options: () => targets(page, null),
+    under: (name) => page.under("campaign", name, kind),
+    picked: (value) => {
+      page.draft.key.target = value;
+      page.changed();
+      doubles(page);
+    },
+  }).element;
 }
 
 function cells(page, mapped, i) {
-  const source = new Picker({ label: `Dynamics field, row ${i + 1}`, value: mapped.source, pointer: `/fields/${i}/source`, options: () => sources(page), under: (name) => page.under("dynamics", name, typeLabel), picked: (value) => {
-    mapped.source = value;
-    again(page);
-  } });
-  const target = new Picker({ label: `Campaign field, row ${i + 1}`, value: mapped.target, pointer: `/fields/${i}/target`, options: () => targets(page, mapped), under: (name) => page.under("campaign", name, typeLabel), picked: (value) => {
-    mapped.target = value;
-    again(page);
-  } });
-  const apply = h("label", { class: "switch-row" }, h("input", { type: "checkbox", role: "switch", class: "switch", checked: mapped.apply_updates, "data-pointer": `/fields/${i}/apply_updates`, "aria-label": `Apply updates, row ${i + 1}`, on: { change: (event) => {
-    mapped.apply_updates = event.target.checked;
-    page.changed();
-  } } }));
-  const bin = button("Delete", { kind: "danger icon-only", label: `Delete field mapping ${mapped.source || "empty"}, row ${i + 1}`, title: "Delete field mapping", click: () => {
-    page.draft.fields.splice(i, 1);
-    fieldRows(page);
-    again(page);
-    ($(`[data-row="${Math.min(i, page.draft.fields.length - 1)}"] .danger`) ?? $("#add-field")).focus();
-  } }, "bin");
+  const source = new Picker({
+    label: `Dynamics field, row ${i + 1}`,
+    value: mapped.source,
+    pointer: `/fields/${i}/source`,
+    options: () => sources(page),
+    under: (name) => page.under("dynamics", name, typeLabel),
+    picked: (value) => {
+      mapped.source = value;
+      again(page);
+    },
+  });
+  const target = new Picker({
+    label: `Campaign field, row ${i + 1}`,
+    value: mapped.target,
+    pointer: `/fields/${i}/target`,
+    options: () => targets(page, mapped),
+    under: (name) => page.under("campaign", name, typeLabel),
+    picked: (value) => {
+      mapped.target = value;
+      again(page);
+    },
+  });
+  const apply = h(
+    "label",
+    { class: "switch-row" },
+    h("input", {
+      type: "checkbox",
+      role: "switch",
+      class: "switch",
+      checked: mapped.apply_updates,
+      "data-pointer": `/fields/${i}/apply_updates`,
+      "aria-label": `Apply updates, row ${i + 1}`,
+      on: {
+        change: (event) => {
+          mapped.apply_updates = event.target.checked;
+          page.changed();
+        },
+      },
+    }),
+  );
+  const bin = button(
+    "Delete",
+    {
+      kind: "danger icon-only",
+      label: `Delete field mapping ${mapped.source || "empty"}, row ${i + 1}`,
+      title: "Delete field mapping",
+      click: () => {
+        page.draft.fields.splice(i, 1);
+        fieldRows(page);
+        again(page);
+        ($(`[data-row="${Math.min(i, page.draft.fields.length - 1)}"] .danger`) ?? $("#add-field")).focus();
+      },
+    },
+    "bin",
+  );
   return [source.element, target.element, apply, bin];
 }
 
@@ -85,7 +159,9 @@ function switchAll(page) {
 function sources(page) {
   if (!page.known.dynamics) return null;
   const used = new Set(page.draft.fields.map((each) => each.source));
-  return page.dynamics.filter((each) => !each.key).map((each) => ({ name: each.name, label: each.label, note: kind(each) + (used.has(each.name) ? " · mapped already" : "") }));
+  return page.dynamics
+    .filter((each) => !each.key)
+    .map((each) => ({ name: each.name, label: each.label, note: kind(each) + (used.has(each.name) ? " · mapped already" : "") }));
 }
 
 /** Campaign's fields; those that are taken or cannot be written say so. */
@@ -93,7 +169,12 @@ function targets(page, mine) {
   if (!page.known.campaign) return null;
   const taken = new Map(page.draft.fields.filter((each) => each !== mine && each.target).map((each) => [each.target, each.source]));
   if (mine) taken.set(page.draft.key.target, "the key");
-  return page.campaign.map((each) => ({ name: each.name, label: each.label, note: kind(each), why: !each.writable ? "cannot be written" : taken.has(each.name) ? `fed by ${taken.get(each.name) || "another row"} already` : "" }));
+  return page.campaign.map((each) => ({
+    name: each.name,
+    label: each.label,
+    note: kind(each),
+    why: !each.writable ? "cannot be written" : taken.has(each.name) ? `fed by ${taken.get(each.name) || "another row"} already` : "",
+  }));
 }
 
 /** Two rows to one Campaign field: told at once, beside the row. */
@@ -104,8 +185,18 @@ function doubles(page) {
     const field = input.closest(".field");
     const clash = each.target && seen.get(each.target);
     $(".clash", field)?.remove();
-    input.classList.toggle("clashing", Boolean(clash));
-    if (clash) field.append(h("p", { class: "clash error" }, `${each.target} is fed by ${clash} already: two Dynamics fields cannot go to one Campaign field.`));
+    if (clash) {
+      for (const told of $$(".finding", field)) told.remove();
+      input.setAttribute("aria-invalid", "true");
+    } else if (!$(".finding.error", field)) input.removeAttribute("aria-invalid");
+    if (clash)
+      field.append(
+        h(
+          "p",
+          { class: "clash finding error" },
+          `${each.target} is fed by ${clash} already: two Dynamics fields cannot go to one Campaign field.`,
+        ),
+      );
     else if (each.target) seen.set(each.target, each.source || "another row");
   });
 }

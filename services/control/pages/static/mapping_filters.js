@@ -11,7 +11,14 @@ const NEEDS_TEXT = new Set(["String", "Memo"]);
 /** Shows the rows and the two questions. */
 export function filterRows(page) {
   const { conditions } = page.draft.filter;
-  fill($("#filters"), h("div", { class: "lines" }, conditions.map((each, i) => line(page, each, i))));
+  fill(
+    $("#filters"),
+    h(
+      "div",
+      { class: "lines" },
+      conditions.map((each, i) => line(page, each, i)),
+    ),
+  );
   $("#add-filter").onclick = () => {
     conditions.push({ field: "", operator: "eq", value: "" });
     filterRows(page);
@@ -23,21 +30,44 @@ export function filterRows(page) {
 
 function line(page, each, i) {
   const pointer = `/filter/conditions/${i}`;
-  const field = new Picker({ label: "Dynamics field", visible: true, value: each.field, pointer: `${pointer}/field`, options: () => fields(page), under: (name) => page.under("dynamics", name, kind), picked: (value) => {
-    Object.assign(each, { field: value, value: each.operator === "in" ? [] : each.operator.endsWith("_empty") ? null : "" });
-    filterRows(page);
-    page.changed();
-  } });
-  const bin = button("Delete", { kind: "danger icon-only", label: `Delete filter, row ${i + 1}`, title: "Delete filter", click: () => {
-    page.draft.filter.conditions.splice(i, 1);
-    filterRows(page);
-    page.changed();
-    $("#add-filter").focus();
-  } }, "bin");
-  const value = filterValue({ field: page.field("dynamics", each.field), operator: each.operator, value: each.value, pointer: `${pointer}/value`, picked: (chosen) => {
-    each.value = chosen;
-    page.changed();
-  } });
+  const field = new Picker({
+    label: "Dynamics field",
+    visible: true,
+    value: each.field,
+    pointer: `${pointer}/field`,
+    options: () => fields(page),
+    under: (name) => page.under("dynamics", name, kind),
+    picked: (value) => {
+      Object.assign(each, { field: value, value: each.operator === "in" ? [] : each.operator.endsWith("_empty") ? null : "" });
+      filterRows(page);
+      page.changed();
+    },
+  });
+  const bin = button(
+    "Delete",
+    {
+      kind: "danger icon-only",
+      label: `Delete filter, row ${i + 1}`,
+      title: "Delete filter",
+      click: () => {
+        page.draft.filter.conditions.splice(i, 1);
+        filterRows(page);
+        page.changed();
+        $("#add-filter").focus();
+      },
+    },
+    "bin",
+  );
+  const value = filterValue({
+    field: page.field("dynamics", each.field),
+    operator: each.operator,
+    value: each.value,
+    pointer: `${pointer}/value`,
+    picked: (chosen) => {
+      each.value = chosen;
+      page.changed();
+    },
+  });
   return h("div", { class: "line", role: "group", "aria-label": `Filter ${i + 1}` }, field.element, comparison(page, each, i), value, bin);
 }
 
@@ -48,14 +78,26 @@ function fields(page) {
 function comparison(page, each, i) {
   const id = newId("comparison");
   const type = page.field("dynamics", each.field)?.type;
-  const offered = Object.entries(OPERATORS).filter(([name]) => !type || NEEDS_TEXT.has(type) || !TEXT.includes(name) || name === each.operator);
-  const select = h("select", { id, "data-pointer": `/filter/conditions/${i}/operator`, on: { change: (event) => {
-    each.operator = event.target.value;
-    each.value = shaped(each.operator, each.value);
-    filterRows(page);
-    page.changed();
-    $(`[data-pointer="/filter/conditions/${i}/operator"]`).focus();
-  } } }, offered.map(([name, words]) => h("option", { value: name, selected: name === each.operator }, words)));
+  const offered = Object.entries(OPERATORS).filter(
+    ([name]) => !type || NEEDS_TEXT.has(type) || !TEXT.includes(name) || name === each.operator,
+  );
+  const select = h(
+    "select",
+    {
+      id,
+      "data-pointer": `/filter/conditions/${i}/operator`,
+      on: {
+        change: (event) => {
+          each.operator = event.target.value;
+          each.value = shaped(each.operator, each.value);
+          filterRows(page);
+          page.changed();
+          $(`[data-pointer="/filter/conditions/${i}/operator"]`).focus();
+        },
+      },
+    },
+    offered.map(([name, words]) => h("option", { value: name, selected: name === each.operator }, words)),
+  );
   return h("div", { class: "field" }, h("label", { for: id }, "Comparison"), select);
 }
 
@@ -72,7 +114,27 @@ function options(page) {
     filter[name] = value;
     page.changed();
   };
-  fill($("#filter-options"),
-    radios("Choose the filter comparison operator", [["all", "And", "all filters are true"], ["any", "Or", "any filter is true"]], filter.match, set("match"), { pointer: "/filter/match" }),
-    radios("Do you want to delete records in Adobe Campaign Standard that will be filtered out from Microsoft Dynamics 365?", [[true, "Yes"], [false, "No"]], filter.delete_filtered_out, set("delete_filtered_out"), { pointer: "/filter/delete_filtered_out", hint: "Yes: they are deleted in Campaign. No: they are left as they are." }));
+  fill(
+    $("#filter-options"),
+    radios(
+      "Choose the filter comparison operator",
+      [
+        ["all", "And", "all filters are true"],
+        ["any", "Or", "any filter is true"],
+      ],
+      filter.match,
+      set("match"),
+      { pointer: "/filter/match" },
+    ),
+    radios(
+      "Do you want to delete records in Adobe Campaign Standard that will be filtered out from Microsoft Dynamics 365?",
+      [
+        [true, "Yes"],
+        [false, "No"],
+      ],
+      filter.delete_filtered_out,
+      set("delete_filtered_out"),
+      { pointer: "/filter/delete_filtered_out", hint: "Yes: they are deleted in Campaign. No: they are left as they are." },
+    ),
+  );
 }

@@ -18,8 +18,16 @@ export async function addMapping() {
   const chosen = { source: "", target: "" };
   const trouble = h("div");
   const known = { dynamics: [], campaign: [] };
-  const dynamics = picker("Microsoft Dynamics 365 table", () => offered(known.dynamics, mapped, "source"), (value) => (chosen.source = value));
-  const campaign = picker("Campaign table", () => offered(known.campaign, mapped, "target"), (value) => (chosen.target = value));
+  const dynamics = picker(
+    "Microsoft Dynamics 365 table",
+    () => offered(known.dynamics, mapped, "source"),
+    (value) => (chosen.source = value),
+  );
+  const campaign = picker(
+    "Campaign table",
+    () => offered(known.campaign, mapped, "target"),
+    (value) => (chosen.target = value),
+  );
   dynamics.input.dataset.focus = "";
   for (const system of ["dynamics", "campaign"]) list(system, known, trouble);
   const content = h("div", { class: "tall" }, dynamics.element, campaign.element, trouble);
@@ -47,9 +55,11 @@ const picker = (label, options, picked) => new Picker({ label, visible: true, op
 function offered(tables, mapped, side) {
   if (tables === null) return null;
   const taken = new Set(mapped.map((each) => each[side]));
-  return tables.filter((each) => !taken.has(each.name)).map((each) => ({
-    name: each.name,
-    label: each.label,
-    why: each.change_tracking === false ? "changes are not tracked: switch on “Track changes” for it in Dynamics" : "",
-  }));
+  return tables
+    .filter((each) => !taken.has(each.name))
+    .map((each) => ({
+      name: each.name,
+      label: each.label,
+      why: each.change_tracking === false ? "changes are not tracked: switch on “Track changes” for it in Dynamics" : "",
+    }));
 }

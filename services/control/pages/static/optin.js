@@ -12,9 +12,12 @@ const form = $("#optin");
 const MAPPED = ["campaign-to-dynamics", "bidirectional"];
 const HINTS = {
   disabled: "No opt-in or opt-out information moves. Choose this when another process handles it.",
-  "dynamics-to-campaign": "The flags are mapped in the contact mapping of Microsoft Dynamics 365 to Campaign: add field mappings to the “No longer contact” fields there. Nothing is mapped on this page, and nothing has to be started here.",
-  "campaign-to-dynamics": "Values set by hand in Dynamics are overwritten when the value in Campaign changes. Runs once per day, by a file on the SFTP server.",
-  bidirectional: "The later change wins if it was made in Campaign; if Dynamics' change is later or at the same time, opted out wins if either side says so. Runs once per day, by a file on the SFTP server.",
+  "dynamics-to-campaign":
+    "The flags are mapped in the contact mapping of Microsoft Dynamics 365 to Campaign: add field mappings to the “No longer contact” fields there. Nothing is mapped on this page, and nothing has to be started here.",
+  "campaign-to-dynamics":
+    "Values set by hand in Dynamics are overwritten when the value in Campaign changes. Runs once per day, by a file on the SFTP server.",
+  bidirectional:
+    "The later change wins if it was made in Campaign; if Dynamics' change is later or at the same time, opted out wins if either side says so. Runs once per day, by a file on the SFTP server.",
 };
 let base = null;
 let booleans = null;
@@ -29,10 +32,20 @@ const config = () => ({ direction: direction(), mappings: direction() === "dynam
 function rows() {
   for (const each of $$("[data-flag]", form)) {
     const flag = each.dataset.flag;
-    const picker = new Picker({ label: `Dynamics field for ${flag}`, options, under: (name) => (name ? (booleans === null || booleans.some((one) => one.name === name) ? "Boolean" : "not a yes/no field of contact") : "not synchronised"), picked: () => {
-      pointers();
-      guard.changed();
-    } });
+    const picker = new Picker({
+      label: `Dynamics field for ${flag}`,
+      options,
+      under: (name) =>
+        name
+          ? booleans === null || booleans.some((one) => one.name === name)
+            ? "Boolean"
+            : "not a yes/no field of contact"
+          : "not synchronised",
+      picked: () => {
+        pointers();
+        guard.changed();
+      },
+    });
     pickers.set(flag, picker);
     each.firstElementChild.append(picker.element);
   }
@@ -41,7 +54,11 @@ function rows() {
 function options() {
   if (booleans === null) return null;
   const used = new Set(chosen().map((each) => each.source));
-  return booleans.map((each) => ({ name: each.name, label: each.label, note: used.has(each.name) ? "Boolean · mapped already" : "Boolean" }));
+  return booleans.map((each) => ({
+    name: each.name,
+    label: each.label,
+    note: used.has(each.name) ? "Boolean · mapped already" : "Boolean",
+  }));
 }
 
 /** Errors name the mappings by number. */
@@ -56,7 +73,8 @@ function pointers() {
 function show(saved) {
   base = saved;
   $("#direction").value = saved.config.direction;
-  for (const [flag, picker] of pickers) picker.set(saved.config.mappings.find((each) => each.target.replace("denyList", "blackList") === flag)?.source ?? "");
+  for (const [flag, picker] of pickers)
+    picker.set(saved.config.mappings.find((each) => each.target.replace("denyList", "blackList") === flag)?.source ?? "");
   pointers();
   turned();
   clearFindings(form);
@@ -66,7 +84,8 @@ function show(saved) {
 function turned() {
   $("#mappings-section").hidden = !MAPPED.includes(direction());
   text($("#direction-hint"), HINTS[direction()]);
-  if (direction() === "dynamics-to-campaign") $("#direction-hint").append(" ", h("a", { href: "/workflows/ingress/tables/contact" }, "Go to the contact mapping"));
+  if (direction() === "dynamics-to-campaign")
+    $("#direction-hint").append(" ", h("a", { href: "/workflows/ingress/tables/contact" }, "Go to the contact mapping"));
 }
 
 /** What was changed here, on top of what others saved. */
@@ -104,7 +123,13 @@ async function columns() {
   try {
     booleans = (await fieldsOf("dynamics", "contact")).filter((each) => each.type === "Boolean");
   } catch (error) {
-    $("#summary").append(h("p", { class: "notice notice-warning" }, `Unable to connect to Microsoft Dynamics 365: ${error.detail || error.message} Fields can be typed.`));
+    $("#summary").append(
+      h(
+        "p",
+        { class: "notice notice-warning" },
+        `Unable to connect to Microsoft Dynamics 365: ${error.detail || error.message} Fields can be typed.`,
+      ),
+    );
   }
   for (const picker of pickers.values()) picker.refresh();
 }

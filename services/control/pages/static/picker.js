@@ -12,16 +12,36 @@ export class Picker {
     Object.assign(this, { options, picked, under, value, active: -1, shown: [] });
     const id = newId("picker");
     this.note = h("p", { class: "hint", id: `${id}-note` });
-    this.input = h("input", { id, role: "combobox", type: "text", autocomplete: "off", spellcheck: "false", value, disabled, "data-pointer": pointer,
-      "aria-expanded": "false", "aria-controls": `${id}-list`, "aria-autocomplete": "list", "aria-describedby": `${id}-note`, "aria-label": visible ? null : label, on: {
+    this.input = h("input", {
+      id,
+      role: "combobox",
+      type: "text",
+      autocomplete: "off",
+      spellcheck: "false",
+      value,
+      disabled,
+      "data-pointer": pointer,
+      "aria-expanded": "false",
+      "aria-controls": `${id}-list`,
+      "aria-autocomplete": "list",
+      "aria-describedby": `${id}-note`,
+      "aria-label": visible ? null : label,
+      on: {
         input: () => this.open(this.input.value),
         click: () => this.open(""),
         keydown: (event) => this.key(event),
         blur: () => this.leave(),
-      } });
+      },
+    });
     this.list = h("ul", { class: "picker-list", id: `${id}-list`, role: "listbox", "aria-label": label, hidden: true });
     this.list.addEventListener("mousedown", (event) => event.preventDefault());
-    this.element = h("div", { class: "field" }, visible && h("label", { for: id }, label), h("div", { class: "picker" }, this.input, this.list), this.note);
+    this.element = h(
+      "div",
+      { class: "field" },
+      visible && h("label", { for: id }, label),
+      h("div", { class: "picker" }, this.input, this.list),
+      this.note,
+    );
     this.refresh();
   }
 
@@ -50,7 +70,8 @@ export class Picker {
     const items = this.shown.map((each, i) => this.item(each, i));
     const rest = fits.length - this.shown.length;
     if (rest > 0) items.push(h("li", { class: "picker-empty", role: "presentation" }, `${rest} more: type to narrow the list`));
-    if (!fits.length) items.push(h("li", { class: "picker-empty", role: "option", "aria-disabled": "true", "aria-selected": "false" }, "Nothing fits."));
+    if (!fits.length)
+      items.push(h("li", { class: "picker-empty", role: "option", "aria-disabled": "true", "aria-selected": "false" }, "Nothing fits."));
     this.list.replaceChildren(...items);
     this.list.hidden = false;
     this.input.setAttribute("aria-expanded", "true");
@@ -60,8 +81,19 @@ export class Picker {
 
   item(each, i) {
     const note = [each.label && each.label !== each.name ? each.label : "", each.note, each.why].filter(Boolean).join(" · ");
-    return h("li", { role: "option", id: `${this.list.id}-${i}`, class: "picker-option", "aria-selected": String(each.name === this.value), "aria-disabled": each.why ? "true" : null,
-      on: { click: () => this.choose(i) } }, h("span", { class: "picker-name" }, each.name), note && h("span", { class: "picker-note" }, note));
+    return h(
+      "li",
+      {
+        role: "option",
+        id: `${this.list.id}-${i}`,
+        class: "picker-option",
+        "aria-selected": String(each.name === this.value),
+        "aria-disabled": each.why ? "true" : null,
+        on: { click: () => this.choose(i) },
+      },
+      h("span", { class: "picker-name" }, each.name),
+      note && h("span", { class: "picker-note" }, note),
+    );
   }
 
   close() {

@@ -26,14 +26,28 @@ export async function save(workflow, base, config, comment, merge) {
     if (error.status !== 412) throw error;
   }
   const theirs = await load(workflow);
-  const content = h("div", null,
-    h("p", null, `${theirs.saved_by} saved revision ${theirs.revision} at ${moment(theirs.saved_at)}, while you were editing revision ${base.revision}.`),
-    h("h3", null, "What they changed"), differenceTable(differences(workflow, base.config, theirs.config), "Before", "Theirs"),
-    h("h3", null, "What saving yours on top would change"), differenceTable(differences(workflow, theirs.config, merge(theirs.config)), "Theirs", "Merged"));
-  const chosen = await ask("Somebody else has saved meanwhile", content, [
-    { words: "Take theirs", kind: "", value: "theirs" },
-    { words: "Merge mine on top", value: "mine" },
-  ], { wide: true });
+  const content = h(
+    "div",
+    null,
+    h(
+      "p",
+      null,
+      `${theirs.saved_by} saved revision ${theirs.revision} at ${moment(theirs.saved_at)}, while you were editing revision ${base.revision}.`,
+    ),
+    h("h3", null, "What they changed"),
+    differenceTable(differences(workflow, base.config, theirs.config), "Before", "Theirs"),
+    h("h3", null, "What saving yours on top would change"),
+    differenceTable(differences(workflow, theirs.config, merge(theirs.config)), "Theirs", "Merged"),
+  );
+  const chosen = await ask(
+    "Somebody else has saved meanwhile",
+    content,
+    [
+      { words: "Take theirs", kind: "", value: "theirs" },
+      { words: "Merge mine on top", value: "mine" },
+    ],
+    { wide: true },
+  );
   if (chosen === "theirs") return { theirs };
   if (chosen === "mine") return save(workflow, theirs, merge(theirs.config), comment, merge);
   return null;
@@ -74,7 +88,12 @@ export function showFindings(form, findings, kind = "error") {
   return findings.filter((finding) => {
     const control = place(form, finding.path);
     if (!control) return true;
-    const note = h("p", { class: `finding ${kind}`, id: newId("finding") }, h("span", { class: "visually-hidden" }, kind === "error" ? "Error: " : "Note: "), finding.message);
+    const note = h(
+      "p",
+      { class: `finding ${kind}`, id: newId("finding") },
+      h("span", { class: "visually-hidden" }, kind === "error" ? "Error: " : "Note: "),
+      finding.message,
+    );
     const field = control.closest(".field, td, fieldset.question") ?? control.parentElement;
     (field.matches("td") ? field.firstElementChild : field).append(note);
     if (control.dataset.described === undefined) control.dataset.described = control.getAttribute("aria-describedby") ?? "";
@@ -94,9 +113,19 @@ export function summarise(form, findings, words = "Not saved. Please correct:") 
     };
     if (control && !control.id) control.id = newId("field");
     const named = control?.getAttribute("aria-label") ?? control?.labels?.[0]?.textContent ?? finding.path;
-    return h("li", null, control ? h("a", { href: `#${control.id}`, on: { click: go } }, `${named}: ${finding.message}`) : [finding.path && `${finding.path}: `, finding.message]);
+    return h(
+      "li",
+      null,
+      control
+        ? h("a", { href: `#${control.id}`, on: { click: go } }, `${named}: ${finding.message}`)
+        : [finding.path && `${finding.path}: `, finding.message],
+    );
   });
-  const box = h("div", { class: "notice notice-error", role: "alert", tabindex: "-1" }, h("div", null, h("h2", null, words), h("ul", null, items)));
+  const box = h(
+    "div",
+    { class: "notice notice-error", role: "alert", tabindex: "-1" },
+    h("div", null, h("h2", null, words), h("ul", null, items)),
+  );
   fill($("#summary"), box);
   box.focus();
 }
@@ -105,7 +134,8 @@ export function summarise(form, findings, words = "Not saved. Please correct:") 
 export async function savedWords(workflow, revision) {
   try {
     const now = await get(`/workflows/${workflow}`);
-    if (now.desired === "RUNNING" && now.pending_changes) return `Saved as revision ${revision}. It takes effect when the workflow is stopped and started.`;
+    if (now.desired === "RUNNING" && now.pending_changes)
+      return `Saved as revision ${revision}. It takes effect when the workflow is stopped and started.`;
     if (now.desired === "RUNNING") return `Saved as revision ${revision}. It is what runs already.`;
   } catch {
     return `Saved as revision ${revision}. It takes effect at the next start.`;

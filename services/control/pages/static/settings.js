@@ -4,7 +4,12 @@ import { get, may, post, whyNot } from "./api.js";
 import { moment } from "./format.js";
 import { attempt, done } from "./messages.js";
 
-const STATES = { connected: "Connected", failed: "Unable to connect", unknown: "Not asked yet", not_configured: "Not configured: its settings are not given to this server" };
+const STATES = {
+  connected: "Connected",
+  failed: "Unable to connect",
+  unknown: "Not asked yet",
+  not_configured: "Not configured: its settings are not given to this server",
+};
 const DRAWINGS = { ok: "check", failed: "cross", skipped: "dash" };
 const NAMES = { dynamics: "Microsoft Dynamics 365", campaign: "Campaign" };
 
@@ -13,7 +18,8 @@ async function show(system) {
   try {
     found = await get(`/systems/${system}`);
   } catch (error) {
-    for (const box of $$(`[data-section=${system}] [data-part=connection]`)) fill(box, h("p", { class: "error" }, error.detail || error.message));
+    for (const box of $$(`[data-section=${system}] [data-part=connection]`))
+      fill(box, h("p", { class: "error" }, error.detail || error.message));
     return null;
   }
   for (const section of $$(`[data-system=${system}]`)) {
@@ -26,16 +32,33 @@ async function show(system) {
 function value(cell, settings) {
   const given = settings[cell.dataset.setting];
   const note = cell.dataset.note;
-  if (given && typeof given === "object" && "set" in given) fill(cell, given.set ? "set" : "not set", h("span", { class: "hint block" }, "A secret is never shown."));
-  else if (given === undefined || given === null || given === "") fill(cell, h("span", { class: "hint" }, note ? `not set; ${note}` : "not set"));
+  if (given && typeof given === "object" && "set" in given)
+    fill(cell, given.set ? "set" : "not set", h("span", { class: "hint block" }, "A secret is never shown."));
+  else if (given === undefined || given === null || given === "")
+    fill(cell, h("span", { class: "hint" }, note ? `not set; ${note}` : "not set"));
   else fill(cell, h("span", null, String(given)));
 }
 
 function connection(box, found) {
   const { state, checked_at: at } = found.connection;
   const dot = { connected: "running", failed: "failed" }[state] ?? "unknown";
-  const error = state === "failed" && found.last_error && h("p", { class: "error" }, `${found.last_error.message} (${moment(found.last_error.at)})`);
-  fill(box, h("p", null, h("span", { class: `status status-${dot}` }, h("span", { class: "dot", "aria-hidden": "true" }), h("span", { class: "status-word" }, STATES[state])), at && h("span", { class: "hint" }, ` ${moment(at)}`)), error);
+  const error =
+    state === "failed" && found.last_error && h("p", { class: "error" }, `${found.last_error.message} (${moment(found.last_error.at)})`);
+  fill(
+    box,
+    h(
+      "p",
+      null,
+      h(
+        "span",
+        { class: `status status-${dot}` },
+        h("span", { class: "dot", "aria-hidden": "true" }),
+        h("span", { class: "status-word" }, STATES[state]),
+      ),
+      at && h("span", { class: "hint" }, ` ${moment(at)}`),
+    ),
+    error,
+  );
 }
 
 async function test(system, control) {
@@ -46,8 +69,23 @@ async function test(system, control) {
     fill(box);
     return;
   }
-  const one = (check) => h("li", { class: `check-${check.status}` }, icon(DRAWINGS[check.status]), h("span", { class: "check-name" }, check.name), h("div", null, h("span", null, `${check.status}: ${check.message}`), check.hint && h("span", { class: "hint block" }, check.hint)));
-  fill(box, h("p", null, h("strong", null, result.ok ? `The connection to ${NAMES[system]} works.` : `The connection to ${NAMES[system]} does not work yet.`)), h("ul", { class: "checks" }, result.checks.map(one)));
+  const one = (check) =>
+    h(
+      "li",
+      { class: `check-${check.status}` },
+      icon(DRAWINGS[check.status]),
+      h("span", { class: "check-name" }, check.name),
+      h("div", null, h("span", null, `${check.status}: ${check.message}`), check.hint && h("span", { class: "hint block" }, check.hint)),
+    );
+  fill(
+    box,
+    h(
+      "p",
+      null,
+      h("strong", null, result.ok ? `The connection to ${NAMES[system]} works.` : `The connection to ${NAMES[system]} does not work yet.`),
+    ),
+    h("ul", { class: "checks" }, result.checks.map(one)),
+  );
   await show(system);
 }
 

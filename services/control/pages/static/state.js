@@ -14,6 +14,12 @@ export function strip(id, changed = () => {}) {
     last = key;
     const pending = workflow.pending_changes && "Saved changes await a stop and start.";
     const unset = !workflow.configured && "Not configured yet.";
-    fill($("#state"), statusWords(workflow), h("span", { class: "hint" }, pending || unset || "Edits take effect when the workflow is stopped and started."), h("a", { href: `/workflows/${id}/dead-letters` }, "Dead letters"), id === "ingress" && h("a", { href: `/workflows/${id}/records` }, "Where is this record?"));
+    fill(
+      $("#state"),
+      statusWords(workflow),
+      h("span", { class: "hint" }, pending || unset || "Edits take effect when the workflow is stopped and started."),
+      h("a", { href: `/workflows/${id}/dead-letters` }, "Dead letters"),
+      id === "ingress" && h("a", { href: `/workflows/${id}/records` }, "Where is this record?"),
+    );
   });
 }

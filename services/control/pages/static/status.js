@@ -18,7 +18,13 @@ export const stopping = (workflow) => workflow.desired === "STOPPED" && workflow
 /** Dot and word. */
 export function statusWords(workflow) {
   const word = h("span", { class: "status-word" }, workflow.status);
-  return h("span", { class: `status status-${workflow.status.toLowerCase()}` }, h("span", { class: "dot", "aria-hidden": "true" }), word, stopping(workflow) && h("span", { class: "hint" }, "stopping…"));
+  return h(
+    "span",
+    { class: `status status-${workflow.status.toLowerCase()}` },
+    h("span", { class: "dot", "aria-hidden": "true" }),
+    word,
+    stopping(workflow) && h("span", { class: "hint" }, "stopping…"),
+  );
 }
 
 /** 120 records; unknown. */

@@ -2,7 +2,10 @@
 import { h, newId } from "./dom.js";
 
 const NUMERIC = new Set(["Integer", "BigInt", "Decimal", "Double", "Money", "long", "byte", "short", "int", "double", "float", "number"]);
-const TRUTH = [{ value: "true", label: "Yes" }, { value: "false", label: "No" }];
+const TRUTH = [
+  { value: "true", label: "Yes" },
+  { value: "false", label: "No" },
+];
 
 /** The choices of a field; empty if any value will do. */
 export function choices(field) {
@@ -25,14 +28,26 @@ export function textValue({ label, field, value, picked, pointer }) {
 function select(id, found, value, picked, pointer) {
   const known = value === "" || value === null || found.some((each) => each.value === value);
   const options = known ? found : [...found, { value, label: `${value}, which is not among the choices` }];
-  return h("select", { id, "data-pointer": pointer, on: { change: (event) => picked(event.target.value) } },
+  return h(
+    "select",
+    { id, "data-pointer": pointer, on: { change: (event) => picked(event.target.value) } },
     h("option", { value: "" }, "Choose…"),
-    options.map((each) => h("option", { value: each.value, selected: each.value === value }, inWords(each))));
+    options.map((each) => h("option", { value: each.value, selected: each.value === value }, inWords(each))),
+  );
 }
 
 function input(id, field, value, picked, pointer) {
   const numeric = NUMERIC.has(field?.type);
-  return h("input", { id, type: "text", inputmode: numeric ? "decimal" : null, maxlength: null, autocomplete: "off", value: value ?? "", "data-pointer": pointer, on: { input: (event) => picked(event.target.value) } });
+  return h("input", {
+    id,
+    type: "text",
+    inputmode: numeric ? "decimal" : null,
+    maxlength: null,
+    autocomplete: "off",
+    value: value ?? "",
+    "data-pointer": pointer,
+    on: { input: (event) => picked(event.target.value) },
+  });
 }
 
 function typeHint(field) {
@@ -57,15 +72,33 @@ export function filterValue({ field, operator, value, picked, pointer }) {
   if (operator.endsWith("_empty")) return h("p", { class: "hint" }, "needs no value");
   if (operator === "in") return several(field, Array.isArray(value) ? value : [], picked, pointer);
   const plain = ["contains", "begins_with", "ends_with"].includes(operator);
-  return textValue({ label: "Value", field: plain ? { ...(field ?? { type: "String" }), type: "String", options: [], length: null } : field, value: asText(Array.isArray(value) ? value[0] : value), pointer, picked: (text) => picked(plain ? text : typed(field, text)) });
+  return textValue({
+    label: "Value",
+    field: plain ? { ...(field ?? { type: "String" }), type: "String", options: [], length: null } : field,
+    value: asText(Array.isArray(value) ? value[0] : value),
+    pointer,
+    picked: (text) => picked(plain ? text : typed(field, text)),
+  });
 }
 
 function several(field, values, picked, pointer) {
   const found = choices(field);
   if (!found.length) {
     const id = newId("values");
-    const told = (event) => picked(event.target.value.split("\n").map((each) => each.trim()).filter(Boolean).map((each) => typed(field, each)));
-    return h("div", { class: "field" }, h("label", { for: id }, "Values, one a line"), h("textarea", { id, "data-pointer": pointer, value: values.map(asText).join("\n"), on: { input: told } }));
+    const told = (event) =>
+      picked(
+        event.target.value
+          .split("\n")
+          .map((each) => each.trim())
+          .filter(Boolean)
+          .map((each) => typed(field, each)),
+      );
+    return h(
+      "div",
+      { class: "field" },
+      h("label", { for: id }, "Values, one a line"),
+      h("textarea", { id, "data-pointer": pointer, value: values.map(asText).join("\n"), on: { input: told } }),
+    );
   }
   const chosen = new Set(values.map(asText));
   const toggle = (choice) => (event) => {
@@ -73,6 +106,17 @@ function several(field, values, picked, pointer) {
     else chosen.delete(choice.value);
     picked(found.filter((each) => chosen.has(each.value)).map((each) => typed(field, each.value)));
   };
-  const one = (choice, i) => h("label", { class: "check" }, h("input", { type: "checkbox", checked: chosen.has(choice.value), "data-pointer": i === 0 ? pointer : null, on: { change: toggle(choice) } }), inWords(choice));
+  const one = (choice, i) =>
+    h(
+      "label",
+      { class: "check" },
+      h("input", {
+        type: "checkbox",
+        checked: chosen.has(choice.value),
+        "data-pointer": i === 0 ? pointer : null,
+        on: { change: toggle(choice) },
+      }),
+      inWords(choice),
+    );
   return h("fieldset", { class: "question" }, h("legend", null, "Values"), h("div", { class: "radios" }, found.map(one)));
 }

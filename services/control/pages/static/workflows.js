@@ -33,15 +33,46 @@ class Row {
     this.letters = h("p");
     this.spark = svg("svg", { class: "spark", role: "img", "aria-label": "Backlog", preserveAspectRatio: "none" });
     this.large = svg("svg", { class: "graph", role: "img", "aria-label": "Backlog" });
-    fill(box, h("div", { class: "backlog-head" }, h("p", { class: "backlog-number" }, this.number, " ", this.unit = h("span", { class: "hint" })), this.spark), this.words, this.parked, this.letters);
+    fill(
+      box,
+      h(
+        "div",
+        { class: "backlog-head" },
+        h("p", { class: "backlog-number" }, this.number, " ", (this.unit = h("span", { class: "hint" }))),
+        this.spark,
+      ),
+      this.words,
+      this.parked,
+      this.letters,
+    );
   }
 
   actionParts(box) {
     const reason = `${this.id}-why`;
-    this.start = button("Start", { label: `Start ${this.name}`, kind: "primary", "aria-describedby": reason, hidden: true, click: () => this.command("start", this.start) }, "play");
-    this.stop = button("Stop", { label: `Stop ${this.name}`, "aria-describedby": reason, hidden: true, click: () => this.command("stop", this.stop) }, "stop");
+    this.start = button(
+      "Start",
+      {
+        label: `Start ${this.name}`,
+        kind: "primary",
+        "aria-describedby": reason,
+        hidden: true,
+        click: () => this.command("start", this.start),
+      },
+      "play",
+    );
+    this.stop = button(
+      "Stop",
+      { label: `Stop ${this.name}`, "aria-describedby": reason, hidden: true, click: () => this.command("stop", this.stop) },
+      "stop",
+    );
     this.pendingList = h("div", { class: "pending-list", role: "group", tabindex: "0", "aria-label": `Pending changes of ${this.name}` });
-    const summary = h("summary", null, icon("warning"), h("span", null, "Pending changes"), h("span", { class: "visually-hidden" }, ` of ${this.name}: saved changes await a restart`));
+    const summary = h(
+      "summary",
+      null,
+      icon("warning"),
+      h("span", null, "Pending changes"),
+      h("span", { class: "visually-hidden" }, ` of ${this.name}: saved changes await a restart`),
+    );
     this.pending = h("details", { class: "pending", hidden: true }, summary, this.pendingList);
     this.why = h("p", { class: "hint", id: reason });
     box.append(this.start, this.stop, this.pending, this.why);
@@ -58,10 +89,9 @@ class Row {
   }
 
   async command(name, control) {
+    this.commanded = true;
     const after = await attempt(control, () => post(`/workflows/${this.id}/${name}`));
-    if (after) this.update(after, true);
-    const shown = [this.stop, this.start].find((each) => !each.hidden && !each.disabled);
-    if (document.activeElement === document.body) shown?.focus();
+    if (after) this.update(after);
   }
 
   update(workflow) {
@@ -71,7 +101,10 @@ class Row {
     text(this.unit, workflow.backlog.records === null ? "" : workflow.backlog.records === 1 ? "record" : "records");
     text(this.words, backlogWords(workflow.backlog));
     const parked = workflow.backlog.parked;
-    text(this.parked, parked ? `${count(parked, "record waits", "records wait")} for a parent that has not arrived in Campaign yet (parked).` : "");
+    text(
+      this.parked,
+      parked ? `${count(parked, "record waits", "records wait")} for a parent that has not arrived in Campaign yet (parked).` : "",
+    );
     this.status(workflow);
     this.actions(workflow);
     this.pendingChanges(workflow);
@@ -82,9 +115,23 @@ class Row {
   status(workflow) {
     if (!this.fresh("status", [workflow.status, workflow.desired, workflow.reason, workflow.status_since])) return;
     const reason = workflow.reason;
-    const why = reason && h("div", { class: "reason" }, h("p", null, h("strong", null, reason.message)), h("p", null, reason.hint), h("p", { class: "hint" }, `${reason.role ? `${reason.role}, ` : ""}${reason.origin}, since ${time(reason.since)} (${reason.code})`));
+    const why =
+      reason &&
+      h(
+        "div",
+        { class: "reason" },
+        h("p", null, h("strong", null, reason.message)),
+        h("p", null, reason.hint),
+        h("p", { class: "hint" }, `${reason.role ? `${reason.role}, ` : ""}${reason.origin}, since ${time(reason.since)} (${reason.code})`),
+      );
     const starting = workflow.status === "STARTING" && h("p", { class: "hint" }, "Requested; it becomes RUNNING within a few minutes.");
-    fill(this.statusBox, h("div", { role: "status" }, statusWords(workflow)), starting, why, !why && h("p", { class: "hint" }, `since ${time(workflow.status_since)}`));
+    fill(
+      this.statusBox,
+      h("div", { role: "status" }, statusWords(workflow)),
+      starting,
+      why,
+      !why && h("p", { class: "hint" }, `since ${time(workflow.status_since)}`),
+    );
   }
 
   actions(workflow) {
@@ -93,11 +140,28 @@ class Row {
     const halting = stopping(workflow);
     this.start.hidden = !(failed || (stopped && !halting));
     this.stop.hidden = stopped && !halting;
-    const reason = whyNot("operator") || (!workflow.configured && !this.start.hidden ? UNCONFIGURED[this.id] : halting ? "Stopping: what is in flight is finished first." : "");
+    const reason =
+      whyNot("operator") ||
+      (!workflow.configured && !this.start.hidden
+        ? UNCONFIGURED[this.id]
+        : halting
+          ? "Stopping: what is in flight is finished first."
+          : "");
     if (!this.start.hasAttribute("aria-busy")) this.start.disabled = !may("operator") || !workflow.configured;
     if (!this.stop.hasAttribute("aria-busy")) this.stop.disabled = !may("operator") || halting;
     text(this.start.lastElementChild, failed ? "Start again" : "Start");
+    this.start.setAttribute("aria-label", `${failed ? "Start again:" : "Start"} ${this.name}`);
     text(this.why, reason);
+    this.keepFocus();
+  }
+
+  /** The button that was pressed goes; the one that comes in its place gets the focus, if nothing else has it. */
+  keepFocus() {
+    const lost = document.activeElement === document.body || document.activeElement?.hidden || document.activeElement?.disabled;
+    const next = [this.stop, this.start].find((each) => !each.hidden && !each.disabled);
+    if (!this.commanded || !next) return;
+    this.commanded = false;
+    if (lost) next.focus();
   }
 
   async pendingChanges(workflow) {
@@ -108,7 +172,15 @@ class Row {
     try {
       const config = await load(this.id);
       const found = config.running ? differences(this.id, config.running.config, config.config) : [];
-      fill(this.pendingList, h("p", null, `Revision ${config.revision} (${config.saved_by}, ${moment(config.saved_at)}) awaits a stop and start; revision ${config.running?.revision ?? "?"} runs.`), differenceTable(found, "Running", "Saved", `Pending changes of ${this.name}`));
+      fill(
+        this.pendingList,
+        h(
+          "p",
+          null,
+          `Revision ${config.revision} (${config.saved_by}, ${moment(config.saved_at)}) awaits a stop and start; revision ${config.running?.revision ?? "?"} runs.`,
+        ),
+        differenceTable(found, "Running", "Saved", `Pending changes of ${this.name}`),
+      );
     } catch (error) {
       this.seen.pending = null;
       fill(this.pendingList, h("p", { class: "error" }, error.message));
@@ -121,7 +193,16 @@ class Row {
       const { groups } = await get(`/workflows/${this.id}/dead-letters/groups`);
       const open = groups.reduce((sum, each) => sum + each.open, 0);
       if (!this.fresh("open", open)) return;
-      fill(this.letters, open > 0 && h("a", { class: "alarm", href: `/workflows/${this.id}/dead-letters` }, icon("warning"), h("span", null, count(open, "dead letter"))));
+      fill(
+        this.letters,
+        open > 0 &&
+          h(
+            "a",
+            { class: "alarm", href: `/workflows/${this.id}/dead-letters` },
+            icon("warning"),
+            h("span", null, count(open, "dead letter")),
+          ),
+      );
       this.open = open;
     } catch {
       this.seen.letters = null;
