@@ -57,7 +57,7 @@ class Replacement(Shape):
 class Condition(Shape):
     field: Name
     operator: Operator
-    value: Scalar | list[Scalar] = None
+    value: Scalar | Annotated[list[Scalar], Field(max_length=1000)] = None
 
     @model_validator(mode="after")
     def _value_fits_operator(self) -> Condition:
@@ -120,7 +120,7 @@ class OptMapping(Shape):
 
 class OptinConfig(Shape):
     direction: Literal["disabled", "dynamics-to-campaign", "campaign-to-dynamics", "bidirectional"] = "disabled"
-    mappings: tuple[OptMapping, ...] = ()
+    mappings: tuple[OptMapping, ...] = Field((), max_length=100)
 
     def configured(self) -> bool:
         return self.direction in ("campaign-to-dynamics", "bidirectional") and bool(self.mappings)

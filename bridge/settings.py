@@ -56,7 +56,16 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _origin(text: str) -> str:
+    """As browsers send it in `Origin`: lower case, no path, no default port."""
+    scheme, _, rest = _url(text).lower().partition("://")
+    if "/" in rest:
+        raise ValueError("must be scheme and host only, as https://bridge.example.com")
+    return f"{scheme}://{rest.removesuffix({'https': ':443', 'http': ':80'}[scheme])}"
+
+
 Url = Annotated[str, AfterValidator(_url)]
+WebOrigin = Annotated[str, AfterValidator(_origin)]
 
 
 class Room(BaseModel):
@@ -174,14 +183,10 @@ class ControlSettings(Room):
     )
     tls_cert_file: Path | None = Field(None, alias="CONTROL_TLS_CERT_FILE", description="Certificate (PEM), for https")
     tls_key_file: Path | None = Field(None, alias="CONTROL_TLS_KEY_FILE", description="Its key (PEM)")
-    public_url: Url | None = Field(
-        None, alias="CONTROL_PUBLIC_URL", description="How browsers reach control, if a proxy is before it: `https://bridge.example.com`"
-    )
+    public_url: WebOrigin | None = Field(None, alias="CONTROL_PUBLIC_URL", description="`https://…` of the proxy before control, if any")
     org_name: str = Field("", alias="ORG_NAME", description="Shown in the header of the pages")
     instance_name: str = Field("", alias="INSTANCE_NAME", description="Shown in the header of the pages")
-    instances: str = Field(
-        "", alias="CONTROL_INSTANCES", description="Other instances' pages, `name=https://…` by comma; the header links to them"
-    )
+    instances: str = Field("", alias="CONTROL_INSTANCES", description="Other instances' pages for the header, `name=https://…` by comma")
     start_deadline_s: float = Field(
         120, alias="CONTROL_START_DEADLINE_S", gt=0, le=3600, description="STARTING for longer is FAILED, seconds"
     )

@@ -7,8 +7,9 @@ had seen everything before it.
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException, Producer
@@ -22,7 +23,7 @@ from bridge.settings import KafkaSettings
 
 T = TypeVar("T")
 TIMEOUT_S = 10
-TRIES = 5
+GIVE_UP_S = 8.0
 
 View = dict[str, Any]
 Write = tuple[str, str, Mapping[str, Any] | None]  # bare topic, key, JSON value (None: tombstone)
@@ -33,26 +34,33 @@ class CommandLog:
 
     def __init__(self, settings: KafkaSettings, partitions: int) -> None:
         self._settings, self._names, self._partitions = settings, Names(settings), partitions
+        self._topic = self._names.topic("control.workflows")
         self._producer: Producer | None = None
+        self._reader: TopicReader | None = None
+        self._next = [0] * partitions
         self._view: View = {}
+        self._rng = random.Random()
 
     def transact(self, command: Callable[[View], tuple[T, Sequence[Write | Record]]]) -> T:
         """Runs `command` on everything in `control.workflows` (key → JSON) and commits what it wants written; a Record goes to its
-        topic (bare) and partition as it is. It may run again if another instance came in between. What it raises ends the
-        transaction with nothing written."""
-        for _ in range(TRIES):
+        topic (bare) and partition as it is. It may run again, if another instance came in between or a commit got no answer, so it
+        has to recognise its own writes. What it raises ends the transaction with nothing written."""
+        deadline = time.monotonic() + GIVE_UP_S
+        while True:
             try:
                 self._own()
+                self._read_on()
                 result, writes = command(dict(self._view))
                 if writes:
                     self._commit(writes)
                 return result
-            except FencedError:
+            except (FencedError, RetryError) as exc:
                 self._producer = None
-            except RetryError:
-                self._producer = None
-                raise
-        raise RetryError("Kafka, writing a command: other instances of control kept coming first", code="kafka_unavailable")
+                if time.monotonic() > deadline:
+                    if isinstance(exc, RetryError):
+                        raise
+                    raise RetryError(f"Kafka, writing a command: {exc.code}", code="kafka_unavailable") from exc
+                time.sleep(self._rng.uniform(0.01, 0.2))  # two instances that displace each other must not do it in step
 
     def _own(self) -> None:
         if self._producer is not None:
@@ -64,16 +72,19 @@ class CommandLog:
             producer.init_transactions(TIMEOUT_S)
         except KafkaException as exc:
             raise error_for(exc, "writing a command") from exc
-        self._view = self._read()
         self._producer = producer
 
-    def _read(self) -> View:
-        topic, view = self._names.topic("control.workflows"), View()
-        with closing(TopicReader(self._settings)) as reader:
-            for number in range(self._partitions):
-                for message in reader.read(topic, number, *reader.range(topic, number)):
-                    view[(message.key() or b"").decode()] = json.loads(message.value() or b"null")
-        return view
+    def _read_on(self) -> None:
+        """What other instances have written since: a command that refuses never commits, so nothing else would tell it."""
+        if self._reader is None:
+            self._reader = TopicReader(self._settings)
+        for number in range(self._partitions):
+            low, high = self._reader.range(self._topic, number)
+            if high <= self._next[number]:
+                continue
+            for message in self._reader.read(self._topic, number, max(low, self._next[number]), high):
+                self._view[(message.key() or b"").decode()] = json.loads(message.value() or b"null")
+                self._next[number] = (message.offset() or 0) + 1
 
     def _commit(self, writes: Sequence[Write | Record]) -> None:
         assert self._producer is not None
@@ -84,7 +95,6 @@ class CommandLog:
             self._producer.commit_transaction(TIMEOUT_S)
         except KafkaException as exc:
             raise error_for(exc, "writing a command") from exc
-        self._view |= {each[1]: each[2] for each in writes if not isinstance(each, Record) and each[0] == "control.workflows"}
 
     def _produce(self, producer: Producer, write: Write | Record) -> None:
         if isinstance(write, Record):

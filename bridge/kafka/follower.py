@@ -70,6 +70,11 @@ class Follower:
         self._consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for topic, number in self._places])
         self._thread.start()
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that was there has been handed over."""
+        return self._caught_up.is_set()
+
     async def start(self) -> None:
         """Raises RetryError if Kafka does not give the topic's end in 30 s."""
         self.begin()

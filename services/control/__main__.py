@@ -150,7 +150,7 @@ async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Tra
     settings = control.settings
     server = Server(
         uvicorn.Config(
-            build_app(control, live, trail.refused),
+            build_app(control, live, trail.note),
             host=settings.host,
             port=settings.port,
             log_config=None,
@@ -191,7 +191,8 @@ async def _follow(kafka: KafkaSettings, control: Control) -> None:
             await asyncio.sleep(backoff_s(attempt, rng, 3))
     names, told = Names(kafka), control.cursors.followed() | control.archive.followed()
     follower = Follower(kafka, *(Followed(names.topic(name), partitions[name], call) for name, call in told.items() if name in partitions))
-    follower.begin()  # lists fill up from now on
+    follower.begin()
+    control.cursors.complete = control.archive.complete = lambda: follower.caught_up
     try:
         await control.backlog.run()
     finally:

@@ -21,6 +21,7 @@ from services.control.routes import configuration, letters, systems, tables, wor
 from services.control.views import workflow_view
 
 ASK_EVERY_S = 1.0
+PUBLIC: dict[str, Any] = {"security": []}  # needs no token
 
 
 def build_app(control: Control, live: Live, audit: Audited) -> FastAPI:
@@ -51,26 +52,44 @@ def _events(control: Control, live: Live) -> APIRouter:
     return routes
 
 
+class Ready:
+    """Whether Kafka answers, asked for once a second however many want to know."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._asked_at = float("-inf")
+        self._asking: asyncio.Future[None] | None = None
+
+    async def check(self) -> None:
+        """Raises what the last question raised."""
+        now = self._control.clock.monotonic()
+        if self._asking is None or (self._asking.done() and now - self._asked_at > ASK_EVERY_S):
+            self._asked_at = now
+            self._asking = asyncio.ensure_future(self._ask())
+        await asyncio.shield(self._asking)
+
+    async def _ask(self) -> None:
+        await asyncio.to_thread(self._control.topics.partitions)
+
+
 def _health(control: Control) -> APIRouter:
     routes = APIRouter(tags=["operations"])
-    asked = [float("-inf")]
+    ready = Ready(control)
 
-    @routes.get("/healthz")
+    @routes.get("/healthz", openapi_extra=PUBLIC)
     async def healthz() -> dict[str, str]:
         """The process is up."""
         return {"status": "ok"}
 
-    @routes.get("/readyz", responses=described(503))
+    @routes.get("/readyz", responses=described(503), openapi_extra=PUBLIC)
     async def readyz() -> dict[str, str]:
         """Kafka answers."""
-        if control.clock.monotonic() - asked[0] > ASK_EVERY_S:
-            await asyncio.to_thread(control.topics.partitions)
-            asked[0] = control.clock.monotonic()
+        await ready.check()
         return {"status": "ok"}
 
     shown = exposition(lambda workflow: workflow_view(control.store, control.backlog, control.clock, workflow))
 
-    @routes.get("/metrics", response_class=PlainTextResponse)
+    @routes.get("/metrics", response_class=PlainTextResponse, openapi_extra=PUBLIC)
     async def metrics() -> PlainTextResponse:
         """For Prometheus; the names are in docs/operations.md."""
         return PlainTextResponse(shown(), media_type=CONTENT_TYPE)

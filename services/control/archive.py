@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from bridge.desired import WORKFLOWS, Workflow
+from bridge.errors import RetryError
 from bridge.events import Headers
 from bridge.kafka.follower import Entry
 from services.control.commands import AUDIT, Action
@@ -46,13 +47,17 @@ class Group:
 
 
 class Archive:
-    """What the dead-letter topics and `control.audit` hold. Use it in the event loop. `prefix`: of the topics."""
+    """What the dead-letter topics and `control.audit` hold. Use it in the event loop. `prefix`: of the topics.
+
+    Questions raise RetryError until all has been read.
+    """
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._db = sqlite3.connect("", isolation_level=None)  # a file of sqlite's own, which is gone when we are
         self._db.row_factory = sqlite3.Row
         self._db.executescript(TABLES)
+        self.complete: Callable[[], bool] = lambda: False  # whether everything that was there at the start has been read
 
     def followed(self) -> dict[str, Callable[[Sequence[Entry]], None]]:
         """Who is to be told of what comes in which topic."""
@@ -65,10 +70,16 @@ class Archive:
     def mark(self, workflow: Workflow, ids: Iterable[str], action: Action) -> None:
         self._db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?)", [(workflow, each, action) for each in ids])
 
+    def _check(self) -> None:
+        """Half a list would say that the other half is not there."""
+        if not self.complete():
+            raise RetryError("control is still reading what is in Kafka; try again in a moment", code="still_reading")
+
     # -- dead letters -----------------------------------------------------------------------------------------------------
 
     def letters(self, workflow: Workflow, after: str | None, limit: int, fingerprint: str | None = None) -> list[sqlite3.Row]:
         """Newest first, those that come after the letter `after`."""
+        self._check()
         where = ["l.workflow = ?"]
         values: list[Any] = [workflow]
         if fingerprint is not None:
@@ -80,6 +91,7 @@ class Archive:
         return self._db.execute(f"{LETTER} WHERE {' AND '.join(where)}{FOUND_BY_TIME}", [*values, limit]).fetchall()
 
     def letter(self, workflow: Workflow, id: str) -> sqlite3.Row | None:
+        self._check()
         part, _, at = id.partition("-")
         found: sqlite3.Row | None = self._db.execute(
             f"{LETTER} WHERE l.workflow = ? AND l.part = ? AND l.at = ?", (workflow, int(part), int(at))
@@ -91,10 +103,12 @@ class Archive:
         return int(self._db.execute(f"SELECT count(*) FROM letters WHERE workflow = ?{where}", [workflow, *values]).fetchone()[0])
 
     def of_key(self, workflow: Workflow, key: str) -> list[sqlite3.Row]:
+        self._check()
         return self._db.execute(f"{LETTER} WHERE l.workflow = ? AND l.key = ?{FOUND_BY_TIME}", (workflow, key, 100)).fetchall()
 
     def open(self, workflow: Workflow, fingerprint: str | None) -> list[str]:
         """Ids of the letters nobody has dealt with, oldest first; of one cause, or all."""
+        self._check()
         chosen = "" if fingerprint is None else " AND l.fingerprint = ?"
         rows = self._db.execute(
             f"SELECT id FROM ({LETTER} WHERE l.workflow = ?{chosen}) WHERE state = 'open' ORDER BY failed_at, part, at",
@@ -104,6 +118,7 @@ class Archive:
 
     def groups(self, workflow: Workflow) -> list[Group]:
         """Largest number of open letters first."""
+        self._check()
         rows = self._db.execute(
             f"SELECT fingerprint, count(*) AS n, sum(state = 'open') AS open, min(failed_at) AS first, max(failed_at) AS last"
             f" FROM ({LETTER} WHERE l.workflow = ?) GROUP BY fingerprint ORDER BY open DESC, last DESC LIMIT 200",
@@ -120,6 +135,7 @@ class Archive:
 
     def audit(self, after: str | None, limit: int) -> list[tuple[str, str | None, dict[str, Any]]]:
         """(id, workflow, entry), newest first."""
+        self._check()
         where, values = "", []
         if after is not None:
             part, _, at = after.partition("-")

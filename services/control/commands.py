@@ -71,7 +71,7 @@ def start(workflow: Workflow, seen: tuple[Status, int], by: By, comment: str | N
         before = desired(view, workflow)
         status = seen[0] if seen[1] == before.generation else "STARTING"
         after = workflows.started(before, status, saved["revision"], saved["config"], by.name, by.at, comment)
-        return None, _desired_writes(workflow, "start", before, after, by)
+        return None, _desired_writes(workflow, "start", before, after, by, comment)
 
     return change
 
@@ -79,7 +79,7 @@ def start(workflow: Workflow, seen: tuple[Status, int], by: By, comment: str | N
 def stop(workflow: Workflow, by: By, comment: str | None) -> Change:
     def change(view: View) -> tuple[None, list[Write | Record]]:
         before = desired(view, workflow)
-        return None, _desired_writes(workflow, "stop", before, workflows.stopped(before, by.name, by.at, comment), by)
+        return None, _desired_writes(workflow, "stop", before, workflows.stopped(before, by.name, by.at, comment), by, comment)
 
     return change
 
@@ -90,6 +90,8 @@ def save(workflow: Workflow, config: Config, expected: int, by: By, comment: str
     def change(view: View) -> tuple[dict[str, Any], list[Write | Record]]:
         current = latest(view, workflow)
         number = int(current["revision"])
+        if number == expected + 1 and (current["saved_at"], current["saved_by"]) == (by.at, by.name):
+            return current, []  # ours: the commit went through, its answer did not
         if number != expected:
             raise Stale(number)
         value = revision(number + 1, config, by, comment)
@@ -152,7 +154,7 @@ def settle_letters(workflow: Workflow, action: Action, letters: Mapping[str, Seq
         settled = marks(view, workflow)
         chosen = [each for each in letters if each not in settled]
         if not chosen:
-            return 0, []
+            return sum(len(each["ids"]) for each in _own_marks(view, workflow, by, letters)), []
         mark = {"action": action, "ids": chosen, "at": by.at, "by": by.name}
         what = "redrive" if action == "redriven" else "discard"
         entry = audit(what, by, None, {action: len(chosen), "first": chosen[0], "reason": reason})
@@ -178,6 +180,12 @@ def marks(view: Mapping[str, Any], workflow: Workflow) -> dict[str, Action]:
     return {each: mark["action"] for key, mark in view.items() if key.startswith(prefix) and mark for each in mark["ids"]}
 
 
+def _own_marks(view: Mapping[str, Any], workflow: Workflow, by: By, letters: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those that this very command wrote: the commit went through, its answer did not."""
+    found = [mark for key, mark in view.items() if key.startswith(f"{workflow}/dead-letters/") and mark]
+    return [mark for mark in found if (mark["at"], mark["by"]) == (by.at, by.name) and set(mark["ids"]) <= letters.keys()]
+
+
 def revision(number: int, config: Config, by: By, comment: str | None) -> dict[str, Any]:
     return {
         "revision": number,
@@ -196,7 +204,7 @@ def _first(workflow: Workflow, at: str) -> dict[str, Any]:
     return revision(1, workflows.default_config(workflow), By("control", None, at), "out of the box")
 
 
-def _desired_writes(workflow: Workflow, what: str, before: Desired, after: Desired, by: By) -> list[Write | Record]:
-    entry = audit(what, by, {"desired": before.desired}, {"desired": after.desired, "revision": after.revision, "comment": after.comment})
-    writes: list[Write | Record] = [(AUDIT, workflow, entry)]
+def _desired_writes(workflow: Workflow, what: str, before: Desired, after: Desired, by: By, comment: str | None) -> list[Write | Record]:
+    told = {"desired": after.desired, "revision": after.revision, "comment": comment}
+    writes: list[Write | Record] = [(AUDIT, workflow, audit(what, by, {"desired": before.desired}, told))]
     return writes if after is before else [(TOPIC, workflow, after.to_json()), *writes]

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bridge.desired import WORKFLOWS, Workflow
+from bridge.errors import RetryError
 from bridge.kafka.follower import Entry
 
 
@@ -30,9 +31,10 @@ class Position:
 
 
 class Cursors:
-    """What `<workflow>.cursors` of all workflows say."""
+    """What `<workflow>.cursors` of all workflows say. Questions raise RetryError until all has been read."""
 
     def __init__(self) -> None:
+        self.complete: Callable[[], bool] = lambda: False
         self._positions: dict[Workflow, dict[str, Position]] = {workflow: {} for workflow in WORKFLOWS}
 
     def followed(self) -> dict[str, Callable[[Sequence[Entry]], None]]:
@@ -40,6 +42,7 @@ class Cursors:
         return {f"{workflow}.cursors": self._told(self._positions[workflow]) for workflow in WORKFLOWS}
 
     def of(self, workflow: Workflow) -> list[Position]:
+        self._check()
         return sorted(self._positions[workflow].values(), key=lambda each: each.key)
 
     def find(self, workflow: Workflow, name: str) -> Position | None:
@@ -47,7 +50,12 @@ class Cursors:
         return next((each for each in self.of(workflow) if name in (each.name, each.key)), None)
 
     def table(self, name: str) -> Position | None:
+        self._check()
         return self._positions["ingress"].get(f"dynamics:{name}")
+
+    def _check(self) -> None:
+        if not self.complete():
+            raise RetryError("control is still reading what is in Kafka; try again in a moment", code="still_reading")
 
     @staticmethod
     def _told(positions: dict[str, Position]) -> Callable[[Sequence[Entry]], None]:

@@ -35,6 +35,8 @@ SECURITY = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
+TOO_LARGE = Refused(413, "body_too_large", "Send a body of 1 MiB at most.")
+
 Audited = Callable[[str, str | None, str, str], Awaitable[None]]  # by, address, what, code
 
 
@@ -54,26 +56,31 @@ class Door:
         status = [0]
         sending = self._sending(send, scope["path"], status)
         turned_away = self._turned_away(request)
+        if turned_away is None and request.headers.get("transfer-encoding"):
+            receive, turned_away = await _whole(request, receive)
         if turned_away is not None:
             await turned_away(scope, receive, sending)
         else:
-            await self._through(request, receive, sending)
+            await self._through(request, receive, sending, status)
         await self._note(request, status[0])
 
-    async def _through(self, request: Request, receive: Receive, send: Send) -> None:
+    async def _through(self, request: Request, receive: Receive, send: Send, status: list[int]) -> None:
+        """`status`: 0 until an answer has begun; what goes wrong after that is only logged, and the connection ends."""
         try:
             async with asyncio.timeout(None if request.url.path == EVENTS else LONGEST_S):
                 await self._app(request.scope, receive, send)
         except TimeoutError:
             request.state.refusal = "took_too_long"
             slow = answer(503, "took_too_long", f"The answer took longer than {LONGEST_S:.0f} s; ask for less, or again later.")
-            await slow(request.scope, receive, send)
+            if not status[0]:
+                await slow(request.scope, receive, send)
         except Exception as exc:  # a fault of ours: no text of it in the answer or the log, it may hold values
             request.state.refusal = "internal_error"
             where = "".join(traceback.format_tb(exc.__traceback__)[-3:])
             log("request_failed", "error", reason=type(exc).__name__, where=where)
             broken = answer(500, "internal_error", f"Control met a fault of its own ({type(exc).__name__}); see its log.")
-            await broken(request.scope, receive, send)
+            if not status[0]:
+                await broken(request.scope, receive, send)
 
     def _turned_away(self, request: Request) -> Response | None:
         """The answer for a request that goes no further; else who asks is noted in its state."""
@@ -84,7 +91,10 @@ class Door:
             request.state.who = who
             if not path.startswith(UNLIMITED):  # first of all: what is refused costs an audit entry
                 self._access.limit(who.name if who else f"address {_address(request)}")
-            _check_size(request)
+            length = request.headers.get("content-length", "0")
+            ambiguous = "content-length" in request.headers and "transfer-encoding" in request.headers
+            if ambiguous or not length.isdigit() or int(length[:20]) > LARGEST_BODY:
+                raise TOO_LARGE
             self._access.check_origin(request, method)
             if who is None and not path.startswith(PUBLIC):
                 return self._sign_in(request)
@@ -137,10 +147,22 @@ class Door:
         return True
 
 
-def _check_size(request: Request) -> None:
-    length = request.headers.get("content-length", "0")
-    if request.headers.get("transfer-encoding") or not length.isdigit() or int(length) > LARGEST_BODY:
-        raise Refused(413, "body_too_large", "Send a body of 1 MiB at most, with its Content-Length.")
+async def _whole(request: Request, receive: Receive) -> tuple[Receive, Response | None]:
+    """A body that comes in chunks, read to its end; or the refusal of one that is too large."""
+    parts, size, more = [], 0, True
+    while more:
+        message = await asyncio.wait_for(receive(), LONGEST_S)
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), bool(message.get("more_body"))
+        if size > LARGEST_BODY:
+            request.state.refusal = TOO_LARGE.code
+            return receive, refusal(TOO_LARGE)
+    read: list[Message] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
+
+    async def again() -> Message:
+        return read.pop() if read else await receive()
+
+    return again, None
 
 
 def _address(request: Request) -> str | None:

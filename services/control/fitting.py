@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -125,11 +126,21 @@ def _value(value: Any, column: FieldOut) -> str | None:
             Decimal(shown)
         except InvalidOperation:
             return f"{column.name} is of type {column.type}: give a number"
+    if column.type == "DateTime" and not _is_time(shown):
+        return f"{column.name} is a date: give it as 2026-01-31 or 2026-01-31T12:00:00Z"
     if column.type in CHOICES and column.type != "MultiSelectPicklist" and column.options:
         known = {each for option in column.options for each in (option.value, option.label)}
         if shown not in known and not (column.type == "Boolean" and shown.lower() in (*TRUE, *FALSE)):
             return f"{column.name} has no such value; it has {', '.join(option.value for option in column.options[:20])}"
     return None
+
+
+def _is_time(shown: str) -> bool:
+    try:
+        datetime.fromisoformat(shown)
+    except ValueError:
+        return False
+    return True
 
 
 def _replaced(findings: Findings, table: TableMapping, path: str, source: Source) -> None:

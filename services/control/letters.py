@@ -95,7 +95,7 @@ class Letters:
         ids = self._archive.open(workflow, chosen.fingerprint) if chosen.ids is None else list(dict.fromkeys(chosen.ids))
         done = 0
         for start in range(0, len(ids), AT_ONCE):
-            batch = ids[start : start + AT_ONCE]
+            batch = [each for each in ids[start : start + AT_ONCE] if self._archive.letter(workflow, each) is not None]
             found = await asyncio.to_thread(self._raw, workflow, batch)
             letters = {each: _again(record, self._names, workflow) for each, record in found.items()}
             if action == "discarded":

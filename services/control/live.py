@@ -13,6 +13,7 @@ from bridge.errors import BridgeError
 from services.control.models import WorkflowOut
 
 LOOK_EVERY_S = 1.0
+CHECK_EVERY_S = 3.0  # whether the client may still listen
 COMMENT_EVERY_S = 15.0
 MOST_LISTENERS = 500
 COMMENT = b": still here\n\n"
@@ -33,14 +34,20 @@ class Listener:
         self.woken.set()
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Until the client goes."""
+        """Until the client goes; now and then nothing, so that whoever passes it on can look whether the client still may."""
         yield b"retry: 2000\n\n"
+        silent = 0.0
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.woken.wait(), COMMENT_EVERY_S)
+                await asyncio.wait_for(self.woken.wait(), CHECK_EVERY_S)
             self.woken.clear()
             waiting, self.waiting = self.waiting, {}
-            yield b"".join(waiting.values()) or COMMENT
+            silent = 0.0 if waiting else silent + CHECK_EVERY_S
+            if silent >= COMMENT_EVERY_S:
+                silent = 0.0
+                yield COMMENT
+            else:
+                yield b"".join(waiting.values())
 
 
 class Live:
@@ -70,7 +77,8 @@ class Live:
             async for event in listener.events():
                 if not allowed():
                     return
-                yield event
+                if event:
+                    yield event
         finally:
             self._listeners.discard(listener)
 

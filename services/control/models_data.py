@@ -9,6 +9,8 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from services.control.models import In, Out
 
+GUID = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"  # keys stand in addresses of Dynamics
+
 
 class CountsOut(Out):
     """What would happen to the rows of a sample. Every row is in exactly one of them."""
@@ -200,7 +202,7 @@ class PlanIn(In):
 class ReplayIn(In):
     when: Literal["next-start", "now"]
     changed_since: AwareDatetime | None = None
-    keys: list[Annotated[str, Field(min_length=1, max_length=100)]] | None = Field(None, min_length=1, max_length=1000)
+    keys: list[Annotated[str, Field(pattern=GUID)]] | None = Field(None, min_length=1, max_length=1000)
 
 
 class JournalIn(In):

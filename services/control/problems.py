@@ -61,6 +61,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, exc: HTTPException) -> JSONResponse:
+        if exc.status_code == 400:  # a body that is no text at all
+            return answer(422, "invalid_input", "The body is not JSON.")
         made = answer(exc.status_code, TITLES.get(exc.status_code, "error").lower().replace(" ", "_"), str(exc.detail))
         made.headers.update(exc.headers or {})
         return made

@@ -30,12 +30,14 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.control token", description=__doc__)
     parser.add_argument("--file", type=Path, help="the tokens file (default: CONTROL_TOKENS_FILE)")
+    anywhere = argparse.ArgumentParser(add_help=False)
+    anywhere.add_argument("--file", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True)
-    new = commands.add_parser("new", help="make a token; it is shown only now")
+    new = commands.add_parser("new", parents=[anywhere], help="make a token; it is shown only now")
     new.add_argument("--role", choices=list(RANKS), required=True)
     new.add_argument("--name", required=True, help="who or what uses it; stands in the audit")
-    commands.add_parser("list", help="names, roles and ages")
-    revoke = commands.add_parser("revoke", help="make a token invalid at once")
+    commands.add_parser("list", parents=[anywhere], help="names, roles and ages")
+    revoke = commands.add_parser("revoke", parents=[anywhere], help="make a token invalid at once")
     revoke.add_argument("--name", required=True)
     return parser
 

@@ -1,4 +1,4 @@
-"""Refusals in `control.audit`: written beside the request, so that a broker that is away holds nobody up."""
+"""Refusals and sign-ins in `control.audit`: written beside the request, so that a broker that is away holds nobody up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = "control"
 
 
 class Trail:
-    """`refused` never fails: what cannot be written is in the log."""
+    """`note` never fails: what cannot be written is in the log."""
 
     def __init__(self, settings: KafkaSettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
@@ -26,8 +26,9 @@ class Trail:
         self._producer = KafkaProducer(settings)
         self._waiting: set[asyncio.Task[None]] = set()
 
-    async def refused(self, by: str, address: str | None, what: str, code: str) -> None:
-        log("refused", "warning", by=by, address=address, what=what, code=code)
+    async def note(self, by: str, address: str | None, what: str, code: str) -> None:
+        done = code == "done"
+        log("command" if done else "refused", "info" if done else "warning", by=by, address=address, what=what, code=code)
         if len(self._waiting) < MOST_WAITING:
             entry = audit(what, By(by, address, self._clock.now().isoformat()), None, None, code)
             task = asyncio.create_task(self._write(json.dumps(entry).encode()))

@@ -29,7 +29,8 @@ def workflow_view(store: Store, backlog: Backlog, clock: Clock, workflow: Workfl
     """Raises RetryError while control has not read its topics."""
     desired, saved = store.desired(workflow), store.saved(workflow)
     state, since = store.verdict(workflow)
-    beats = [beat for beat in store.beats(workflow) if not beat.left and beat.fresh]
+    there = [beat for beat in store.beats(workflow) if not beat.left and beat.fresh]
+    beats = sorted(there, key=lambda beat: (beat.heartbeat.role, beat.heartbeat.instance))
     config = config_view(store, workflow)
     reads = [beat.heartbeat.last_read_at for beat in beats if beat.heartbeat.last_read_at]
     writes = [beat.heartbeat.last_written_at for beat in beats if beat.heartbeat.last_written_at]

@@ -25,6 +25,7 @@ from services.control.models_data import (
 from services.control.models_systems import AuditsOut, ChecksOut, WhoOut
 from tests.unit.cli_server import NOW, ControlServer, Reply, bridge, problem, serving, shaped
 
+KEY, OTHER = "00df3854-8b49-484d-8f72-e552eb4a6dc2", "9e317117-0d4e-4612-b59d-29b871df9c26"
 LETTERS = "/workflows/ingress/dead-letters"
 
 
@@ -86,7 +87,7 @@ def test_tables_show_progress_and_replays(control: ControlServer) -> None:
         ([], {"when": "next-start"}),
         (["--next-start"], {"when": "next-start"}),
         (["--now"], {"when": "now"}),
-        (["--now", "--key", "a", "--key", "b"], {"when": "now", "keys": ["a", "b"]}),
+        (["--now", "--key", KEY, "--key", OTHER], {"when": "now", "keys": [KEY, OTHER]}),
         (["--changed-since", "2026-03-01"], {"when": "next-start", "changed_since": "2026-03-01T00:00:00+00:00"}),
         (["--changed-since", "2026-03-01T08:00:00+02:00"], {"when": "next-start", "changed_since": "2026-03-01T08:00:00+02:00"}),
         (["--changed-since", "2026-03-01T08:00:00Z"], {"when": "next-start", "changed_since": "2026-03-01T08:00:00+00:00"}),

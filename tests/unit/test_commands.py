@@ -15,6 +15,7 @@ from services.control.commands import AUDIT, TOPIC, By, NotConfigured, NotRunnin
 from services.control.workflows import dumped
 
 BY = By("anna", "192.0.2.7", "2026-01-01T00:00:00+00:00")
+OTHER = By("bert", "192.0.2.8", "2026-01-01T00:00:01+00:00")
 
 
 def run(view: dict[str, Any], change: commands.Change) -> tuple[Any, list[Any]]:
@@ -98,10 +99,28 @@ def test_a_save_on_an_older_revision_is_stale_and_writes_nothing() -> None:
     run(view, commands.save("egress", config, 1, BY, None))
 
     with pytest.raises(Stale) as told:
-        run(view, commands.save("egress", config, 1, BY, None))
+        run(view, commands.save("egress", config, 1, OTHER, None))
 
     assert told.value.current == 2
     assert "egress/revisions/3" not in view
+
+
+def test_commands_whose_answer_was_lost_recognise_what_they_wrote() -> None:
+    view = fresh()
+    config = EgressConfig(events=EgressEvents(click=True))
+    for _ in range(2):
+        saved, _ = run(view, commands.save("egress", config, 1, BY, None))
+        count, _ = run(view, commands.settle_letters("ingress", "redriven", letters("0-1", "0-2"), BY, None))
+
+    assert saved["revision"] == 2
+    assert "egress/revisions/3" not in view
+    assert count == 2
+
+
+def test_the_comment_of_a_command_that_changes_nothing_is_kept() -> None:
+    _, writes = run(fresh(), commands.stop("ingress", BY, "again"))
+
+    assert audits(writes)[0]["after"]["comment"] == "again"
 
 
 def test_the_audit_of_a_save_says_which_members_changed() -> None:

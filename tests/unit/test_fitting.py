@@ -122,6 +122,8 @@ def test_a_flag_may_have_the_name_of_adobes_pages() -> None:
         ({"field": "annualincome", "operator": "gt", "value": "12.50"}, True),
         ({"field": "annualincome", "operator": "gt", "value": "much"}, False),
         ({"field": "annualincome", "operator": "is_empty"}, True),
+        ({"field": "birthdate", "operator": "gt", "value": "1980-01-31"}, True),
+        ({"field": "birthdate", "operator": "gt", "value": "yesterday"}, False),
         ({"field": "firstname", "operator": "eq", "value": "Anna"}, True),
     ],
 )

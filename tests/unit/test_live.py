@@ -7,8 +7,11 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+import pytest
+
 from bridge.desired import WORKFLOWS, Workflow
 from bridge.errors import RetryError
+from services.control import live as live_module
 from services.control.live import COMMENT, Listener, Live
 from services.control.models import BacklogOut, CountersOut, WorkflowOut
 from tests.clock import FakeClock
@@ -110,10 +113,10 @@ async def test_listeners_that_go_are_forgotten() -> None:
     assert not live.full
 
 
-async def test_silence_is_filled_with_a_comment() -> None:
-    listener = Listener({})
-    events = listener.events()
+async def test_silence_is_filled_with_a_comment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "CHECK_EVERY_S", 0.01)
+    monkeypatch.setattr(live_module, "COMMENT_EVERY_S", 0.03)
+    events = Listener({}).events()
     await anext(events)
-    listener.woken.set()
 
-    assert await anext(events) == COMMENT
+    assert [await anext(events) for _ in range(6)] == [b"", b"", COMMENT, b"", b"", COMMENT]

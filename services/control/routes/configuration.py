@@ -12,7 +12,7 @@ from bridge.errors import HaltError
 from bridge.log import log
 from services.control import commands
 from services.control.commands import Stale
-from services.control.context import Admin, Control, Operator, Viewer, known
+from services.control.context import Admin, Control, Viewer, known
 from services.control.models import (
     ConfigIn,
     ConfigOut,
@@ -29,7 +29,7 @@ from services.control.problems import Refused, described
 from services.control.store import Revision
 from services.control.systems import not_there
 from services.control.validating import validated
-from services.control.validation import Findings, check
+from services.control.validation import Findings
 from services.control.views import config_view, etag
 from services.control.workflows import dumped
 
@@ -98,9 +98,9 @@ def _write(routes: APIRouter, control: Control) -> None:
         revision = _revision(control, workflow, number)
         latest = store.saved(workflow).revision
         expected = latest if if_match is None else _expected(if_match, latest)
-        findings = check(workflow, dumped(revision.config), store.configs())
+        findings = await validated(control, workflow, dumped(revision.config))
         if findings.errors:
-            raise Refused(422, "invalid_configuration", "This revision does not fit the other workflows any more.", findings.errors)
+            raise Refused(422, "invalid_configuration", "This revision does not fit any more.", findings.errors)
         comment = body.comment if body and body.comment else f"revision {number} restored"
         await _save(control, commands.save(workflow, revision.config, expected, control.by(request), comment, "restore"))
         log("command", what="restore", workflow=workflow, revision=number)
@@ -109,12 +109,12 @@ def _write(routes: APIRouter, control: Control) -> None:
 
 def _try(routes: APIRouter, control: Control) -> None:
     @routes.post("/validate", responses=described(401, 403, 404, 413, 422, 429, 503))
-    async def validate_config(id: str, body: DraftIn, _: Viewer) -> ValidationOut:
+    async def validate_config(id: str, body: DraftIn, _: Admin) -> ValidationOut:
         """What is wrong with a configuration, by itself and against both systems' metadata. Nothing is saved."""
         return _validation(await validated(control, known(id), body.config))
 
     @routes.post("/plan", responses=described(401, 403, 404, 409, 413, 422, 429, 503))
-    async def plan_config(id: str, body: PlanIn, _: Operator) -> PlanOut:
+    async def plan_config(id: str, body: PlanIn, _: Admin) -> PlanOut:
         """What a draft would do to a live sample of each table, by the writer's own code. Writes nothing. Ingress only."""
         if known(id) != "ingress":
             raise Refused(409, "no_plan", "Only the configuration of ingress can be planned.")

@@ -134,7 +134,7 @@ function show() {
   advanced();
   $("#editable").disabled = !may("admin");
   $("#save").disabled = !may("admin");
-  $("#plan").disabled = !may("operator");
+  $("#plan").disabled = !may("admin");
   text($("#why-not"), may("admin") ? "" : `${whyNot("admin")} The mapping can be read.`);
   form.hidden = false;
 }
