@@ -10,6 +10,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException, Producer
@@ -29,6 +30,10 @@ View = dict[str, Any]
 Write = tuple[str, str, Mapping[str, Any] | None]  # bare topic, key, JSON value (None: tombstone)
 
 
+class _Doubtful(Exception):
+    """Decided on what may be out of date by now."""
+
+
 class CommandLog:
     """Blocks, so use it on one thread. Raises RetryError or HaltError."""
 
@@ -36,7 +41,6 @@ class CommandLog:
         self._settings, self._names, self._partitions = settings, Names(settings), partitions
         self._topic = self._names.topic("control.workflows")
         self._producer: Producer | None = None
-        self._reader: TopicReader | None = None
         self._next = [0] * partitions
         self._view: View = {}
         self._rng = random.Random()
@@ -48,12 +52,9 @@ class CommandLog:
         deadline = time.monotonic() + GIVE_UP_S
         while True:
             try:
-                self._own()
-                self._read_on()
-                result, writes = command(dict(self._view))
-                if writes:
-                    self._commit(writes)
-                return result
+                return self._attempt(command)
+            except _Doubtful:
+                self._producer = None
             except (FencedError, RetryError) as exc:
                 self._producer = None
                 if time.monotonic() > deadline:
@@ -62,9 +63,26 @@ class CommandLog:
                     raise RetryError(f"Kafka, writing a command: {exc.code}", code="kafka_unavailable") from exc
                 time.sleep(self._rng.uniform(0.01, 0.2))  # two instances that displace each other must not do it in step
 
-    def _own(self) -> None:
+    def _attempt(self, command: Callable[[View], tuple[T, Sequence[Write | Record]]]) -> T:
+        """A commit proves that nobody came in between. A command that refuses, or that has nothing to write, proves nothing: it is
+        believed only when we have just become the owner. Raises _Doubtful otherwise."""
+        just_now = self._own()
+        try:
+            result, writes = command(dict(self._view))
+        except Exception as exc:
+            if just_now:
+                raise
+            raise _Doubtful from exc
+        if writes:
+            self._commit(writes)
+        elif not just_now:
+            raise _Doubtful
+        return result
+
+    def _own(self) -> bool:
+        """Whether we have become the owner only now: other instances are fenced then, what they committed is complete, and read."""
         if self._producer is not None:
-            return
+            return False
         producer = Producer(
             client_config(self._settings, transactional_id=self._names.transactional_id("control"), partitioner=PARTITIONER, linger_ms=0)
         )
@@ -72,19 +90,18 @@ class CommandLog:
             producer.init_transactions(TIMEOUT_S)
         except KafkaException as exc:
             raise error_for(exc, "writing a command") from exc
+        self._read_on()
         self._producer = producer
+        return True
 
     def _read_on(self) -> None:
-        """What other instances have written since: a command that refuses never commits, so nothing else would tell it."""
-        if self._reader is None:
-            self._reader = TopicReader(self._settings)
-        for number in range(self._partitions):
-            low, high = self._reader.range(self._topic, number)
-            if high <= self._next[number]:
-                continue
-            for message in self._reader.read(self._topic, number, max(low, self._next[number]), high):
-                self._view[(message.key() or b"").decode()] = json.loads(message.value() or b"null")
-                self._next[number] = (message.offset() or 0) + 1
+        """What has been written since we read last, by others or by ourselves."""
+        with closing(TopicReader(self._settings)) as reader:
+            for number in range(self._partitions):
+                low, high = reader.range(self._topic, number)
+                for message in reader.read(self._topic, number, max(low, self._next[number]), high):
+                    self._view[(message.key() or b"").decode()] = json.loads(message.value() or b"null")
+                    self._next[number] = (message.offset() or 0) + 1
 
     def _commit(self, writes: Sequence[Write | Record]) -> None:
         assert self._producer is not None
@@ -95,6 +112,8 @@ class CommandLog:
             self._producer.commit_transaction(TIMEOUT_S)
         except KafkaException as exc:
             raise error_for(exc, "writing a command") from exc
+        # read back from Kafka this would come a moment too late: a transaction is complete only some time after its commit
+        self._view |= {each[1]: each[2] for each in writes if not isinstance(each, Record) and each[0] == "control.workflows"}
 
     def _produce(self, producer: Producer, write: Write | Record) -> None:
         if isinstance(write, Record):

@@ -6,10 +6,11 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import TypeVar
 
 import uvicorn
 
@@ -21,7 +22,7 @@ from bridge.flow.waits import backoff_s
 from bridge.kafka.client import Names, check_settings
 from bridge.kafka.follower import Followed, Follower
 from bridge.kafka.lag import LagReader
-from bridge.kafka.topics import Topics, workflow_topics
+from bridge.kafka.topics import Topics, control_topics, workflow_topics
 from bridge.log import configure, log
 from bridge.settings import (
     EXIT_UNUSABLE_SETTINGS,
@@ -49,6 +50,8 @@ from services.control.systems import Systems
 from services.control.traces import Traces
 from services.control.trail import Trail
 from services.control.views import workflow_view
+
+T = TypeVar("T")
 
 
 class Server(uvicorn.Server):
@@ -179,29 +182,38 @@ async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Tra
 
 
 async def _follow(kafka: KafkaSettings, control: Control) -> None:
-    """Reads what is there as soon as Kafka answers, then samples the backlog. The API answers meanwhile, with 503."""
-    attempt, rng = 0, random.Random()
-    while not control.store.ready:
-        try:
-            await control.store.start()
-            partitions = await asyncio.to_thread(_workflow_topics, control.topics)
-        except RetryError as exc:
-            attempt += 1
-            log("waiting_for", "warning", what="Kafka", reason=str(exc))
-            await asyncio.sleep(backoff_s(attempt, rng, 3))
+    """Reads what is there as soon as Kafka answers, then samples the backlog. The API answers meanwhile, with 503: a list that is not
+    complete would say that the rest is not there."""
+    partitions = await _patiently(lambda: asyncio.to_thread(_topics, control.topics))
     names, told = Names(kafka), control.cursors.followed() | control.archive.followed()
     follower = Follower(kafka, *(Followed(names.topic(name), partitions[name], call) for name, call in told.items() if name in partitions))
     follower.begin()
     control.cursors.complete = control.archive.complete = lambda: follower.caught_up
     try:
+        while not follower.caught_up:
+            await asyncio.sleep(0.05)
+        await _patiently(control.store.start)
         await control.backlog.run()
     finally:
         follower.close()
 
 
-def _workflow_topics(topics: Topics) -> dict[str, int]:
-    """Makes sure of the topics control reads from, and gives the partitions of all. One that is not as it should be is the services'
-    to complain about."""
+async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeats it until Kafka answers."""
+    attempt, rng = 0, random.Random()
+    while True:
+        try:
+            return await call()
+        except RetryError as exc:
+            attempt += 1
+            log("waiting_for", "warning", what="Kafka", reason=str(exc))
+            await asyncio.sleep(backoff_s(attempt, rng, 3))
+
+
+def _topics(topics: Topics) -> dict[str, int]:
+    """Makes sure of the topics control reads from, and gives the partitions of all. A workflow's topic that is not as it should be is the
+    services' to complain about."""
+    topics.ensure(control_topics())
     for workflow in WORKFLOWS:
         try:
             topics.ensure(workflow_topics(workflow))
