@@ -188,7 +188,7 @@ async def _follow(kafka: KafkaSettings, control: Control) -> None:
     names, told = Names(kafka), control.cursors.followed() | control.archive.followed()
     follower = Follower(kafka, *(Followed(names.topic(name), partitions[name], call) for name, call in told.items() if name in partitions))
     follower.begin()
-    control.cursors.complete = control.archive.complete = lambda: follower.caught_up
+    control.cursors.complete = control.archive.complete = lambda: follower.caught_up and control.store.ready
     try:
         while not follower.caught_up:
             await asyncio.sleep(0.05)

@@ -36,18 +36,16 @@ class Listener:
     async def events(self) -> AsyncIterator[bytes]:
         """Until the client goes; now and then nothing, so that whoever passes it on can look whether the client still may."""
         yield b"retry: 2000\n\n"
-        silent = 0.0
+        clock = asyncio.get_running_loop().time
+        commented_at = clock()
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.woken.wait(), CHECK_EVERY_S)
             self.woken.clear()
             waiting, self.waiting = self.waiting, {}
-            silent = 0.0 if waiting else silent + CHECK_EVERY_S
-            if silent >= COMMENT_EVERY_S:
-                silent = 0.0
-                yield COMMENT
-            else:
-                yield b"".join(waiting.values())
+            due = clock() - commented_at >= COMMENT_EVERY_S
+            commented_at = clock() if due else commented_at
+            yield b"".join(waiting.values()) + (COMMENT if due else b"")
 
 
 class Live:

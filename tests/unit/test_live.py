@@ -113,10 +113,20 @@ async def test_listeners_that_go_are_forgotten() -> None:
     assert not live.full
 
 
-async def test_silence_is_filled_with_a_comment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_module, "CHECK_EVERY_S", 0.01)
-    monkeypatch.setattr(live_module, "COMMENT_EVERY_S", 0.03)
-    events = Listener({}).events()
+async def test_a_comment_comes_now_and_then_whether_there_are_events_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "CHECK_EVERY_S", 0.005)
+    monkeypatch.setattr(live_module, "COMMENT_EVERY_S", 0.02)
+    listener = Listener({})
+    events = listener.events()
     await anext(events)
 
-    assert [await anext(events) for _ in range(6)] == [b"", b"", COMMENT, b"", b"", COMMENT]
+    silent = [await anext(events) for _ in range(50)]
+    busy = b""
+    while COMMENT not in busy:
+        listener.tell("ingress", b"event: workflow\n\n")
+        busy += await anext(events)
+        await asyncio.sleep(0.001)
+
+    assert set(silent) == {b"", COMMENT}
+    assert 0 < silent.count(COMMENT) < 20
+    assert busy.count(b"event: workflow") > 1
