@@ -56,6 +56,11 @@ class TokenCache:
         if token == self._token:
             self._token = None
 
+    def forget(self) -> None:
+        """The next `get` asks for a new one, with the secret as its file says now."""
+        self._secret.reload()
+        self._token = None
+
     async def _fetch(self) -> None:
         response = await self._ask()
         if response.status_code in (400, 401) and self._secret.reload():

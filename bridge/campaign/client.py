@@ -37,8 +37,10 @@ class CampaignClient:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def authenticate(self) -> None:
-        """Makes sure of a token. Raises RetryError or HaltError."""
+    async def authenticate(self, anew: bool = False) -> None:
+        """Makes sure of a token, or of a new one. Raises RetryError or HaltError."""
+        if anew:
+            self._token.forget()
         await self._token.get()
 
     async def create(self, path: str, body: dict[str, Any]) -> int:

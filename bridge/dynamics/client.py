@@ -38,8 +38,10 @@ class DynamicsClient:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def authenticate(self) -> None:
-        """Makes sure of a token. Raises RetryError or HaltError."""
+    async def authenticate(self, anew: bool = False) -> None:
+        """Makes sure of a token, or of a new one. Raises RetryError or HaltError."""
+        if anew:
+            self._token.forget()
         await self._token.get()
 
     async def get(self, path: str, prefer: str = "") -> Any:

@@ -48,11 +48,16 @@ class Checks:
         for name in NAMED:
             checks.append(await self._one(system, name, calls[name]) if has_token else _result(name, "skipped", "there is no token", None))
             has_token = has_token and not (name == "token" and checks[-1].status == "failed")
-        return ChecksOut(system=system, ok=all(check.status != "failed" for check in checks), checks=checks)
+        failed = next((check for check in checks if check.status == "failed"), None)
+        if failed is None:
+            self._systems.connected(system)
+        else:
+            self._systems.failed(system, f"check_{failed.name}", failed.message)
+        return ChecksOut(system=system, ok=failed is None, checks=checks)
 
     async def _one(self, system: System, name: str, check: Check) -> CheckOut:
         try:
-            return _result(name, "ok", await self._systems.asked(system, check()), None)
+            return _result(name, "ok", await self._systems.asked(system, check(), remember=False), None)
         except _Skipped as exc:
             return _result(name, "skipped", str(exc), None)
         except (_Failed, HaltError) as exc:
@@ -87,7 +92,7 @@ class Checks:
         }
 
     async def _token(self, system: System) -> str:
-        await (self._systems.dynamics if system == "dynamics" else self._systems.campaign).authenticate()
+        await (self._systems.dynamics if system == "dynamics" else self._systems.campaign).authenticate(anew=True)
         return "a token was given"
 
     async def _who_am_i(self) -> str:

@@ -111,8 +111,8 @@ class Systems:
         for cache in (self._tables, self._fields, self._resources):
             cache.clear()
 
-    async def asked(self, system: System, call: Awaitable[T]) -> T:
-        """The answer, remembering how it went. Raises what it raises, and RetryError after 20 s."""
+    async def asked(self, system: System, call: Awaitable[T], remember: bool = True) -> T:
+        """The answer, remembering how it went (not what went well, unless `remember`). Raises what it raises, and RetryError after 20 s."""
         try:
             async with asyncio.timeout(ASK_WITHIN_S):
                 answer = await call
@@ -123,8 +123,12 @@ class Systems:
         except BridgeError as exc:
             self.failed(system, exc.code, str(exc))
             raise
-        self._connection[system] = ConnectionOut(state="connected", checked_at=self._clock.now())
+        if remember:
+            self.connected(system)
         return answer
+
+    def connected(self, system: System) -> None:
+        self._connection[system] = ConnectionOut(state="connected", checked_at=self._clock.now())
 
     def failed(self, system: System, code: str, message: str) -> None:
         now = self._clock.now()

@@ -25,7 +25,7 @@ def router(control: Control, frame: Frame) -> APIRouter:
     async def login_form(request: Request) -> Response:
         if tokens is None or request.state.who is not None:
             return RedirectResponse("/", 303)
-        return _form(frame, request)
+        return _form(frame, request, ended="ended" in request.query_params)
 
     @routes.post("/login")
     async def login(request: Request) -> Response:
@@ -58,5 +58,5 @@ def router(control: Control, frame: Frame) -> APIRouter:
     return routes
 
 
-def _form(frame: Frame, request: Request, status: int = 200, error: str = "", unread: str = "") -> HTMLResponse:
-    return frame.render("login.html", status, error=error, unread=unread, acknowledged=ACKNOWLEDGED in request.cookies)
+def _form(frame: Frame, request: Request, status: int = 200, error: str = "", unread: str = "", ended: bool = False) -> HTMLResponse:
+    return frame.render("login.html", status, error=error, unread=unread, ended=ended, acknowledged=ACKNOWLEDGED in request.cookies)

@@ -36,7 +36,7 @@ export async function call(method, path, body, headers = {}) {
   }
   const answer = await asked(method, path, body, headers);
   if (answer.status === 401) {
-    location.assign("/login");
+    location.assign("/login?ended");
     throw new Problem(401, { title: "Not signed in", detail: "Your session has ended; sign in again." });
   }
   const data = answer.status === 204 ? null : await answer.json().catch(() => ({}));

@@ -7,6 +7,7 @@ import { fieldRows } from "./mapping_fields.js";
 import { holes } from "./mapping_check.js";
 import { filterRows } from "./mapping_filters.js";
 import { replacementRows } from "./mapping_replacements.js";
+import { mergeTable } from "./merge.js";
 import { showPlan } from "./plan.js";
 import { clearFindings, load, save, savedWords, showFindings, summarise, validate } from "./saving.js";
 import { strip } from "./state.js";
@@ -36,9 +37,11 @@ class Page {
 
   /** The whole configuration with this table as it is on the page. */
   config(onto = this.base.config) {
+    const own = (config) => config.tables.find((each) => each.source === source);
     const at = onto.tables.findIndex((each) => each.source === source);
     const tables = [...onto.tables];
-    tables.splice(at < 0 ? tables.length : at, at < 0 ? 0 : 1, this.draft);
+    const mine = onto === this.base.config ? this.draft : mergeTable(own(this.base.config), this.draft, own(onto));
+    tables.splice(at < 0 ? tables.length : at, at < 0 ? 0 : 1, mine);
     return { ...onto, tables };
   }
 

@@ -83,6 +83,7 @@ function keyPicker(page) {
 }
 
 function cells(page, mapped, i) {
+  const deleteLabel = () => `Delete field mapping ${mapped.source || "empty"}, row ${i + 1}`;
   const source = new Picker({
     label: `Dynamics field, row ${i + 1}`,
     value: mapped.source,
@@ -91,6 +92,7 @@ function cells(page, mapped, i) {
     under: (name) => page.under("dynamics", name, typeLabel),
     picked: (value) => {
       mapped.source = value;
+      bin.setAttribute("aria-label", deleteLabel());
       again(page);
     },
   });
@@ -127,7 +129,7 @@ function cells(page, mapped, i) {
     "Delete",
     {
       kind: "danger icon-only",
-      label: `Delete field mapping ${mapped.source || "empty"}, row ${i + 1}`,
+      label: deleteLabel(),
       title: "Delete field mapping",
       click: () => {
         page.draft.fields.splice(i, 1);

@@ -41,6 +41,7 @@ export async function attempt(control, what) {
   } finally {
     control?.removeAttribute("aria-busy");
     if (control) control.disabled = false;
-    if (focused && control.isConnected) control.focus();
+    const free = document.activeElement === document.body || document.activeElement === control;
+    if (focused && control.isConnected && free) control.focus(); // what was done may have moved it to where it tells of itself
   }
 }

@@ -2,7 +2,7 @@
 import { h } from "./dom.js";
 import { get } from "./api.js";
 import { ask } from "./dialogs.js";
-import { Picker } from "./picker.js";
+import { LOADING, Picker } from "./picker.js";
 import { failed } from "./messages.js";
 import { load } from "./saving.js";
 
@@ -17,7 +17,7 @@ export async function addMapping() {
   }
   const chosen = { source: "", target: "" };
   const trouble = h("div");
-  const known = { dynamics: [], campaign: [] };
+  const known = { dynamics: LOADING, campaign: LOADING };
   const dynamics = picker(
     "Microsoft Dynamics 365 table",
     () => offered(known.dynamics, mapped, "source"),
@@ -29,7 +29,8 @@ export async function addMapping() {
     (value) => (chosen.target = value),
   );
   dynamics.input.dataset.focus = "";
-  for (const system of ["dynamics", "campaign"]) list(system, known, trouble);
+  list("dynamics", known, trouble).then(() => dynamics.arrived());
+  list("campaign", known, trouble).then(() => campaign.arrived());
   const content = h("div", { class: "tall" }, dynamics.element, campaign.element, trouble);
   const ok = () => {
     const missing = [dynamics, campaign].find((each) => !each.value);
@@ -53,7 +54,7 @@ const picker = (label, options, picked) => new Picker({ label, visible: true, op
 
 /** The tables that are not mapped yet; one whose changes are not tracked with the reason why it cannot be chosen. */
 function offered(tables, mapped, side) {
-  if (tables === null) return null;
+  if (tables === null || tables === LOADING) return tables;
   const taken = new Set(mapped.map((each) => each[side]));
   return tables
     .filter((each) => !taken.has(each.name))

@@ -3,9 +3,12 @@ import { h, newId, text } from "./dom.js";
 
 const MOST = 200;
 
+/** What `options` gives while the answer is on its way. */
+export const LOADING = Symbol("loading");
+
 /**
  * `label`: accessible name; `options()`: [{name, label, note, why}] where `why` says why one cannot be chosen; null: not known, anything
- * can be typed. `picked(name)` is told of every new value. `under(name)`: what stands under the field, as its type.
+ * can be typed; LOADING: being asked for. `picked(name)` is told of every new value. `under(name)`: what stands under the field, as its type.
  */
 export class Picker {
   constructor({ label, value = "", options, picked, under = () => "", pointer = null, visible = false, disabled = false }) {
@@ -64,6 +67,7 @@ export class Picker {
     if (this.input.disabled || this.input.readOnly) return;
     const all = this.options();
     if (!all) return;
+    if (all === LOADING) return this.wait();
     const words = sought.trim().toLowerCase().split(/\s+/);
     const fits = all.filter((each) => words.every((word) => `${each.name} ${each.label ?? ""}`.toLowerCase().includes(word)));
     this.shown = fits.slice(0, MOST);
@@ -77,6 +81,20 @@ export class Picker {
     this.input.setAttribute("aria-expanded", "true");
     const current = this.shown.findIndex((each) => each.name === this.value);
     this.activate(sought && fits.length ? this.next(-1, 1) : current);
+  }
+
+  wait() {
+    this.shown = [];
+    this.list.replaceChildren(
+      h("li", { class: "picker-empty", role: "option", "aria-disabled": "true", "aria-selected": "false" }, "Reading the list…"),
+    );
+    this.list.hidden = false;
+    this.input.setAttribute("aria-expanded", "true");
+  }
+
+  /** The options have come: an open list is filled. */
+  arrived() {
+    if (this.isOpen) this.open(this.input.value === this.value ? "" : this.input.value);
   }
 
   item(each, i) {
@@ -152,7 +170,8 @@ export class Picker {
   leave() {
     this.close();
     const typed = this.input.value.trim();
-    const named = this.options()?.find((each) => each.name.toLowerCase() === typed.toLowerCase() && !each.why);
+    const known = this.options();
+    const named = known && known !== LOADING && known.find((each) => each.name.toLowerCase() === typed.toLowerCase() && !each.why);
     this.change(named ? named.name : typed);
   }
 
