@@ -11,12 +11,20 @@ from tests.e2e.stack import CONTACT_FIELDS, Stack, contacts, vehicles
 PAGES = {"DYNAMICS_PAGE_SIZE": "20"}
 
 
+async def go(stack: Stack) -> None:
+    """Starts both services and what is saved."""
+    stack.service("reader", **PAGES)
+    stack.service("writer")
+    await stack.start()
+
+
 async def test_no_call_comes_within_the_wait_that_dynamics_asked_for(stack: Stack) -> None:
     stack.dynamics.load(contacts=200, vehicles=40, seed=3)
     stack.campaign.settings.cardinality = {"cusVehicle.cusOwner": "0or1"}
+    await stack.configure(contacts(), vehicles())  # before, since control asks for metadata, several at once
     stack.dynamics.settings.change({"throttle": True, "limit_requests": 8, "window_s": 2.0})
 
-    await run(stack, contacts(), vehicles(), reader=PAGES)
+    await go(stack)
     await stack.until_equal()
 
     assert stack.dynamics.ledger.statuses[429] > 0
@@ -27,9 +35,10 @@ async def test_no_call_comes_within_the_wait_that_dynamics_asked_for(stack: Stac
 async def test_a_429_is_waited_out_before_the_next_call(stack: Stack) -> None:
     """One table, so that no other request can be under way."""
     stack.dynamics.load(contacts=200, seed=3)
+    await stack.configure(contacts())
     stack.dynamics.settings.change({"throttle": True, "limit_requests": 8, "window_s": 2.0})
 
-    await run(stack, contacts(), reader=PAGES)
+    await go(stack)
     await stack.until_equal()
 
     assert stack.dynamics.ledger.statuses[429] > 0
