@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from bridge.settings import KafkaSettings
@@ -88,13 +88,9 @@ def messages(kafka: KafkaSettings, topic: str) -> list[Message]:
     consumer = Consumer(kafka.client(group_id=f"look-{uuid.uuid4().hex}", isolation_level="read_committed", enable_partition_eof=True))
     name, found = kafka.topic_prefix + topic, list[Message]()
     try:
-        partitions = consumer.list_topics(name, timeout=10).topics[name].partitions
-        waiting = set()
-        for number in partitions:
-            first, end = consumer.get_watermark_offsets(TopicPartition(name, number), timeout=10)
-            if end > first:
-                waiting.add(number)
-        consumer.assign([TopicPartition(name, number, 0) for number in waiting])
+        # No question for the end of a partition: the leader of a topic that has just been made refuses it; a fetch waits for the leader.
+        waiting = set(consumer.list_topics(name, timeout=10).topics[name].partitions)
+        consumer.assign([TopicPartition(name, number, OFFSET_BEGINNING) for number in waiting])
         deadline = time.monotonic() + 15
         while waiting and time.monotonic() < deadline:
             message = consumer.poll(1)
