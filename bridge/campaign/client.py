@@ -11,7 +11,7 @@ from bridge.auth import TokenCache
 from bridge.campaign.errors import NotFound, error_for
 from bridge.clock import Clock
 from bridge.http import Gate, ahead_s, build_client, parse_json, retry_after_s, same_origin, send
-from bridge.settings import CampaignSettings
+from bridge.rooms import CampaignSettings
 
 
 class CampaignClient:

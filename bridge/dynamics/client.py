@@ -10,7 +10,7 @@ from bridge.auth import TokenCache
 from bridge.clock import Clock
 from bridge.dynamics.errors import NO_SUCH_ROW, error_code, error_for
 from bridge.http import Gate, ahead_s, build_client, parse_json, retry_after_s, same_origin, send
-from bridge.settings import DynamicsSettings
+from bridge.rooms import DynamicsSettings
 
 API = "/api/data/v9.2/"
 HEADERS = {"Accept": "application/json", "OData-MaxVersion": "4.0", "OData-Version": "4.0", "If-None-Match": "null"}

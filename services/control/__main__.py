@@ -24,17 +24,8 @@ from bridge.kafka.follower import Followed, Follower
 from bridge.kafka.lag import LagReader
 from bridge.kafka.topics import Topics, control_topics, workflow_topics
 from bridge.log import configure, log
-from bridge.settings import (
-    EXIT_UNUSABLE_SETTINGS,
-    CampaignSettings,
-    ControlSettings,
-    DynamicsSettings,
-    KafkaSettings,
-    Room,
-    ServiceSettings,
-    SettingsError,
-    load_all,
-)
+from bridge.rooms import CampaignSettings, ControlSettings, DynamicsSettings
+from bridge.settings import EXIT_UNUSABLE_SETTINGS, KafkaSettings, Room, ServiceSettings, SettingsError, load_all
 from services.control import tokens
 from services.control.access import Access, Tokens
 from services.control.app import build_app

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from bridge.clock import Clock
 from bridge.desired import WORKFLOWS, Workflow
 from bridge.kafka.topics import Topics
-from bridge.settings import ControlSettings
+from bridge.rooms import ControlSettings
 from services.control.access import Access, Principal
 from services.control.archive import Archive
 from services.control.backlog import Backlog

@@ -13,7 +13,8 @@ from bridge.clock import Clock
 from bridge.dynamics.catalogue import list_columns, list_tables
 from bridge.dynamics.client import DynamicsClient
 from bridge.errors import BridgeError, HaltError
-from bridge.settings import CampaignSettings, DynamicsSettings, Room, Secret
+from bridge.rooms import CampaignSettings, DynamicsSettings
+from bridge.settings import Room, Secret
 from services.control.models_systems import ConnectionOut, FieldOut, LastErrorOut, OptionOut, System, SystemOut, TableNameOut
 from services.control.problems import Refused
 

@@ -23,8 +23,9 @@ from bridge.kafka.published import Published
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.topics import Topics, ingress_topics, workflow_topics
+from bridge.rooms import DynamicsSettings
 from bridge.service import Report
-from bridge.settings import DynamicsSettings, KafkaSettings, ServiceSettings
+from bridge.settings import KafkaSettings, ServiceSettings
 from services.ingress.feed import TableFeed
 from services.ingress.reconcile import Reconciliation
 

@@ -26,8 +26,9 @@ from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.state import KafkaState
 from bridge.kafka.topics import Topics, ingress_topics, workflow_topics
 from bridge.mapping import Mapper
+from bridge.rooms import CampaignSettings, WriterSettings
 from bridge.service import Report
-from bridge.settings import CampaignSettings, KafkaSettings, ServiceSettings, WriterSettings
+from bridge.settings import KafkaSettings, ServiceSettings
 from bridge.state import Digests
 from services.ingress.decide import Change
 from services.ingress.handler import LIVE, IngressHandler, Target

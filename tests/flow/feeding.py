@@ -16,7 +16,8 @@ from bridge.events import ChangeEvent, Outgoing
 from bridge.flow.reader import Step
 from bridge.kafka.published import Published, Seen, Starts
 from bridge.memory import MemoryLog, MemoryPublisher
-from bridge.settings import DynamicsSettings, load
+from bridge.rooms import DynamicsSettings
+from bridge.settings import load
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving
 from services.ingress.feed import TableFeed

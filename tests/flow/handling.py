@@ -15,7 +15,8 @@ from bridge.events import ChangeEvent, Lane, Op
 from bridge.flow.ports import Result
 from bridge.mapping import Mapper
 from bridge.memory import MemoryRegistry
-from bridge.settings import CampaignSettings, load
+from bridge.rooms import CampaignSettings
+from bridge.settings import load
 from bridge.state import Digests, Known
 from sandbox.campaign import CampaignSandbox
 from sandbox.web import serving

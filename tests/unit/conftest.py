@@ -9,7 +9,8 @@ import pytest
 from hypothesis import settings
 
 from bridge.dynamics.client import DynamicsClient
-from bridge.settings import DynamicsSettings, Secret
+from bridge.rooms import DynamicsSettings
+from bridge.settings import Secret
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import serving
 from tests.unit.fakes import FakeClock

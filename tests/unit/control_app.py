@@ -14,7 +14,8 @@ import structlog
 
 import bridge.log
 from bridge.log import configure
-from bridge.settings import ControlSettings, ServiceSettings
+from bridge.rooms import ControlSettings
+from bridge.settings import ServiceSettings
 from services.control.access import RANKS, Access, Tokens
 from services.control.app import build_app
 from services.control.archive import Archive

@@ -15,7 +15,8 @@ from bridge.auth import TokenCache
 from bridge.campaign.client import CampaignClient
 from bridge.errors import BridgeError, HaltError, Origin, RetryError
 from bridge.http import build_client, call_guard
-from bridge.settings import CampaignSettings, Secret
+from bridge.rooms import CampaignSettings
+from bridge.settings import Secret
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving

@@ -15,7 +15,8 @@ import pytest
 
 from bridge.config import IngressConfig
 from bridge.kafka.topics import control_topics, ingress_topics, workflow_topics
-from bridge.settings import ROOMS, Secret
+from bridge.rooms import ROOMS
+from bridge.settings import Secret
 
 ROOT = Path(__file__).parents[2]
 PURE = [

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.clock import SystemClock
 from bridge.config import OPT_OUT_FLAGS
-from bridge.settings import ROOMS, ControlSettings
+from bridge.rooms import ROOMS, ControlSettings
 from services.control.access import Access, Principal
 from services.control.pages.frame import Frame, Link, places
 from services.control.pages.words import FLAGS, SETTINGS

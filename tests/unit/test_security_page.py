@@ -8,7 +8,8 @@ from typing import Any
 
 from bridge.config import Filter, IngressConfig, TableMapping
 from bridge.kafka.topics import control_topics
-from bridge.settings import ROOMS, Url
+from bridge.rooms import ROOMS
+from bridge.settings import Url
 from services.control import live, models, models_data, systems
 from services.control.access import PER_SECOND, SESSION_S
 from services.control.app import ASK_EVERY_S

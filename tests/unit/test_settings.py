@@ -10,19 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.settings import (
-    ROOMS,
-    CampaignSettings,
-    ControlSettings,
-    DynamicsSettings,
-    KafkaSettings,
-    Secret,
-    ServiceSettings,
-    SettingsError,
-    WriterSettings,
-    load,
-    load_all,
-)
+from bridge.rooms import ROOMS, CampaignSettings, ControlSettings, DynamicsSettings, WriterSettings
+from bridge.settings import KafkaSettings, Secret, ServiceSettings, SettingsError, load, load_all
 
 CANARY = "s3cret-value"
 DYNAMICS = {

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from bridge.settings import ROOMS, KafkaSettings, Secret
+from bridge.rooms import ROOMS
+from bridge.settings import KafkaSettings, Secret
 from services.control.access import Tokens
 from services.control.pages.frame import Frame
 from tests.unit.control_app import AT, bearer, build, client, read_archive

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bridge import __version__
-from bridge.settings import ControlSettings
+from bridge.rooms import ControlSettings
 from services.control.access import Access, Principal
 
 WEB = ("https://", "http://")
