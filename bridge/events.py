@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+Kind = Literal["send", "open", "click", "bounce"]
 Op = Literal["upsert", "delete"]
 Lane = Literal["live", "initial", "replay", "resync"]
 Value = str | None | bool | int | float
 Headers = Sequence[tuple[str, bytes]]
+
+
+def event_headers(lane: Lane, version: str, produced_by: str) -> list[tuple[str, bytes]]:
+    """The headers of every event (contracts/kafka.md). `version`: the source's, as text; `produced_by`: `service/instance`."""
+    return [
+        ("traceparent", f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01".encode()),
+        ("origin-lane", lane.encode()),
+        ("source-version", version.encode()),
+        ("produced-by", produced_by.encode()),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +38,21 @@ class ChangeEvent:
     observed_at: datetime
     fields: Mapping[str, Value] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EmailEvent:
+    """Something that happened to an e-mail; see schemas/EmailEvent.avsc for each member."""
+
+    event_id: str
+    kind: Kind
+    contact_key: str
+    campaign_name: str
+    delivery_name: str
+    occurred_at: datetime
+    tracking_url: str | None
+    mirror_page_url: str | None
+    observed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

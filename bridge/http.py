@@ -128,6 +128,7 @@ class Gate:
         self._interval = 1 / per_second if per_second else 0.0
         self._next = 0.0
         self._closed_until = 0.0
+        self._refusals = 0  # 429s in a row that did not say how long
         self.calls = 0
 
     @property
@@ -137,6 +138,16 @@ class Gate:
     def close_for(self, seconds: float) -> None:
         """No call starts for so long; a longer wait that is running stays."""
         self._closed_until = max(self._closed_until, self._clock.monotonic() + seconds)
+
+    def heed(self, response: httpx.Response, now: datetime) -> None:
+        """Closes for as long as a 429 or 503 asks for. A 429 that does not say how long: 1, 2, 4, … 32 s, until a call is not refused."""
+        wait = retry_after_s(response, now) if response.status_code in (429, 503) else None
+        if response.status_code != 429:
+            self._refusals = 0
+        elif wait is None and not self.wait_left_s:  # else a call that was under way when another one was refused
+            wait = 2.0 ** min(self._refusals, 5)
+            self._refusals += 1
+        self.close_for(wait or 0.0)
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:

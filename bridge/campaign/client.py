@@ -10,8 +10,15 @@ import httpx
 from bridge.auth import TokenCache
 from bridge.campaign.errors import NotFound, error_for
 from bridge.clock import Clock
+from bridge.errors import Origin
 from bridge.http import Gate, ahead_s, build_client, parse_json, retry_after_s, same_origin, send
 from bridge.rooms import CampaignSettings
+
+
+def token_cache(settings: CampaignSettings, client: httpx.AsyncClient, origin: Origin, clock: Clock) -> TokenCache:
+    """Tokens of the Adobe credential (campaign.md §1.1). `origin`: what Adobe is to the workflow."""
+    form = {"grant_type": "client_credentials", "client_id": settings.client_id, "scope": settings.scopes}
+    return TokenCache(client, settings.token_url, form, settings.client_secret, origin, clock)
 
 
 class CampaignClient:
@@ -22,12 +29,7 @@ class CampaignClient:
         self._http = client or build_client(settings.request_timeout_s, settings.concurrency)
         self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
         self._gate = Gate(settings.concurrency, clock, settings.calls_per_second)
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": settings.client_id,
-            "scope": settings.scopes,
-        }
-        self._token = TokenCache(self._http, settings.token_url, form, settings.client_secret, "target", clock)
+        self._token = token_cache(settings, self._http, "target", clock)
 
     @property
     def calls(self) -> int:
@@ -90,6 +92,5 @@ class CampaignClient:
             }
             response = await send(self._http, self._http.build_request(method, url, json=body, headers=headers))
             self.ahead_s = ahead_s(response, self._clock.now())
-            if response.status_code in (429, 503) and (wait := retry_after_s(response, self._clock.now())):
-                self._gate.close_for(wait)
+            self._gate.heed(response, self._clock.now())
         return response

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
 
 from bridge.auth import TokenCache
 from bridge.clock import Clock
+from bridge.dynamics.batch import CONTINUE, Answer, Operation, Unreadable, decode, encode
 from bridge.dynamics.errors import NO_SUCH_ROW, error_code, error_for
-from bridge.http import Gate, ahead_s, build_client, parse_json, retry_after_s, same_origin, send
+from bridge.errors import Origin, RetryError
+from bridge.http import LONGEST_WAIT_S, Gate, ahead_s, build_client, parse_json, retry_after_s, same_origin, send, where
 from bridge.rooms import DynamicsSettings
 
 API = "/api/data/v9.2/"
-HEADERS = {"Accept": "application/json", "OData-MaxVersion": "4.0", "OData-Version": "4.0", "If-None-Match": "null"}
+HEADERS = {"Accept": "application/json", "OData-MaxVersion": "4.0", "OData-Version": "4.0"}
+FRESH = {"If-None-Match": "null"}  # no cached metadata
+Build = Callable[[], httpx.Request]
 
 
 class DynamicsClient:
-    """One per process: its gate and its token are shared by all tables."""
+    """One per process: its gate and its token are shared by all that call. `origin`: what Dynamics is to the workflow, for its errors."""
 
-    def __init__(self, settings: DynamicsSettings, clock: Clock, client: httpx.AsyncClient | None = None) -> None:
-        self._settings, self._clock = settings, clock
+    def __init__(
+        self, settings: DynamicsSettings, clock: Clock, client: httpx.AsyncClient | None = None, *, origin: Origin = "source"
+    ) -> None:
+        self._settings, self._clock, self._origin = settings, clock, origin
         self._http = client or build_client(settings.request_timeout_s, settings.concurrency)
         self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
         self._gate = Gate(settings.concurrency, clock)
@@ -29,7 +36,7 @@ class DynamicsClient:
             "client_id": settings.client_id,
             "scope": f"{settings.url}/.default",
         }
-        self._token = TokenCache(self._http, settings.token_url, form, settings.client_secret, "source", clock)
+        self._token = TokenCache(self._http, settings.token_url, form, settings.client_secret, origin, clock)
 
     @property
     def calls(self) -> int:
@@ -64,23 +71,60 @@ class DynamicsClient:
         found: dict[str, Any] = parse_json(response)
         return found
 
-    async def _ask(self, path: str, prefer: str) -> httpx.Response:
-        url = same_origin(path, self._settings.url + API, "source")
-        headers = HEADERS | ({"Prefer": prefer} if prefer else {})
-        response = await self._send(url, headers)
-        if response.status_code == 401:  # expired early, revoked or rotated: once more with a fresh token (§1.4)
+    async def batch(self, operations: Callable[[], Sequence[Operation]]) -> list[Answer]:
+        """Runs operations, each by itself (continue-on-error); the answers in their order. `operations` is asked last before the call.
+
+        Raises as `get` does, and RetryError for an answer that cannot be told apart: then some may have been applied.
+        """
+        asked: Sequence[Operation] = ()
+
+        def build() -> httpx.Request:
+            nonlocal asked
+            asked = operations()
+            kind, body = encode(asked)
+            headers = HEADERS | {"Content-Type": kind, "Prefer": CONTINUE}
+            return self._http.build_request("POST", f"{self._settings.url}{API}$batch", content=body, headers=headers)
+
+        response = await self._authorized(build)
+        kind = response.headers.get("content-type", "")
+        if not kind.lower().startswith("multipart/"):
+            raise self._error(response)
+        try:
+            answers = decode(kind, response.content, len(asked))
+        except Unreadable as exc:
+            raise RetryError(f"Dynamics: {where(response)}: {exc}", code="bad_answer", status=response.status_code) from exc
+        self._heed(response, answers)
+        return answers
+
+    def _heed(self, response: httpx.Response, answers: Sequence[Answer]) -> None:
+        """What single operations were told that concerns all calls."""
+        if any(answer.status == 401 for answer in answers):
             self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
-            response = await self._send(url, headers)
+        if busy := [answer for answer in answers if answer.status == 429]:
+            self._gate.close_for(min(max(float(each.retry_after) if each.retry_after.isdigit() else 1.0 for each in busy), LONGEST_WAIT_S))
+
+    async def _ask(self, path: str, prefer: str) -> httpx.Response:
+        url = same_origin(path, self._settings.url + API, self._origin)
+        headers = HEADERS | FRESH | ({"Prefer": prefer} if prefer else {})
+        return await self._authorized(lambda: self._http.build_request("GET", url, headers=headers))
+
+    async def _authorized(self, build: Build) -> httpx.Response:
+        """Once more with a fresh token if the first one is refused: expired early, revoked or rotated (§1.4)."""
+        response = await self._send(build)
+        if response.status_code == 401:
+            self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
+            response = await self._send(build)
         return response
 
-    async def _send(self, url: str, headers: dict[str, str]) -> httpx.Response:
-        authorization = {"Authorization": f"Bearer {await self._token.get()}"}
+    async def _send(self, build: Build) -> httpx.Response:
+        token = await self._token.get()  # before the gate, which asks last whether the call may still be made
         async with self._gate.call():
-            response = await send(self._http, self._http.build_request("GET", url, headers=headers | authorization))
+            request = build()
+            request.headers["Authorization"] = f"Bearer {token}"
+            response = await send(self._http, request)
             self.ahead_s = ahead_s(response, self._clock.now())
-            if response.status_code in (429, 503) and (wait := retry_after_s(response, self._clock.now())):
-                self._gate.close_for(wait)
+            self._gate.heed(response, self._clock.now())
         return response
 
     def _error(self, response: httpx.Response) -> Exception:
-        return error_for(response, retry_after_s(response, self._clock.now()))
+        return error_for(response, retry_after_s(response, self._clock.now()), self._origin)

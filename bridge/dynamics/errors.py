@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from bridge.errors import BridgeError, HaltError, RetryError
+from bridge.errors import BridgeError, HaltError, Origin, RetryError
 from bridge.http import where
 
 EXPIRED_TOKEN = "0x80044352"
@@ -20,7 +20,7 @@ BUSY = {
 FORBIDDEN = {
     "0x80072560": "Add the application as an application user of this environment.",
     "0x80095ffc": "The environment restricts API access: allow this application id.",
-    "0x80040220": "Give the application user a role with organisation-level (Global) read on the mapped tables.",
+    "0x80040220": "Give the application user a role with organisation-level (Global) rights: read on mapped tables, create on activities.",
 }
 
 
@@ -40,37 +40,41 @@ def error_code(response: httpx.Response) -> str:
         return ""
 
 
-def error_for(response: httpx.Response, retry_after_s: float | None) -> BridgeError:
-    status, code = response.status_code, error_code(response)
-    text = f"Dynamics: {where(response)} {code}".rstrip()
+def error_for(response: httpx.Response, retry_after_s: float | None, origin: Origin) -> BridgeError:
+    return meaning(where(response), response.status_code, error_code(response), retry_after_s, origin)
+
+
+def meaning(place: str, status: int, code: str, retry_after_s: float | None, origin: Origin) -> BridgeError:
+    """`place`: what was asked for; `code`: of the error object, lower case; `origin`: what Dynamics is to the workflow."""
+    text = f"Dynamics: {place} {code}".rstrip()
+
+    def halt(what: str, hint: str) -> HaltError:
+        return HaltError(text, code=what, hint=hint, origin=origin, status=status)
+
     if code == EXPIRED_TOKEN or status == 410:
         return TrackingExpired(text, code="tracking_expired", status=status)
     if code in NOT_TRACKED:
-        hint = "Switch on 'Track changes' for the table in Dynamics, then start again."
-        return HaltError(text, code="change_tracking_off", hint=hint, origin="source", status=status)
+        return halt("change_tracking_off", "Switch on 'Track changes' for the table in Dynamics, then start again.")
     if code == FULL_STORAGE:
-        hint = "Free or buy storage for this environment, then start again."
-        return HaltError(text, code="source_full", hint=hint, origin="source", status=status)
+        return halt(f"{origin}_full", "Free or buy storage for this environment, then start again.")
     if status in (408, 429) or status >= 500 or code in BUSY:
-        return RetryError(text, code="source_busy", status=status, retry_after_s=retry_after_s)
+        return RetryError(text, code=f"{origin}_busy", status=status, retry_after_s=retry_after_s)
     if status == 401:
         hint = "Check DYNAMICS_CLIENT_ID, DYNAMICS_CLIENT_SECRET and DYNAMICS_URL: a fresh token was refused as well."
-        return HaltError(text, code="source_refused", hint=hint, origin="source", status=status)
+        return halt(f"{origin}_refused", hint)
     if status == 403:
-        hint = FORBIDDEN.get(code, "Give the application user the rights named in docs/getting-started.md.")
-        return HaltError(text, code="source_forbidden", hint=hint, origin="source", status=status)
+        return halt(f"{origin}_forbidden", FORBIDDEN.get(code, "Give the application user the rights named in docs/getting-started.md."))
     if code == NO_SUCH_TABLE:
-        hint = "The table does not exist in this environment: correct the mapping, then start again."
-        return HaltError(text, code="source_table_missing", hint=hint, origin="source", status=status)
+        return halt(f"{origin}_table_missing", "The table does not exist in this environment: correct the mapping, then start again.")
     return QueryRefused(text, code="query_refused", status=status)
 
 
-def refused(error: QueryRefused) -> HaltError:
+def refused(error: QueryRefused, origin: Origin = "source") -> HaltError:
     """For a query that must work: nothing goes on without it."""
     return HaltError(
         str(error),
-        code="source_query_refused",
-        hint="Check the table and its mapped columns in Dynamics; if they are right, report this as a fault.",
-        origin="source",
+        code=f"{origin}_query_refused",
+        hint="Check the table and its columns in Dynamics; if they are right, report this as a fault.",
+        origin=origin,
         status=error.status,
     )

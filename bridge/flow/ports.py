@@ -25,7 +25,10 @@ class Handler(Protocol[E]):
     """What is particular to a workflow. All of it runs in the event loop."""
 
     def key(self, record: Record) -> str:
-        """The record's key in `.state`; what has one key is kept in order."""
+        """What has one key is kept in order and merged while it waits."""
+
+    def state_key(self, key: str) -> str:
+        """Under which key `.state` keeps what is known of records with this key."""
 
     def live(self, record: Record) -> bool:
         """Whether this record goes before those that are not."""

@@ -31,8 +31,8 @@ class Step:
 
 
 def without_links(cursor: Cursor) -> dict[str, Any]:
-    """What a cursor tells people: phase, lane, rows of a load or replay, times. No links, they can carry filters."""
-    shown = ("phase", "lane", "rows", "total", "started_at", "finished_at", "token_at", "id", "state")
+    """What a cursor tells people: phase, lane, rows of a load or replay, times, a position. No links, they can carry filters."""
+    shown = ("phase", "lane", "rows", "total", "started_at", "finished_at", "token_at", "id", "state", "position")
     found = {name: cursor[name] for name in shown if name in cursor}
     side = cursor.get("replay")
     return found | ({"replay": without_links(side)} if side else {})

@@ -43,8 +43,8 @@ class LetterLimit:
 
 def _too_many(what: str) -> HaltError:
     return HaltError(
-        f"{what} could not be written: the mapping or the target is wrong, not the data",
+        f"{what} could not be used: configuration, settings or target are wrong, not the data",
         code="too_many_dead_letters",
-        hint="Look at the dead letters' groups, mend the mapping or the Campaign resource, then start again.",
+        hint="Look at the dead letters' groups, mend the mapping, the settings or the target, then start again.",
         origin="service",
     )

@@ -23,7 +23,7 @@ from bridge.flow.ports import DeadLetters, Handler, Requeue, Result
 from bridge.flow.waits import LetterLimit, backoff_s
 from bridge.http import call_guard
 from bridge.log import log
-from bridge.state import StateStore
+from bridge.state import Known, StateStore
 
 E = TypeVar("E")
 
@@ -141,7 +141,7 @@ class Writer(Generic[E]):
         try:
             await self._take_up(job)
             if job.event is not None:
-                result = await self._handler.write(job.event, self._state.get(job.partition, job.key))
+                result = await self._handler.write(job.event, self._known(job))
                 await self._keep(job, result)
                 self._count(result)
             self._settle(job)
@@ -151,6 +151,9 @@ class Writer(Generic[E]):
             await self._failed(job, exc, self._retry if exc.attempts is None else self._park)
         except RejectError as exc:
             await self._reject(job, exc, job.attempts + 1)
+
+    def _known(self, job: Job[E]) -> Known | None:
+        return self._state.get(job.partition, self._handler.state_key(job.key))
 
     async def _take_up(self, job: Job[E]) -> None:
         """Decodes and merges what has arrived. What cannot be decoded is dead-lettered by itself."""
@@ -184,7 +187,7 @@ class Writer(Generic[E]):
             read_at=datetime.fromtimestamp(latest.timestamp_ms / 1000, UTC).isoformat(),
             settled_at=self._clock.now().isoformat(),
         )
-        await self._state.put(job.partition, job.key, known)
+        await self._state.put(job.partition, self._handler.state_key(job.key), known)
 
     def _count(self, result: Result) -> None:
         self._limit.passed()
@@ -260,7 +263,7 @@ class Writer(Generic[E]):
         if job.dropped or job.event is None or job.latest is None:
             return
         await self._dead_letter(job.latest, exc, attempts, job.first_failed_at or self._clock.now())
-        known = self._handler.rejected(job.event, self._state.get(job.partition, job.key))
+        known = self._handler.rejected(job.event, self._known(job))
         await self._patiently(lambda: self._keep(job, Result("dead_lettered", replace(known, status=exc.status))))
         self._settle(job)
 

@@ -47,9 +47,9 @@ class Published:
                         yield key.removeprefix(prefix).decode(), known.version, not known.exists
 
     def states(self, keys: Collection[str], partitions: int) -> dict[str, Known]:
-        """What the state topic holds of these records (`<table>/<key>`); reads the partitions they lie in from end to end."""
+        """What the state topic holds of these records (`<table>/<key>`, or the key alone); reads their partitions from end to end."""
         wanted = {key.encode() for key in keys}
-        numbers = {partition_for(key.partition("/")[2].encode(), partitions) for key in keys}
+        numbers = {partition_for(key.rpartition("/")[2].encode(), partitions) for key in keys}
         found: dict[str, Known] = {}
         with closing(TopicReader(self._settings)) as reader:
             for number in sorted(numbers):

@@ -63,6 +63,10 @@ def ingress_topics(tables: Sequence[str]) -> list[Topic]:
     return [changes(f"ingress.{lane}.{table}", 7, "ingress") for table in tables for lane in ("changes", "replay")]
 
 
+def egress_topics() -> list[Topic]:
+    return [changes("egress.email-events", 7, "egress")]
+
+
 class Topics:
     """Creates and checks topics. Raises RetryError (Kafka away) and HaltError (a topic is not as it has to be)."""
 

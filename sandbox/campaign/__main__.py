@@ -17,7 +17,8 @@ async def run(port: int) -> None:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     sandbox = CampaignSandbox()
     async with serving(sandbox.app(), port) as url:
-        print(f"Campaign sandbox: CAMPAIGN_URL={url}/{sandbox.settings.organization} IMS={url}/ims", flush=True)
+        urls = f"CAMPAIGN_URL={url}/{sandbox.settings.organization} IMS={url}/ims CAMPAIGN_JOURNAL_URL={url}{sandbox.journal_path}"
+        print(f"Campaign sandbox: {urls}", flush=True)
         await stop.wait()
 
 

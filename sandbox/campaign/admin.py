@@ -88,10 +88,32 @@ def _operation(path: str, operation: Callable[[dict[str, Any]], object]) -> web.
     return web.post(path, handler)
 
 
+def _journal_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
+    def operation(name: str, run: Callable[[dict[str, Any]], Any]) -> web.RouteDef:
+        async def handler(request: web.Request) -> web.Response:
+            raw = await request.read()
+            return web.json_response(run(json.loads(raw) if raw else {}))
+
+        return web.post(f"/_admin/journal/{name}", handler)
+
+    async def listed(_: web.Request) -> web.Response:
+        return web.json_response({"events": sandbox.journal()})
+
+    return [
+        web.get("/_admin/journal", listed),
+        operation("emit", lambda body: {"ids": sandbox.emit(body["events"])}),
+        operation("append", lambda body: {"positions": sandbox.append(body["events"])}),
+        operation("redeliver", lambda body: {"events": sandbox.redeliver(**body)}),
+        operation("expire", lambda body: {"expired": sandbox.expire(**body)}),
+        operation("traffic", lambda body: sandbox.traffic(**body)),
+    ]
+
+
 def admin_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
     return [
         *_row_routes(sandbox),
         *_settings_routes(sandbox),
+        *_journal_routes(sandbox),
         _operation("/_admin/fields", lambda body: sandbox.add_field(**body)),
         _operation("/_admin/resources", lambda body: sandbox.add_resource(**body)),
         _operation("/_admin/publish", lambda _: sandbox.publish()),

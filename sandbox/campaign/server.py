@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from sandbox.campaign.admin import admin_errors, admin_routes
 from sandbox.campaign.engine import Engine
 from sandbox.campaign.errors import AcsError, GatewayError
 from sandbox.campaign.gateway import Gateway
+from sandbox.campaign.journal import Journal
+from sandbox.campaign.journal_api import TAIL, JournalApi
 from sandbox.campaign.model import EXT, new_field, new_resource
 from sandbox.campaign.reading import plain
 from sandbox.campaign.settings import Settings
@@ -26,9 +28,16 @@ from sandbox.web import Ledger, counted, fault_routes
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+def _host(request: web.Request) -> str:
+    """Which of the two real hosts this request is for."""
+    return "journal" if request.path.startswith(("/events/", "/events-fast/", "/events-validate/")) else "campaign"
+
+
 def _group(request: web.Request) -> str:
-    """`POST profile`, or `ims`."""
+    """`POST profile`, `GET journal`, `GET journal-validate`, or `ims`."""
     parts = request.path.split("/", 5)
+    if _host(request) == "journal":
+        return f"{request.method} journal{parts[1].removeprefix('events').removesuffix('-fast')}"
     return f"{request.method} {parts[4]}" if len(parts) > 4 and parts[2] == "campaign" else parts[1]
 
 
@@ -44,12 +53,14 @@ class CampaignSandbox:
         self.accounting = Accounting()
         self.gateway = Gateway(self.settings, self.database.clock)
         self.engine = Engine(self.database, self.accounting, self.ledger)
+        self.events = Journal(self.database)
 
     def app(self) -> web.Application:
         """For `serving(sandbox.app())`."""
         middlewares = [self._gate, admin_errors, counted(self.ledger, _group)]
         app = web.Application(client_max_size=2**28, middlewares=middlewares)
         app.add_routes([web.post("/ims/token/v3", self.gateway.token), *fault_routes(self.ledger), *admin_routes(self)])
+        app.add_routes(JournalApi(self.events, self.gateway).routes())
         app.router.add_route("*", "/{organization}/campaign/{tail:.*}", self._campaign)
         app.router.add_route("*", "/{tail:.*}", self._nowhere)
         return app
@@ -59,9 +70,9 @@ class CampaignSandbox:
         """Counts calls inside a Retry-After window; gives every error an X-Request-Id."""
         if request.path.startswith("/_admin/"):
             return await handler(request)
-        self.gateway.arrived()
+        self.gateway.arrived(_host(request))
         response = await handler(request)
-        self.gateway.answered(response)
+        self.gateway.answered(_host(request), response)
         if response.status >= 400 and not response.prepared:
             response.headers["X-Request-Id"] = secrets.token_hex(16)
         return response
@@ -116,17 +127,55 @@ class CampaignSandbox:
         return self.accounting.writes(resource, key)
 
     def counts(self) -> dict[str, Any]:
-        """Requests, calls by resource and method, engine calls, rows by resource, calls inside a Retry-After window."""
+        """Requests, calls by resource and method, engine calls, rows by resource, events in the journal.
+
+        `early_calls` came inside a Retry-After window after a 429 or 503, `early_polls` inside that of a journal's 204."""
         tables = self.database.tables.items()
         hidden = {name: sum(self.database.hidden(table, row) for row in table.rows.values()) for name, table in tables}
         more = {"rows": {name: len(table.rows) for name, table in tables}, "hidden_rows": hidden}
-        return {**self.ledger.summary(), **self.accounting.summary(), **more, "early_calls": self.gateway.early_calls}
+        early = {"early_calls": self.gateway.early_calls, "early_polls": self.gateway.early_polls}
+        return {**self.ledger.summary(), **self.accounting.summary(), **more, **early, "journal_events": len(self.events)}
 
     def headers(self) -> dict[str, str]:
         """What a call needs, with a new token: for tests that are not about tokens."""
         form = {"client_id": self.settings.client_id, "client_secret": self.settings.client_secret}
         answer = self.gateway.grant({**form, "grant_type": "client_credentials", "scope": "campaign_sdk"})
         return {"X-Api-Key": self.settings.client_id, "Authorization": f"Bearer {answer['access_token']}"}
+
+    @property
+    def journal_path(self) -> str:
+        """Where the journal starts, after the base URL."""
+        return f"/events/{TAIL}"
+
+    def journal_headers(self) -> dict[str, str]:
+        """What a journal call needs, with a new token."""
+        return {**self.headers(), "x-ims-org-id": self.settings.org_id}
+
+    def emit(self, events: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Email events go into the journal: `kind` and other members of `EmailEvent`. Gives the ids, in the order given."""
+        return self.events.emit(events)
+
+    def append(self, events: Sequence[Any]) -> list[str]:
+        """Puts `event` values into the journal as they are, broken ones, too. Gives the positions."""
+        return self.events.append(events)
+
+    def redeliver(self, seed: int = 0, shuffle: bool = True) -> int:
+        """Everything in the journal comes again: new positions, the same events. Gives how many."""
+        return self.events.redeliver(seed, shuffle)
+
+    def expire(self, keep: int = 0) -> int:
+        """Drops all but the newest `keep` events; the others' positions answer 410. Gives how many were dropped."""
+        return self.events.expire(keep)
+
+    def traffic(self, seed: int, mails: int, keys: Sequence[str] | None = None, day: str | None = None) -> dict[str, Any]:
+        """Emits what a day with so many mails brings: `{"events": n, "expected": {"send", "open", "click", "bounce"}}`, where
+        `expected` is what belongs on timelines. `keys`: the contacts, else all profiles with an externalId; `day`: a date
+        (UTC), else the last 24 hours."""
+        return self.events.traffic(seed, mails, keys, day)
+
+    def journal(self) -> list[dict[str, Any]]:
+        """What the journal holds, oldest first: `position` and `event`."""
+        return self.events.listed()
 
     def add_field(self, resource: str, **definition: Any) -> None:
         """Adds a field, or changes one (its length, say); live with the next publication. See `new_field`."""
@@ -167,10 +216,11 @@ class CampaignSandbox:
         self.database.clock.offset_s += seconds
 
     def reset(self) -> None:
-        """As newly started: no rows, standard model and settings, no counts, no faults. Tokens and the clock stay."""
+        """As newly started: no rows, no events, standard model and settings, no counts, no faults. Tokens and the clock stay."""
         self.settings.reset()
         self.database.clear()
         self.ledger.clear()
         self.accounting.clear()
         self.gateway.clear()
+        self.events.clear()
         self.engine.publishing_until = 0.0

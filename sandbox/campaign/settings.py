@@ -16,6 +16,9 @@ CHOICES = {
     "wrong_organization": ("403023", "500"),
     "text_errors": ("plain", "json"),
     "over_long": ("error", "truncate"),
+    "journal_retry_after_form": ("seconds", "date"),
+    "journal_links": ("lines", "joined"),
+    "journal_envelope": ("cloudevents", "pipeline"),
 }
 
 
@@ -49,6 +52,18 @@ class Settings:
     cardinality: dict[str, str] = field(default_factory=dict)  # {"cusVehicle.cusOwner": "0or1"}, over the model's
     on_delete: dict[str, str] = field(default_factory=dict)  # {"cusVehicle.cusOwner": "keep"}, cascade, last (4.5)
     refuse: list[dict[str, str]] = field(default_factory=list)  # {"resource", "field", "contains"}: answers a 500
+    journal_retry_after_s: float = 10.0  # what a 204 at the journal's end asks for
+    journal_retry_after_form: str = "seconds"  # or "date": an HTTP date; of the journal's 429, too
+    journal_links: str = "lines"  # or "joined": all in one Link header
+    journal_foreign_next: bool = False  # `next` leads to another host
+    journal_envelope: str = "cloudevents"  # or "pipeline", for what is emitted from now on
+    journal_duplicates: float = 0.0  # share of the emitted events that is written twice
+    journal_shuffle: bool = False  # what is emitted in one go is written in any order
+    journal_seed: int = 0  # decides both
+    journal_calls_per_second: float = 0.0  # as calls_per_second, for the journal alone
+    journal_page: int = 100  # events without `limit`
+    journal_page_bytes: int = 1_500_000  # at most, but one event at least
+    journal_retention_s: float = 7 * 86400.0
 
     def change(self, changes: Mapping[str, Any]) -> None:
         """Sets several, or none of them. Raises ValueError for an unknown name, another type or no choice."""

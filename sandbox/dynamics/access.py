@@ -82,15 +82,15 @@ class Limits:
         self._past: deque[tuple[float, float]] = deque()  # (when, seconds it took)
         self._spent_s = 0.0
         self._closed_until = 0.0  # everything is refused until then
-        self._wait_until = 0.0  # clients were told to wait until then
+        self._told = deque[tuple[float, float]]()  # (when a 429 left, until when it bade to wait), both ascending
         self.came_early = 0  # requests inside a Retry-After window
 
-    def refused(self, in_flight: int) -> ODataError | None:
-        """The 429 for a request that comes now, of `in_flight` in all; None lets it in."""
+    def refused(self, in_flight: int, arrived: float | None = None) -> ODataError | None:
+        """The 429 for a request of `in_flight` in all that came now, or at `arrived`; None lets it in."""
         settings, now = self._settings, self._tidy()
         if not settings.throttle:
             return None
-        early = now < self._wait_until
+        early = self._is_early(now if arrived is None else arrived)
         self.came_early += early
         code, text, until = "", "", 0.0
         if len(self._past) >= settings.limit_requests:
@@ -101,7 +101,7 @@ class Limits:
             milliseconds = f"{settings.limit_execution_s * 1000:,.0f} milliseconds"
             text = f"Combined execution time of incoming requests exceeded limit of {milliseconds}"
         elif in_flight > settings.limit_concurrent:
-            self._wait_until = max(self._wait_until, now + 1)
+            self._tell(now, now + 1)
             text = f"Number of concurrent requests exceeded the limit of {settings.limit_concurrent}."
             return ODataError(429, "0x80072326", text, {"Retry-After": "1"})
         elif now < self._closed_until:
@@ -109,10 +109,22 @@ class Limits:
         if not code:
             return None
         self._closed_until = max(self._closed_until + early * settings.retry_after_growth_s, until)
-        self._wait_until = max(self._wait_until, self._closed_until)
+        self._tell(now, self._closed_until)
         wait = max(1, math.ceil(self._closed_until - now))
         text += f" over time window of {settings.window_s:.0f} seconds."
         return ODataError(429, code, text, {"Retry-After": str(wait)})
+
+    def _is_early(self, arrived: float) -> bool:
+        """Did it come inside the window of a 429 that its sender could know of?"""
+        grace = self._settings.early_grace_ms / 1000
+        return any(at + grace <= arrived < until for at, until in self._told)
+
+    def _tell(self, now: float, until: float) -> None:
+        """Remembers a 429; one that asks for nothing longer than those before adds nothing."""
+        while self._told and self._told[0][1] <= now:
+            self._told.popleft()
+        if not self._told or until > self._told[-1][1]:
+            self._told.append((now, until))
 
     def done(self, seconds: float) -> None:
         """Counts a request that was let in and took `seconds`."""

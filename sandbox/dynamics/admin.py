@@ -45,9 +45,18 @@ def routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
     def columns(_: web.Request, body: Body) -> Body:
         if "add" in body:
             sandbox.add_column(body["table"], _column(body["add"]))
+        elif "rename" in body:
+            sandbox.rename_column(body["table"], body["rename"], body["to"])
         else:
             sandbox.remove_column(body["table"], body["remove"])
         return {"columns": list(sandbox.store.tables[body["table"]].columns)}
+
+    def tables(_: web.Request, body: Body) -> Body:
+        if "rename" in body:
+            sandbox.rename_table(body["rename"], body["to"], body.get("set_name", ""))
+        else:
+            sandbox.remove_table(body["remove"])
+        return {"tables": list(sandbox.store.tables)}
 
     def counts(_: web.Request, __: Body) -> Body:
         rows = {name: len(data.rows) for name, data in sandbox.store.data.items()}
@@ -63,6 +72,7 @@ def routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
         web.patch("/_admin/settings", _handler(settings)),
         web.post("/_admin/expire-tokens", _handler(lambda _, __: sandbox.expire_tokens())),
         web.post("/_admin/revoke-tokens", _handler(lambda _, __: sandbox.tokens.revoke())),
+        web.post("/_admin/tables", _handler(tables)),
         web.post("/_admin/columns", _handler(columns)),
         web.post("/_admin/clock", _handler(clock)),
         web.get("/_admin/counts", _handler(counts)),
@@ -99,6 +109,8 @@ def _row_routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
         web.post("/_admin/load", _handler(lambda _, body: sandbox.load(**body))),
         web.post("/_admin/churn", _handler(lambda _, body: sandbox.churn(**body))),
         web.get("/_admin/writes", _handler(writes)),
+        web.get("/_admin/timeline/{contact}", _handler(lambda request, _: {"rows": sandbox.timeline(request.match_info["contact"])})),
+        web.get("/_admin/activities", _handler(lambda _, __: sandbox.activities())),
     ]
 
 

@@ -126,7 +126,7 @@ class _Parser:
 
 
 def _kind(column: Column) -> str:
-    if column.type in ("String", "Memo", "MultiSelectPicklist"):
+    if column.type in ("String", "Memo", "MultiSelectPicklist", "EntityName"):
         return "text"
     kinds = {"Uniqueidentifier": "guid", "Boolean": "bool", "DateTime": "date"}
     return "guid" if column.type in LOOKUPS else kinds.get(column.type, "number")

@@ -163,12 +163,12 @@ def _columns(table: Table, column: Column, cast: str) -> list[Definition]:
     """The column, followed by the virtual companion that shows its label; what only a cast shows needs `cast`."""
     virtual, writable = column.type == "MultiSelectPicklist", not column.readonly
     kind = "Lookup" if column.type in LOOKUPS else {"Uniqueidentifier": ""}.get(column.type, column.type)
-    level = "SystemRequired" if column.name == table.key else "ApplicationRequired" if column.name == "lastname" else "None"
+    level = "SystemRequired" if column.name == table.key else "ApplicationRequired" if column.name in ("lastname", "subject") else "None"
     base: Definition = {
         "@odata.type": f"#Microsoft.Dynamics.CRM.{kind}AttributeMetadata", "MetadataId": _id(table.name, column.name),
         "LogicalName": column.name, "SchemaName": column.schema_name,
         "AttributeType": "Virtual" if virtual else column.type, "AttributeTypeName": {"Value": f"{column.type}Type"},
-        "DisplayName": _label(column.label), "IsCustomAttribute": column.name.startswith("new_"),
+        "DisplayName": _label(column.label), "IsCustomAttribute": column.is_custom,
         "IsPrimaryId": column.name == table.key, "IsPrimaryName": column.name == table.primary_name,
         "IsValidForRead": True, "IsValidForCreate": writable and column.type != "State",
         "IsValidForUpdate": writable and column.name != table.key, "IsValidODataAttribute": True,
@@ -216,7 +216,7 @@ def _cast(table: Table, column: Column) -> Definition:
 
 def _option_set(table: Table, column: Column) -> Definition:
     name = column.name if column.shared else f"{table.name}_{column.name}"
-    options = [_option(column, value, text) for value, text in column.options.items()]
+    options = [_option(table, column, value, text) for value, text in column.options.items()]
     chosen: Definition = {"Options": options}
     if column.type == "Boolean":
         chosen = {"TrueOption": options[0], "FalseOption": options[1]}
@@ -228,10 +228,11 @@ def _option_set(table: Table, column: Column) -> Definition:
     }  # fmt: skip
 
 
-def _option(column: Column, value: int, text: str) -> Definition:
+def _option(table: Table, column: Column, value: int, text: str) -> Definition:
     extra: Definition = {}
     if column.type == "State":
-        extra = {"DefaultStatus": value + 1, "InvariantName": text}
+        statuses = table.columns["statuscode"].states
+        extra = {"DefaultStatus": next(status for status, state in statuses.items() if state == value), "InvariantName": text}
     elif column.type == "Status":
         extra = {"State": column.states[value], "TransitionData": None}
     common = {"Description": _label(""), "Color": None, "IsManaged": False, "MetadataId": None, "HasChanged": None}

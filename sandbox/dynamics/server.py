@@ -12,15 +12,17 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from sandbox.dynamics import admin, batch, data
+from sandbox.dynamics import activities, admin, batch, data, schema
 from sandbox.dynamics.access import Limits, Tokens
 from sandbox.dynamics.service import Service
 from sandbox.dynamics.settings import Settings
 from sandbox.dynamics.store import Row, Store
-from sandbox.dynamics.tables import OTHER_USER, Column, common
+from sandbox.dynamics.tables import OTHER_USER, Column
 from sandbox.dynamics.values import raw
 from sandbox.dynamics.wire import Answer, Call, ODataError, no_row
-from sandbox.web import Ledger, counted, fault_routes
+from sandbox.web import Handler, Ledger, counted, fault_routes
+
+_ARRIVED = web.RequestKey("arrived", float)
 
 
 class DynamicsSandbox:
@@ -44,7 +46,10 @@ class DynamicsSandbox:
         definition = self.store.tables[table]
         changes = raw(self.store, definition, row)
         key: str = changes.setdefault(definition.key, str(uuid4()))
-        self.store.put(table, key, changes, OTHER_USER)
+        created = key not in self.store.data[table].rows
+        row = self.store.put(table, key, changes, OTHER_USER)
+        if created:
+            activities.follow_up(self.store, definition, row)
         return key
 
     def delete(self, table: str, key: str) -> None:
@@ -66,21 +71,30 @@ class DynamicsSandbox:
 
     def add_column(self, table: str, column: Column) -> None:
         """From now on in every row; the table's delta tokens expire [4.7]."""
-        if column.name in self.store.tables[table].columns:
-            raise ValueError(f"{table} has {column.name} already")
-        self.store.tables[table].columns[column.name] = column
-        for row in self.store.data[table].rows.values():
-            row.setdefault(column.name, column.default)
-        self.store.expire_tokens(table)
+        schema.add_column(self.store, table, column)
 
     def remove_column(self, table: str, name: str) -> None:
-        definition = self.store.tables[table]
-        if name in (definition.key, definition.primary_name, "transactioncurrencyid", *(one.name for one in common())):
-            raise ValueError(f"{name} cannot be removed")
-        del definition.columns[name]
-        for row in self.store.data[table].rows.values():
-            row.pop(name, None)
-        self.store.expire_tokens(table)
+        schema.remove_column(self.store, table, name)
+
+    def rename_column(self, table: str, old: str, new: str) -> None:
+        """Values stay. Raises ValueError for a column that the stand-in itself needs."""
+        schema.rename_column(self.store, table, old, new)
+
+    def rename_table(self, old: str, new: str, set_name: str = "") -> None:
+        """Of a custom table; the set is called `<new>s` unless told otherwise. Raises ValueError."""
+        schema.rename_table(self.store, old, new, set_name)
+
+    def remove_table(self, name: str) -> None:
+        """Of a custom table, with its rows. Raises ValueError for a built-in one."""
+        schema.remove_table(self.store, name)
+
+    def timeline(self, contact: str) -> list[Row]:
+        """Whole rows of all activities regarding the contact, each with its `activitytypecode`, oldest first."""
+        return activities.timeline(self.store, contact)
+
+    def activities(self) -> dict[str, int]:
+        """How many rows each activity table has, `activitypointer` left out."""
+        return activities.counts(self.store)
 
     def expire_tokens(self) -> None:
         """Every delta token given so far answers `0x80044352`."""
@@ -103,12 +117,22 @@ class DynamicsSandbox:
 
     def app(self) -> web.Application:
         """A fresh application over this environment."""
-        app = web.Application(middlewares=[counted(self.ledger, _group)], client_max_size=256 * 1024**2)
+        app = web.Application(middlewares=[self._arrival(), counted(self.ledger, _group)], client_max_size=256 * 1024**2)
         app.add_routes(fault_routes(self.ledger) + admin.routes(self))
         app.router.add_post("/{tenant}/oauth2/v2.0/token", self._token)
         app.router.add_route("*", r"/api/data/{version:v9\.\d}/{path:.*}", self._web_api)
         app.router.add_route("*", "/{path:.*}", self._nothing)
         return app
+
+    def _arrival(self) -> Any:
+        """Middleware: notes when a request came, before injected faults hold it up."""
+
+        @web.middleware
+        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            request[_ARRIVED] = self.store.now().timestamp()
+            return await handler(request)
+
+        return middleware
 
     async def _token(self, request: web.Request) -> web.Response:
         form: dict[str, str] = {}
@@ -118,7 +142,7 @@ class DynamicsSandbox:
 
     async def _web_api(self, request: web.Request) -> web.Response:
         refused = self.tokens.check(request.headers.get("Authorization", ""), _root(request))
-        limit = self.limits.refused(self.ledger.in_flight) if refused is None else None
+        limit = self.limits.refused(self.ledger.in_flight, request[_ARRIVED]) if refused is None else None
         answer = refused or (limit.answer() if limit else await self._timed(request))
         return _response(answer, self.limits.headers())
 
@@ -129,7 +153,11 @@ class DynamicsSandbox:
             await asyncio.sleep(self.settings.latency_ms / 1000)
         root = f"{_root(request)}/api/data/{request.match_info['version']}/"
         call = Call(request.method, request.match_info["path"], request.query, request.headers, body, root)
-        answer = batch.answer(self.service, call) if call.path == "$batch" else self.service.answer(call)
+        is_batch, before = call.path == "$batch", self.service.operations
+        answer = batch.answer(self.service, call) if is_batch else self.service.answer(call)
+        if self.settings.operation_cost_ms:
+            operations = self.service.operations - before if is_batch else call.method != "GET"
+            await asyncio.sleep(operations * self.settings.operation_cost_ms / 1000)
         self.limits.done(time.perf_counter() - started)
         return answer
 

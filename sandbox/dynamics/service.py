@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from sandbox.dynamics import metadata, reading, tracking, writing
+from sandbox.dynamics.activity_tables import POINTER
 from sandbox.dynamics.store import Store
 from sandbox.dynamics.tables import APP_USER, ORGANIZATION, Table
 from sandbox.dynamics.values import GUID
@@ -19,9 +20,11 @@ class Service:
 
     def __init__(self, store: Store, unknown: Callable[[Call], None]) -> None:
         self.store, self._unknown = store, unknown
+        self.operations = 0  # answered so far
 
     def answer(self, call: Call) -> Answer:
         """Never raises for what a client may send: errors are answers."""
+        self.operations += 1
         try:
             return self._routed(call)
         except ODataError as error:
@@ -43,6 +46,8 @@ class Service:
         if table.name == "organization":
             days = self.store.settings.retention_days
             self.store.data[table.name].rows[ORGANIZATION]["expirechangetrackingindays"] = days
+        if table.name == POINTER and call.method != "GET":
+            raise _not_allowed("GET")
         if found["key"] is None:
             return self._collection(call, table, found["rest"] or "")
         if not re.fullmatch(GUID, found["key"]):

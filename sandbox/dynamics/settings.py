@@ -27,6 +27,7 @@ class Settings:
     page_limit: int = 5000  # also the cap of $count
     total_count_lag: int = 0  # RetrieveTotalRecordCount tells this many rows too few
     latency_ms: float = 0  # every Web API request takes at least this long
+    operation_cost_ms: float = 0  # and that much more for each operation of a batch, and for a single write
     # change tracking
     retention_days: int = 7  # also organizations.expirechangetrackingindays
     first_load_gap: Literal["lost", "included"] = "lost"  # changes made while a first load is read page by page
@@ -39,6 +40,10 @@ class Settings:
     # batches
     batch_max: int = 1000
     batch_lists_earlier: bool = True  # a failing batch also lists the operations before the failure
+    # activities
+    base_regarding: bool = False  # regardingobjectid_contact without the table's name is taken as well
+    click_follow_up: bool = True  # the solution's processes: a new click or bounce makes a task
+    bounce_follow_up: bool = True
     # service protection; the numbers count only while `throttle` is on
     throttle: bool = False
     window_s: float = 300
@@ -46,6 +51,7 @@ class Settings:
     limit_execution_s: float = 1200
     limit_concurrent: int = 52
     request_cost_ms: float = 0  # added to the measured execution time of every request
+    early_grace_ms: float = 0  # a request this soon after a 429 was under way already, so not early
     retry_after_growth_s: float = 1  # each request inside a Retry-After window makes it this much longer
     dop_hint: int = 8
 

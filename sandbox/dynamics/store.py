@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from sandbox.dynamics.activity_tables import POINTER, activity_tables
 from sandbox.dynamics.settings import Settings
 from sandbox.dynamics.tables import APP_USER, CURRENCY, ORGANIZATION, OTHER_USER, Table, standard_tables
 
@@ -73,7 +74,7 @@ class Store:
 
     def clear(self) -> None:
         """Back to no rows but the seeded ones; versions go on rising, so that older delta tokens have expired."""
-        self.tables: dict[str, Table] = standard_tables()
+        self.tables: dict[str, Table] = standard_tables() | activity_tables()
         self.sets = {table.set_name: table for table in self.tables.values()}
         self.data = {name: TableData() for name in self.tables}
         self.writes: list[dict[str, Any]] = []
@@ -112,6 +113,8 @@ class Store:
         self._remember(data, key)
         data.place(key, row)
         data.log.append((row["versionnumber"], key))
+        if self.tables[name].activity:
+            self._point(key, row)
         return row
 
     def drop(self, name: str, key: str) -> None:
@@ -121,6 +124,8 @@ class Store:
         data.place(key, None)
         data.deleted[key] = self.bump()
         data.log.append((self.version, key))
+        if self.tables[name].activity:
+            self._point(key, None)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -142,6 +147,13 @@ class Store:
     def target_of(self, targets: tuple[str, ...], key: str) -> str | None:
         """Which of the tables holds the row that a lookup leads to."""
         return next((name for name in targets if name in self.data and key in self.data[name].rows), None)
+
+    def _point(self, key: str, row: Row | None) -> None:
+        """Keeps the row of `activitypointer` that every activity has, with what both tables know."""
+        data = self.data[POINTER]
+        self._remember(data, key)
+        names = self.tables[POINTER].columns
+        data.place(key, row and {name: row.get(name) for name in names} | {"statuscode": row["statecode"] + 1})
 
     def _remember(self, data: TableData, key: str) -> None:
         if self._undo is not None:

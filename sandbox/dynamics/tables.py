@@ -1,7 +1,7 @@
 """The tables of the sandbox's environment, as compact data [contract 3.3, 3.7, 6].
 
-To add a table, write one more `Table` in `standard_tables`; columns are made by the small functions below, which take
-`name` or `name=Label`, several separated by commas.
+To add a table, write one more `Table` in `standard_tables` (activities have a module of their own); columns are made by
+the small functions below, which take `name` or `name=Label`, several separated by commas.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Column:
     default: Any = None
     schema: str = ""
     shared: bool = False  # the options are a global option set
+    nav: str = ""  # its navigation properties, where they have names of their own; may hold {target}
+    custom: bool = False  # not built in; names with new_ are custom anyway
 
     @property
     def wire(self) -> str:
@@ -48,16 +50,23 @@ class Column:
         return f"_{self.name}_value" if self.type in LOOKUPS else self.name
 
     @property
+    def is_custom(self) -> bool:
+        return self.custom or self.name.startswith("new_")
+
+    @property
     def schema_name(self) -> str:
-        prefix, _, rest = self.name.rpartition("_") if self.name.startswith("new_") else ("", "", self.name)
+        prefix, _, rest = self.name.rpartition("_") if self.is_custom else ("", "", self.name)
         return self.schema or f"{prefix}_{rest.capitalize()}".removeprefix("_")
 
     @property
     def navigation(self) -> dict[str, tuple[str, ...]]:
-        """Navigation property -> the tables it may lead to [3.5]. Case matters."""
+        """Navigation property -> the tables it may lead to [3.5, 3.6]. Case matters."""
+        if self.nav:
+            names = [(self.nav.replace("{target}", target), target) for target in self.targets]
+            return {name: tuple(target for other, target in names if other == name) for name, _ in names}
         if self.type == "Customer":
             return {f"{self.name}_{target}": (target,) for target in self.targets}
-        return {self.schema_name if self.name.startswith("new_") else self.name: self.targets} if self.targets else {}
+        return {self.schema_name if self.is_custom else self.name: self.targets} if self.targets else {}
 
 
 @dataclass
@@ -73,6 +82,7 @@ class Table:
     columns: dict[str, Column]
     tracked: bool = True
     activity: bool = False
+    role: str = ""  # `click` and `bounce`: what the follow-up processes listen to
 
     @property
     def custom(self) -> bool:
@@ -139,10 +149,11 @@ def money(names: str) -> list[Column]:
     ]
 
 
-def table(name: str, set_name: str, label: str, code: int, primary: str, columns: Iterable[Column], **more: Any) -> Table:
-    key = Column(f"{name}id", "Uniqueidentifier", label)
-    every = [key, *columns, *common()]
-    return Table(name, set_name, key.name, primary, label, code, {column.name: column for column in every}, **more)
+def table(name: str, set_name: str, label: str, code: int, primary: str, columns: Iterable[Column], key: str = "", **more: Any) -> Table:
+    """`columns` may replace common ones of the same name."""
+    own = list(columns)
+    every = [Column(key or f"{name}id", "Uniqueidentifier", label), *own, *common(), *own]
+    return Table(name, set_name, every[0].name, primary, label, code, {column.name: column for column in every}, **more)
 
 
 def _contact() -> list[Column]:

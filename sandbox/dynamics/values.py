@@ -31,6 +31,9 @@ def from_payload(store: Store, table: Table, body: Mapping[str, Any], row: Row |
     """
     changes: dict[str, Any] = {}
     navigation = table.navigation()
+    if table.activity and store.settings.base_regarding:
+        column = table.columns["regardingobjectid"]
+        navigation |= {f"{column.name}_{target}": (column, (target,)) for target in column.targets}
     for name, value in body.items():
         nav = name.removesuffix("@odata.bind")
         if nav in navigation and (nav != name or value is None):

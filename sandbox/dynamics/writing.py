@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
+from sandbox.dynamics import activities
 from sandbox.dynamics.reading import represented
 from sandbox.dynamics.rows import selected
 from sandbox.dynamics.store import Store
@@ -79,7 +80,9 @@ def _written(store: Store, call: Call, table: Table, key: str, changes: Mapping[
     shown = call.prefer.get("return") == "representation"
     answer = Answer(204)
     selected(call, table)  # a wrong $select must not leave a write behind
-    row = store.put(table.name, key, changes, APP_USER)
+    row = store.put(table.name, key, activities.checked(store, table, key, changes), APP_USER)
+    if not existed:
+        activities.follow_up(store, table, row)
     _log(store, call, table, key, body)
     url = f"{call.root}{table.set_name}({key})"
     if shown:

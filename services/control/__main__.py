@@ -24,7 +24,7 @@ from bridge.kafka.follower import Followed, Follower
 from bridge.kafka.lag import LagReader
 from bridge.kafka.topics import Topics, control_topics, workflow_topics
 from bridge.log import configure, log
-from bridge.rooms import CampaignSettings, ControlSettings, DynamicsSettings
+from bridge.rooms import CampaignSettings, ControlSettings, DynamicsSettings, JournalSettings, TimelineSettings
 from bridge.settings import EXIT_UNUSABLE_SETTINGS, KafkaSettings, Room, ServiceSettings, SettingsError, load_all
 from services.control import tokens
 from services.control.access import Access, Tokens
@@ -54,23 +54,30 @@ class Server(uvicorn.Server):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All of control's settings. `dynamics` and `campaign` are None where their URL is not set: control works without them."""
+    """All of control's settings. `dynamics`, `campaign` and `journal` are None where their URL is not set: control works without them."""
 
     kafka: KafkaSettings
     service: ServiceSettings
     control: ControlSettings
     dynamics: DynamicsSettings | None
     campaign: CampaignSettings | None
+    journal: JournalSettings | None
+    timeline: TimelineSettings
 
     @staticmethod
     def load() -> Settings:
         """Raises SettingsError with the problems of all of them."""
-        optional: dict[str, type[Room]] = {"DYNAMICS_URL": DynamicsSettings, "CAMPAIGN_URL": CampaignSettings}
+        optional: dict[str, type[Room]] = {
+            "DYNAMICS_URL": DynamicsSettings,
+            "CAMPAIGN_URL": CampaignSettings,
+            "CAMPAIGN_JOURNAL_URL": JournalSettings,
+        }
         given = [room for url, room in optional.items() if os.environ.get(url)]
-        kafka, service, control, *systems = load_all(KafkaSettings, ServiceSettings, ControlSettings, *given)
+        kafka, service, control, timeline, *systems = load_all(KafkaSettings, ServiceSettings, ControlSettings, TimelineSettings, *given)
         found = dict(zip(given, systems, strict=True))
         check_settings(kafka)
-        return Settings(kafka, service, control, found.get(DynamicsSettings), found.get(CampaignSettings))
+        some = (found.get(DynamicsSettings), found.get(CampaignSettings), found.get(JournalSettings))
+        return Settings(kafka, service, control, *some, timeline)
 
 
 def main() -> int:
@@ -113,7 +120,8 @@ async def _serve(settings: Settings, known: Tokens | None) -> None:
     clock, kafka = SystemClock(), settings.kafka
     archive = Archive(kafka.topic_prefix)
     store = Store(kafka, clock, settings.control.start_deadline_s, archive.mark)
-    systems, cursors = Systems(settings.dynamics, settings.campaign, clock), Cursors()
+    systems = Systems(settings.dynamics, settings.campaign, clock, settings.journal, settings.timeline)
+    cursors = Cursors()
     control = Control(
         settings=settings.control,
         store=store,

@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from bridge.campaign.metadata import read_resource
-from bridge.config import IngressConfig
+from bridge.config import EgressConfig, IngressConfig
+from bridge.dynamics.activities import read_activities
 from bridge.dynamics.errors import QueryRefused, TrackingExpired
 from bridge.dynamics.metadata import read_table
 from bridge.errors import BridgeError, HaltError
 from services.control.models_systems import CheckOut, ChecksOut, System
 from services.control.problems import Refused
 from services.control.systems import NAMES, Systems
+from services.egress.activity import wanted_tables
 
 LARGEST_OFFSET_S = 120.0
 Check = Callable[[], Awaitable[str]]
@@ -34,8 +36,8 @@ class _Failed(Exception):
 class Checks:
     """All checks of one system for what is mapped now. One that fails does not keep the others from running, unless there is no token."""
 
-    def __init__(self, systems: Systems, config: IngressConfig) -> None:
-        self._systems, self._config = systems, config
+    def __init__(self, systems: Systems, ingress: IngressConfig, egress: EgressConfig) -> None:
+        self._systems, self._config, self._egress = systems, ingress, egress
 
     async def run(self, system: System) -> ChecksOut:
         if not self._systems.configured(system):
@@ -86,7 +88,7 @@ class Checks:
             "identity": self._profile,
             "permissions": self._read_resources,
             "change-tracking": lambda: _skip("belongs to Dynamics"),
-            "journal": lambda: _skip("no journal is configured"),
+            "journal": self._journal,
             "sftp": lambda: _skip("no SFTP server is configured"),
             "clock": lambda: self._clock("campaign"),
         }
@@ -104,6 +106,10 @@ class Checks:
         for name in names:
             table = await read_table(self._systems.dynamics, name, [], tracked=False)
             await self._systems.dynamics.get(f"{table.set_name}?$select={table.key}&$top=1")
+        if self._egress.configured():
+            wanted = wanted_tables(self._systems.timeline)
+            await read_activities(self._systems.dynamics, list(wanted.values()), False)
+            names += [each.name for each in wanted.values()]
         return _listed("can read", names)
 
     async def _tracked(self) -> str:
@@ -121,6 +127,13 @@ class Checks:
         for name in names:
             await read_resource(self._systems.campaign, name)
         return _listed("published:", names)
+
+    async def _journal(self) -> str:
+        journal = self._systems.journal
+        if journal is None:
+            raise _Skipped("no journal is configured: CAMPAIGN_JOURNAL_URL is not set")
+        await journal.page(journal.first("latest"))
+        return "the journal answers"
 
     async def _clock(self, system: System) -> str:
         client = self._systems.dynamics if system == "dynamics" else self._systems.campaign

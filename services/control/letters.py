@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from bridge.avro import Decoder, load_schema
 from bridge.desired import Workflow
 from bridge.errors import RejectError
-from bridge.events import ChangeEvent, Record
+from bridge.events import ChangeEvent, EmailEvent, Record
 from bridge.kafka.client import Names, headers_of
 from bridge.kafka.reader import TopicReader
 from bridge.kafka.registry import HttpRegistry
@@ -51,7 +52,24 @@ CURES: Mapping[str, tuple[str, str]] = {
         "The record this one is linked to did not come to Campaign in time.",
         "Bring the parent (map or replay its table, or look for its dead letter), then re-drive.",
     ),
-    "target_error": ("Campaign failed again and again without saying why.", "See whether Campaign is well, then re-drive."),
+    "target_error": ("The target failed again and again without saying why.", "See whether it is well, then re-drive."),
+    "contact_key_missing": (
+        "The event does not say which contact it belongs to: the profile has no externalId, or it is elsewhere in the event.",
+        "Discard those of profiles that are not from Dynamics; else correct CAMPAIGN_EVENT_CONTACT_KEY and re-drive.",
+    ),
+    "contact_key_unusable": (
+        "The profile's externalId is not the id of a contact.",
+        "Discard those of profiles that are not from Dynamics; else correct CAMPAIGN_EVENT_CONTACT_KEY and re-drive.",
+    ),
+    "event_time_missing": ("The event does not say when it happened.", "Correct CAMPAIGN_EVENT_OCCURRED_AT, then re-drive."),
+    "contact_missing": (
+        "The contact of the event did not come to Dynamics in time, or was deleted there.",
+        "Restore the contact and re-drive; else discard.",
+    ),
+    "activity_refused": (
+        "Dynamics refuses the activity.",
+        "See the code in the reason: a column's limits, a plug-in of the environment. Change that, then re-drive.",
+    ),
     "not_avro": ("The message is not one of ours: somebody else writes to our topic.", "Find the producer and stop it, then discard."),
     "unknown_schema": ("The message's schema is not in the registry.", "Restore the registry's subjects, then re-drive; else discard."),
     "other_schema": ("The message was written with a schema that ours cannot read.", "Find the producer and stop it, then discard."),
@@ -66,7 +84,11 @@ class Letters:
 
     def __init__(self, settings: KafkaSettings, archive: Archive, store: Store) -> None:
         self._settings, self._names, self._archive, self._store = settings, Names(settings), archive, store
-        self._decoder = Decoder(HttpRegistry(settings), load_schema("ChangeEvent"), ChangeEvent)
+        registry = HttpRegistry(settings)
+        self._decoders: Mapping[Workflow, Decoder[Any]] = {
+            "ingress": Decoder(registry, load_schema("ChangeEvent"), ChangeEvent),
+            "egress": Decoder(registry, load_schema("EmailEvent"), EmailEvent),
+        }
 
     async def page(self, workflow: Workflow, after: str | None, limit: int, fingerprint: str | None, values: bool) -> list[LetterOut]:
         """Newest first. `values`: with the decoded events."""
@@ -109,13 +131,16 @@ class Letters:
 
     async def _values(self, workflow: Workflow, ids: Sequence[str]) -> dict[str, Any]:
         found = await asyncio.to_thread(self._raw, workflow, ids)
-        return {each: await self._value(record) for each, record in found.items()}
+        return {each: await self._value(workflow, record) for each, record in found.items()}
 
-    async def _value(self, record: Record) -> Any:
-        try:
-            return asdict(await self._decoder.decode(record.value))
-        except RejectError:
-            return {"base64": base64.b64encode(record.value or b"").decode()}
+    async def _value(self, workflow: Workflow, record: Record) -> Any:
+        """The event; of a letter that a reader wrote what the system gave it; bytes for what is neither."""
+        with suppress(RejectError, KeyError):
+            return asdict(await self._decoders[workflow].decode(record.value))
+        with suppress(ValueError):
+            if (record.value or b"")[:1] == b"{":
+                return json.loads(record.value or b"")
+        return {"base64": base64.b64encode(record.value or b"").decode()}
 
     def _raw(self, workflow: Workflow, ids: Sequence[str]) -> dict[str, Record]:
         """The letters as they lie in Kafka; without those that are not there any more. Blocks."""

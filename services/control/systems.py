@@ -8,12 +8,13 @@ from typing import Any, Generic, TypeVar
 
 from bridge.campaign.catalogue import list_resources
 from bridge.campaign.client import CampaignClient
+from bridge.campaign.journal import JournalClient
 from bridge.campaign.metadata import Resource, read_resource
 from bridge.clock import Clock
 from bridge.dynamics.catalogue import list_columns, list_tables
 from bridge.dynamics.client import DynamicsClient
 from bridge.errors import BridgeError, HaltError
-from bridge.rooms import CampaignSettings, DynamicsSettings
+from bridge.rooms import CampaignSettings, DynamicsSettings, JournalSettings, TimelineSettings
 from bridge.settings import Room, Secret
 from services.control.models_systems import ConnectionOut, FieldOut, LastErrorOut, OptionOut, System, SystemOut, TableNameOut
 from services.control.problems import Refused
@@ -44,11 +45,21 @@ class Cached(Generic[T]):
 class Systems:
     """`dynamics`, `campaign`: None when their settings are not given to control; what needs them answers 503 then."""
 
-    def __init__(self, dynamics: DynamicsSettings | None, campaign: CampaignSettings | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        dynamics: DynamicsSettings | None,
+        campaign: CampaignSettings | None,
+        clock: Clock,
+        journal: JournalSettings | None = None,
+        timeline: TimelineSettings | None = None,
+    ) -> None:
         self._settings: dict[System, Room | None] = {"dynamics": dynamics, "campaign": campaign}
         self._clock = clock
         self._dynamics = DynamicsClient(dynamics, clock) if dynamics else None
         self._campaign = CampaignClient(campaign, clock) if campaign else None
+        self._journal_settings = journal
+        self.journal = JournalClient(journal, campaign, clock) if journal and campaign else None
+        self.timeline = timeline or TimelineSettings()
         self._tables: Cached[list[TableNameOut]] = Cached(clock)
         self._fields: Cached[list[FieldOut]] = Cached(clock)
         self._resources: Cached[Resource] = Cached(clock)
@@ -56,7 +67,7 @@ class Systems:
         self._errors: dict[System, LastErrorOut] = {}
 
     async def close(self) -> None:
-        for client in (self._dynamics, self._campaign):
+        for client in (self._dynamics, self._campaign, self.journal):
             if client is not None:
                 await client.close()
 
@@ -92,10 +103,17 @@ class Systems:
         unknown = ConnectionOut(state="unknown" if settings else "not_configured", checked_at=None)
         return SystemOut(
             system=system,
-            settings=shown(settings) if settings else {},
+            settings=(shown(settings) | self._beside(system)) if settings else {},
             connection=self._connection.get(system, unknown),
             last_error=self._errors.get(system),
         )
+
+    def _beside(self, system: System) -> dict[str, Any]:
+        """What belongs to a system, but is only one workflow's: the journal, the tables of the timeline."""
+        if system == "dynamics":
+            return {f"timeline_{name}": value for name, value in shown(self.timeline).items()}
+        journal = shown(self._journal_settings) if self._journal_settings else {}
+        return {f"journal_{name}": value for name, value in journal.items()}
 
     async def tables(self, system: System) -> list[TableNameOut]:
         return await self._tables.get(system, lambda: self.asked(system, self._list_tables(system)))

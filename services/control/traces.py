@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 
 from bridge.avro import Decoder, load_schema
-from bridge.desired import Workflow
+from bridge.desired import WORKFLOWS, Workflow
 from bridge.errors import RejectError
 from bridge.events import ChangeEvent
 from bridge.kafka.client import Names
@@ -17,6 +17,7 @@ from bridge.kafka.partitioner import partition_for
 from bridge.kafka.published import Published
 from bridge.kafka.reader import TopicReader
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.topics import egress_topics
 from bridge.settings import KafkaSettings
 from bridge.state import Known
 from services.control.archive import Archive
@@ -32,15 +33,25 @@ class Traces:
     def __init__(self, settings: KafkaSettings, archive: Archive) -> None:
         self._settings, self._names, self._archive = settings, Names(settings), archive
         self._decoder = Decoder(HttpRegistry(settings), load_schema("ChangeEvent"), ChangeEvent)
-        self._published = Published(settings, "ingress", self._decoder)
+        self._published = {workflow: Published(settings, workflow, self._decoder) for workflow in WORKFLOWS}
         self._one = asyncio.Lock()
 
     async def ingress(self, table: str, key: str, partitions: int, groups: list[GroupLag]) -> RecordOut | None:
         """`partitions` of `ingress.state`, `groups` the lag there is now. None: nothing is known of this record."""
+        topics = [f"ingress.{lane}.{table}" for lane in LANES]
+        return await self._record("ingress", table, key, f"{table}/{key}", topics, partitions, groups)
+
+    async def egress(self, key: str, partitions: int, groups: list[GroupLag]) -> RecordOut | None:
+        """The last event of a contact, and those that wait. `partitions` of `egress.state`."""
+        return await self._record("egress", "contact", key, key, [topic.name for topic in egress_topics()], partitions, groups)
+
+    async def _record(
+        self, workflow: Workflow, table: str, key: str, state_key: str, topics: Sequence[str], partitions: int, groups: list[GroupLag]
+    ) -> RecordOut | None:
         async with self._one:
-            known = (await asyncio.to_thread(self._published.states, [f"{table}/{key}"], partitions)).get(f"{table}/{key}")
-            waiting = await asyncio.to_thread(lambda: list(self._waiting(table, key, partitions, groups)))
-        hops = [*(_settled(known) if known else ()), *self._dead(table, key, "ingress"), *waiting]
+            known = (await asyncio.to_thread(self._published[workflow].states, [state_key], partitions)).get(state_key)
+            waiting = await asyncio.to_thread(lambda: list(self._waiting(topics, key, partitions, groups)))
+        hops = [*(_settled(known) if known else ()), *self._dead(table, key, workflow), *waiting]
         if not hops:
             return None
         hops.sort(key=lambda hop: hop.at or datetime.min.replace(tzinfo=UTC))
@@ -56,10 +67,9 @@ class Traces:
             hops=hops,
         )
 
-    def _waiting(self, table: str, key: str, partitions: int, groups: list[GroupLag]) -> Iterator[HopOut]:
+    def _waiting(self, topics: Sequence[str], key: str, partitions: int, groups: list[GroupLag]) -> Iterator[HopOut]:
         number = partition_for(key.encode(), partitions)
-        for lane in LANES:
-            topic = f"ingress.{lane}.{table}"
+        for topic in topics:
             for each in (each for group in groups for each in group.topics.get(topic, ()) if each.partition == number and each.lag):
                 with closing(TopicReader(self._settings)) as reader:
                     low, _ = reader.range(self._names.topic(topic), number)

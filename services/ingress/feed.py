@@ -11,7 +11,6 @@ A cursor is a JSON object: `phase`, `lane` (of the running or last load), `colum
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -21,7 +20,7 @@ from bridge.dynamics.changes import Page, Row, TrackedTable, version
 from bridge.dynamics.errors import QueryRefused, TrackingExpired, refused
 from bridge.dynamics.pace import next_poll_s
 from bridge.errors import HaltError
-from bridge.events import ChangeEvent, Lane, Outgoing
+from bridge.events import ChangeEvent, Lane, Outgoing, event_headers
 from bridge.flow.reader import Cursor, Step
 from bridge.log import log
 from services.ingress import replay
@@ -48,7 +47,7 @@ class TableFeed:
     ) -> None:
         self._tracked, self._describe, self._reconciliation = tracked, describe, reconciliation
         self._clock, self._interval_s, self._tables = clock, poll_interval_s, tables
-        self._produced_by = produced_by.encode()
+        self._produced_by = produced_by
         self._table = tracked.table.name
         self._columns = sorted(tracked.table.columns)
         self._replay_asked = replay_asked
@@ -232,12 +231,7 @@ class TableFeed:
 
     def _outgoing(self, event: ChangeEvent) -> Outgoing:
         kind = "changes" if event.lane == "live" else "replay"
-        headers = [
-            ("traceparent", f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01".encode()),
-            ("origin-lane", event.lane.encode()),
-            ("source-version", str(event.version or "").encode()),
-            ("produced-by", self._produced_by),
-        ]
+        headers = event_headers(event.lane, str(event.version or ""), self._produced_by)
         return Outgoing(f"ingress.{kind}.{self._table}", event.key, event, headers)
 
     def _highest(self, cursor: Cursor, rows: Iterable[Row]) -> int:

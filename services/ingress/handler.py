@@ -77,6 +77,9 @@ class IngressHandler:
     def key(self, record: Record) -> str:
         return f"{_table(record)}/{(record.key or b'').decode('utf-8', 'replace')}"
 
+    def state_key(self, key: str) -> str:
+        return key
+
     def live(self, record: Record) -> bool:
         return record.topic.startswith(LIVE)
 

@@ -22,9 +22,9 @@ from bridge.kafka.client import FencedError
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.topics import ingress_topics, workflow_topics
 from bridge.memory import MemoryLog, MemoryPublisher
+from bridge.reading import EventPublisher
 from bridge.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
-from services.ingress.reader import EventPublisher
 from tests.contract.broker import content, frozen, latest, make
 
 TOPIC, CURSOR = "ingress.changes.contact", "dynamics:contact"

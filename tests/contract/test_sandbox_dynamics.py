@@ -211,7 +211,7 @@ async def test_6_1_tables_with_filters(client: httpx.AsyncClient) -> None:
     owned = (
         "OwnershipType eq Microsoft.Dynamics.CRM.OwnershipTypes'UserOwned' and CanChangeTrackingBeEnabled/Value eq true"
     )
-    assert len((await get(client, f"/EntityDefinitions?$filter={owned}"))["value"]) == 8
+    assert len((await get(client, f"/EntityDefinitions?$filter={owned}"))["value"]) == 14
 
 
 async def test_6_2_columns_casts_and_options(client: httpx.AsyncClient) -> None:

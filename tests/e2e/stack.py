@@ -86,7 +86,8 @@ class Process:
 
 @dataclass
 class Stack:
-    """Use `async with running(kafka_settings, tmp_path) as stack`; control is up then, readers and writers are the test's."""
+    """Use `async with running(kafka_settings, tmp_path) as stack`; control is up then, readers and writers are the test's. `id`: the
+    workflow that is looked at."""
 
     kafka: KafkaSettings
     folder: Path
@@ -94,6 +95,7 @@ class Stack:
     campaign: CampaignSandbox
     dynamics_url: str
     campaign_url: str
+    id: str = "ingress"
     environment: dict[str, str] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
     control_port: int = field(default_factory=free_port)
@@ -118,15 +120,16 @@ class Stack:
             "CAMPAIGN_CLIENT_SECRET": "sandbox-secret",
             "CAMPAIGN_ORG_ID": "sandbox@AdobeOrg",
             "CAMPAIGN_TOKEN_URL": f"{self.campaign_url}/ims/token/v3",
+            "CAMPAIGN_JOURNAL_URL": f"{self.campaign_url}{self.campaign.journal_path}",
             "CONTROL_PORT": str(self.control_port),
             "LOG_FORMAT": "json",
             **self.environment,
         }
 
     def service(self, role: str, instance: str | None = None, **environment: str) -> Process:
-        """Starts `services.ingress.<role>` (or `control`) as a process; `environment` overrides settings."""
+        """Starts `services.<workflow>.<role>` (or `control`) as a process; `environment` overrides settings."""
         instance = instance or f"{role}-1"
-        module = "services.control" if role == "control" else f"services.ingress.{role}"
+        module = "services.control" if role == "control" else f"services.{self.id}.{role}"
         log = self.folder / f"{instance}-{time.monotonic_ns()}.log"
         own = {"INSTANCE_ID": instance, "STATE_DIR": str(self.folder / f"state-{instance}")}
         with log.open("wb") as out:
@@ -155,27 +158,31 @@ class Stack:
         return answer.json()
 
     async def workflow(self) -> dict[str, Any]:
-        found: dict[str, Any] = await self.get("/workflows/ingress")
+        found: dict[str, Any] = await self.get(f"/workflows/{self.id}")
         return found
 
     async def configure(self, *tables: Mapping[str, Any]) -> None:
         """Saves an ingress configuration of these tables."""
-        before = await self.http.get("/api/v1/workflows/ingress/config")
+        await self.save({"tables": list(tables)})
+
+    async def save(self, config: Mapping[str, Any]) -> None:
+        """Saves a configuration of the workflow."""
+        before = await self.http.get(f"/api/v1/workflows/{self.id}/config")
         answer = await self.http.put(
-            "/api/v1/workflows/ingress/config",
-            json={"config": {"tables": list(tables)}},
+            f"/api/v1/workflows/{self.id}/config",
+            json={"config": config},
             headers={"If-Match": before.headers["etag"]},
         )
         assert answer.status_code == 200, answer.text
 
     async def start(self, wait: bool = True) -> None:
-        answer = await self.http.post("/api/v1/workflows/ingress/start")
+        answer = await self.http.post(f"/api/v1/workflows/{self.id}/start")
         assert answer.status_code == 202, answer.text
         if wait:
             await self.until_status("RUNNING")
 
     async def stop(self, wait: bool = True) -> None:
-        answer = await self.http.post("/api/v1/workflows/ingress/stop")
+        answer = await self.http.post(f"/api/v1/workflows/{self.id}/stop")
         assert answer.status_code == 202, answer.text
         if wait:
             await self.until_status("STOPPED")
@@ -200,7 +207,7 @@ class Stack:
 
     async def until_status(self, status: str, within_s: float = 60) -> dict[str, Any]:
         async def reached() -> dict[str, Any] | None:
-            answer = await self.http.get("/api/v1/workflows/ingress")
+            answer = await self.http.get(f"/api/v1/workflows/{self.id}")
             return answer.json() if answer.status_code == 200 and answer.json()["status"] == status else None
 
         found: dict[str, Any] = await self.until(reached, f"status {status}", within_s)
@@ -266,11 +273,13 @@ class Stack:
 
 
 @asynccontextmanager
-async def running(kafka: KafkaSettings, folder: Path, wait_for_control: bool = True, **environment: str) -> AsyncIterator[Stack]:
+async def running(
+    kafka: KafkaSettings, folder: Path, wait_for_control: bool = True, workflow: str = "ingress", **environment: str
+) -> AsyncIterator[Stack]:
     """Both sandboxes (empty) and control; everything is ended afterwards."""
     dynamics, campaign = DynamicsSandbox(), CampaignSandbox()
     async with serving(dynamics.app()) as dynamics_url, serving(campaign.app()) as campaign_url:
-        stack = Stack(kafka, folder, dynamics, campaign, dynamics_url, campaign_url, dict(environment))
+        stack = Stack(kafka, folder, dynamics, campaign, dynamics_url, campaign_url, workflow, dict(environment))
         try:
             stack.service("control")
 

@@ -78,6 +78,9 @@ class ScriptedHandler:
     def key(self, record: Record) -> str:
         return (record.key or b"").decode()
 
+    def state_key(self, key: str) -> str:
+        return key
+
     def live(self, record: Record) -> bool:
         return record.topic == LIVE
 

@@ -164,7 +164,7 @@ def test_a_text_of_campaign_may_come_as_a_json_string(status: int, body: str, ki
 def test_each_answer_of_dynamics_is_of_one_kind_and_its_text_goes_no_further(
     status: int, body: str, kind: type[BridgeError], code: str
 ) -> None:
-    check(dynamics.error_for(an_answer(status, body), None), status, kind, code)
+    check(dynamics.error_for(an_answer(status, body), None, "source"), status, kind, code)
 
 
 @pytest.mark.parametrize("body", ["", gateway(429050, "Too many requests")])
@@ -178,7 +178,7 @@ def test_a_busy_campaign_keeps_the_wait_it_asked_for(body: str, wait: float | No
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_dynamics_keeps_the_wait_it_asked_for(status: int) -> None:
-    error = dynamics.error_for(an_answer(status, odata("0x80072322")), 30)
+    error = dynamics.error_for(an_answer(status, odata("0x80072322")), 30, "source")
 
     assert isinstance(error, RetryError)
     assert error.retry_after_s == 30
@@ -193,7 +193,7 @@ def test_campaigns_unexplained_error_is_not_tried_for_ever() -> None:
 
 def test_a_full_storage_of_dynamics_is_not_tried_again_and_again() -> None:
     """`0x80072325`: of the three database limits the only one that does not pass by itself (§8.3)."""
-    error = dynamics.error_for(an_answer(503, odata("0x80072325")), None)
+    error = dynamics.error_for(an_answer(503, odata("0x80072325")), None, "source")
 
     assert isinstance(error, HaltError)
 
@@ -204,11 +204,11 @@ def test_a_body_in_no_known_form_is_an_error_all_the_same(status: int, body: str
     kinds: tuple[Any, ...] = (RetryError, RejectError, HaltError, QueryRefused)
 
     assert isinstance(campaign.error_for(an_answer(status, body), None), kinds)
-    assert isinstance(dynamics.error_for(an_answer(status, body), None), kinds)
+    assert isinstance(dynamics.error_for(an_answer(status, body), None, "source"), kinds)
 
 
 def test_a_refused_query_that_must_work_halts_and_keeps_its_status() -> None:
-    error = dynamics.error_for(an_answer(400, odata("0x80060888")), None)
+    error = dynamics.error_for(an_answer(400, odata("0x80060888")), None, "source")
     assert isinstance(error, QueryRefused)
 
     halted = dynamics.refused(error)

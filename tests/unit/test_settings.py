@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.rooms import ROOMS, CampaignSettings, ControlSettings, DynamicsSettings, WriterSettings
+from bridge.rooms import ROOMS, CampaignSettings, ControlSettings, DynamicsSettings, JournalSettings, WriterSettings
 from bridge.settings import KafkaSettings, Secret, ServiceSettings, SettingsError, load, load_all
 
 CANARY = "s3cret-value"
@@ -25,6 +25,7 @@ CAMPAIGN = {
     "CAMPAIGN_CLIENT_ID": "client-2",
     "CAMPAIGN_CLIENT_SECRET": CANARY,
     "CAMPAIGN_ORG_ID": "acme@AdobeOrg",
+    "CAMPAIGN_JOURNAL_URL": "https://events-va6.adobe.io/events/organizations/1/integrations/2/3",
 }
 VARIABLES = [info.alias for room in ROOMS for info in room.model_fields.values() if info.alias]
 TEXTS = [
@@ -94,7 +95,7 @@ def test_a_slash_at_the_end_of_a_url_is_dropped() -> None:
 
 
 def test_every_missing_variable_is_named_at_once() -> None:
-    told = problems(DynamicsSettings, CampaignSettings, env={})
+    told = problems(DynamicsSettings, CampaignSettings, JournalSettings, env={})
 
     assert {line.partition(":")[0] for line in told} == set(DYNAMICS) | set(CAMPAIGN)
     assert all("missing" in line for line in told)

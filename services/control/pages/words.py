@@ -82,6 +82,7 @@ SETTINGS: Sequence[Section] = (
             Shown("URL", "CAMPAIGN_URL", "url", "https://mc.adobe.io/<campaign-instance-name>"),
             Shown("Token address", "CAMPAIGN_TOKEN_URL", "token_url"),
             Shown("Scopes", "CAMPAIGN_SCOPES", "scopes"),
+            Shown("I/O Events journal", "CAMPAIGN_JOURNAL_URL", "journal_url", "for egress; of the registration in the Adobe console"),
         ),
     ),
     Section(

@@ -68,11 +68,13 @@ def _records(routes: APIRouter, control: Control) -> None:
         """The hops of one record: when it was read, whether it waits, what became of it."""
         workflow = known(id)
         found = None
+        window = control.backlog.window(workflow)
+        groups = list(window[-1].groups or ()) if window else []
         if workflow == "ingress":
             partitions = await control.topics.partitions_of("ingress.state")
-            window = control.backlog.window(workflow)
-            groups = list(window[-1].groups or ()) if window else []
             found = await control.traces.ingress(table, key.lower(), partitions, groups)
+        elif workflow == "egress":
+            found = await control.traces.egress(key.lower(), await control.topics.partitions_of("egress.state"), groups)
         if found is None:
             raise Refused(404, "never_seen", f"No {table} record {key} has been seen by {workflow}.")
         return found

@@ -1,0 +1,117 @@
+"""The Adobe I/O Events journal of one registration: a page of events at a time (campaign.md §8.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import httpx
+
+from bridge.auth import TokenCache
+from bridge.campaign.client import token_cache
+from bridge.clock import Clock
+from bridge.errors import BridgeError, HaltError, RetryError
+from bridge.http import Gate, ahead_s, build_client, parse_json, retry_after_s, same_origin, send, where
+from bridge.rooms import CampaignSettings, JournalSettings
+
+LINK = re.compile(r"<([^>]*)>([^<]*)")
+NEXT = re.compile(r";\s*rel\s*=\s*\"?next\"?", re.IGNORECASE)
+Start = Literal["oldest", "latest"]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPage:
+    """`events` as the journal gives them: `(position, event)`; `next_link` leads to what comes after them, None if the journal did not say.
+    `retry_after_s`: when to ask again, if the journal is at its end and says so."""
+
+    events: Sequence[tuple[str, Any]]
+    next_link: str | None
+    retry_after_s: float | None
+
+
+class JournalClient:
+    """One per process. Its links are followed to the configured origin only."""
+
+    def __init__(self, journal: JournalSettings, campaign: CampaignSettings, clock: Clock, client: httpx.AsyncClient | None = None) -> None:
+        self._journal, self._campaign, self._clock = journal, campaign, clock
+        self._http = client or build_client(campaign.request_timeout_s, 2)
+        self._gate = Gate(1, clock)
+        self._token: TokenCache = token_cache(campaign, self._http, "source", clock)
+        self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    def first(self, start: Start) -> str:
+        """The address to begin at."""
+        url = httpx.URL(self._journal.url)
+        more = {"latest": "true"} if start == "latest" else {"limit": str(self._journal.page_size)}
+        return str(url.copy_merge_params(more))
+
+    def after(self, position: str) -> str:
+        """The address to go on at, for an answer without a link."""
+        return str(httpx.URL(self._journal.url).copy_merge_params({"since": position, "limit": str(self._journal.page_size)}))
+
+    async def page(self, link: str) -> JournalPage:
+        """Raises RetryError (away, busy) or HaltError: `journal_expired` where what comes next has been deleted."""
+        url = same_origin(link, self._journal.url, "source")
+        response = await self._send(url)
+        if response.status_code == 401:
+            self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
+            response = await self._send(url)
+        if response.status_code == 204:
+            return JournalPage((), _next(response, url), retry_after_s(response, self._clock.now()))
+        if response.status_code != 200:
+            raise _error(response, retry_after_s(response, self._clock.now()))
+        answer = parse_json(response)
+        try:
+            events = [(str(each.get("position") or ""), each["event"]) for each in answer["events"]]
+            last = str((answer.get("_page") or {}).get("last") or (events[-1][0] if events else ""))
+        except (AttributeError, KeyError, TypeError):
+            raise RetryError(f"{where(response)}: the answer is no page of events", code="bad_answer", status=200) from None
+        return JournalPage(events, _next(response, url) or (self.after(last) if last else None), None)
+
+    async def _send(self, url: str) -> httpx.Response:
+        token = await self._token.get()
+        async with self._gate.call():
+            headers = {
+                "Authorization": f"Bearer {token}",
+                "x-api-key": self._campaign.client_id,
+                "x-ims-org-id": self._campaign.org_id,
+                "Accept": "application/json",
+            }
+            response = await send(self._http, self._http.build_request("GET", url, headers=headers))
+            self.ahead_s = ahead_s(response, self._clock.now())
+            self._gate.heed(response, self._clock.now())
+        return response
+
+
+def _next(response: httpx.Response, asked: str) -> str | None:
+    """Where `rel="next"` leads, whether each link has a header line of its own or all are in one; relative to what was asked for."""
+    for line in response.headers.get_list("link"):
+        for target, parameters in LINK.findall(line):
+            if NEXT.search(parameters):
+                return str(httpx.URL(asked).join(target)) if target.startswith("/") else str(target)
+    return None
+
+
+def _error(response: httpx.Response, retry_after: float | None) -> BridgeError:
+    status, text = response.status_code, f"I/O Events: {where(response)}"
+    if status == 410:
+        return HaltError(
+            f"{text}: the events after our position have expired, some are lost for ever",
+            code="journal_expired",
+            hint="Stop the workflow, choose where to go on: PUT /workflows/egress/cursors/journal with position oldest (what is still "
+            "there) or latest (only what is new), then start again.",
+            origin="source",
+            status=status,
+        )
+    if status in (408, 429) or status >= 500:
+        return RetryError(text, code="source_busy", status=status, retry_after_s=retry_after)
+    if status in (401, 403):
+        hint = "Check the Adobe credential, CAMPAIGN_ORG_ID, and that its project has the I/O Events of Campaign."
+        return HaltError(text, code="source_refused", hint=hint, origin="source", status=status)
+    hint = "Check CAMPAIGN_JOURNAL_URL: the registration's journal, as the Adobe Developer Console shows it."
+    return HaltError(text, code="journal_missing", hint=hint, origin="source", status=status)

@@ -1,0 +1,136 @@
+"""One run of a reader, whichever workflow: feeds are owned with the partition of their cursor, events go out with it (decision D1)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from bridge.avro import Encoder, load_schema
+from bridge.clock import Clock
+from bridge.desired import Desired, Workflow
+from bridge.events import Outgoing
+from bridge.flow.reader import Cursor, Feed, Source
+from bridge.kafka.ownership import Cursors, Ownership
+from bridge.kafka.partitioner import partition_for
+from bridge.kafka.publisher import TransactionalPublisher
+from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.topics import Topic, Topics, workflow_topics
+from bridge.service import Report
+from bridge.settings import KafkaSettings, ServiceSettings
+
+
+class Reading(Protocol):
+    """What is particular to a workflow's reader. `topics` take events of `schema`."""
+
+    workflow: Workflow
+    schema: str
+    topics: Sequence[Topic]
+
+    async def sources(self, partitions: Mapping[str, int]) -> Mapping[str, Callable[[], Source]]:
+        """How to make the source of each feed, by cursor key (`<system>:<feed>`); `partitions` of every topic. Raises HaltError for what
+        is wrong with the configuration: nothing has been read then."""
+
+    def counters(self) -> Mapping[str, int]:
+        """What is to be told besides `read`."""
+
+    def told(self, desired: Desired) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class EventPublisher:
+    """Encodes a feed's events and publishes them with its cursor. What is bytes already (a dead letter) goes out as it is."""
+
+    def __init__(self, publisher: TransactionalPublisher, encoders: Mapping[str, Encoder]) -> None:
+        self._publisher, self._encoders = publisher, encoders
+
+    async def publish(self, events: Sequence[Outgoing], cursor_key: str, cursor: Cursor | None) -> None:
+        messages = [(each.topic, each.key.encode(), self._bytes(each), each.headers) for each in events]
+        await self._publisher.publish(messages, cursor_key, cursor)
+
+    def _bytes(self, outgoing: Outgoing) -> bytes:
+        return outgoing.event if isinstance(outgoing.event, bytes) else self._encoders[outgoing.topic].encode(outgoing.event)
+
+
+class ReaderRun:
+    """See bridge.service.Run."""
+
+    def __init__(self, kafka: KafkaSettings, service: ServiceSettings, reading: Reading, clock: Clock) -> None:
+        self._kafka, self._instance, self._reading, self._clock = kafka, service.instance_id, reading, clock
+        self._rng = random.Random()
+        self._feeds: dict[str, Feed] = {}
+        self._tasks: dict[int, list[asyncio.Task[None]]] = {}
+        self._read_before = 0
+        self.ready = False
+
+    async def run(self) -> None:
+        self._loop_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            await self._prepare()
+            wanted = {self._partition(key) for key in self._sources}
+            ownership = Ownership(self._kafka, self._reading.workflow, self._instance, wanted, self._gained, self._lost)
+            owning = asyncio.create_task(ownership.run())
+            try:
+                self.ready = True
+                await asyncio.wait({owning, self._loop_failed}, return_when=asyncio.FIRST_COMPLETED)
+                for ended in (owning, self._loop_failed):
+                    if ended.done():
+                        ended.result()
+            finally:
+                owning.cancel()
+                await ownership.close()
+        finally:
+            await self._reading.close()
+
+    def told(self, desired: Desired) -> None:
+        self._reading.told(desired)
+
+    def report(self) -> Report:
+        feeds = list(self._feeds.values())
+        reads = [feed.last_read_at for feed in feeds if feed.last_read_at is not None]
+        return Report(
+            counters={"read": self._read_before + sum(feed.read for feed in feeds), **self._reading.counters()},
+            last_read_at=max(reads).isoformat() if reads else None,
+            trouble=next((feed.trouble for feed in feeds if feed.trouble is not None), None),
+            feeds={key.partition(":")[2]: feed.progress() for key, feed in self._feeds.items()},
+        )
+
+    async def _prepare(self) -> None:
+        """Topics, schemas and sources: what is wrong with the configuration shows here, before anything is read."""
+        reading, topics = self._reading, self._reading.topics
+        counts = await asyncio.to_thread(Topics(self._kafka).ensure, [*topics, *workflow_topics(reading.workflow)])
+        self._cursor_partitions = counts[f"{reading.workflow}.cursors"]
+        registry, schema = HttpRegistry(self._kafka), load_schema(reading.schema)
+        prefix = self._kafka.topic_prefix
+        ids = await asyncio.gather(*(asyncio.to_thread(registry.register, f"{prefix}{topic.name}-value", schema) for topic in topics))
+        self._encoders = {topic.name: Encoder(schema, number) for topic, number in zip(topics, ids, strict=True)}
+        self._sources = await reading.sources(counts)
+
+    def _partition(self, cursor_key: str) -> int:
+        return partition_for(cursor_key.encode(), self._cursor_partitions)
+
+    def _gained(self, partition: int, cursors: Cursors, publisher: TransactionalPublisher) -> None:
+        publish = EventPublisher(publisher, self._encoders)
+        tasks = []
+        for key, make in self._sources.items():
+            if self._partition(key) == partition:
+                feed = self._feeds[key] = Feed(key, make(), publish, cursors.get(key), self._clock, self._rng)
+                tasks.append(asyncio.create_task(self._run_feed(feed)))
+        self._tasks[partition] = tasks
+
+    async def _run_feed(self, feed: Feed) -> None:
+        try:
+            await feed.run()
+        except Exception as exc:
+            if not self._loop_failed.done():
+                self._loop_failed.set_exception(exc)
+
+    async def _lost(self, partition: int) -> None:
+        tasks = self._tasks.pop(partition, [])
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for key in [key for key in self._feeds if self._partition(key) == partition]:
+            self._read_before += self._feeds.pop(key).read

@@ -1,0 +1,161 @@
+"""One run of a writer, whichever workflow: consumer, writer loop, state, dead letters and offsets put together (decisions D2–D7)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from bridge.clock import Clock
+from bridge.desired import Desired, Workflow
+from bridge.events import Headers, Record
+from bridge.flow.offsets import OffsetLedger, Position
+from bridge.flow.ports import Handler
+from bridge.flow.waits import LetterLimit
+from bridge.flow.writer import Writer
+from bridge.kafka.client import Names
+from bridge.kafka.dead_letters import KafkaDeadLetters
+from bridge.kafka.producer import KafkaProducer
+from bridge.kafka.records import KafkaRecords, Lease
+from bridge.kafka.state import KafkaState
+from bridge.kafka.topics import Topic, Topics, workflow_topics
+from bridge.rooms import WriterSettings
+from bridge.service import Report
+from bridge.settings import KafkaSettings, ServiceSettings
+
+E = TypeVar("E")
+COUNTED: Mapping[str, Sequence[str]] = {  # what the API tells: the outcomes it is the sum of
+    "written": ("created", "updated"),
+    "unchanged": ("unchanged", "stale", "incomplete", "delete_ignored"),
+    "filtered": ("filtered",),
+    "deleted": ("deleted",),
+    "dead_lettered": ("dead_lettered",),
+}
+
+
+class Writing(Protocol[E]):
+    """What is particular to a workflow's writer. `topics` are consumed; `workers` records are in work at once, at most."""
+
+    workflow: Workflow
+    topics: Sequence[Topic]
+    workers: int
+
+    async def handler(self) -> Handler[E]:
+        """Once the topics are there. Raises HaltError for what is wrong with the configuration: nothing has been consumed then."""
+
+    def live(self, topic: str) -> bool:
+        """Whether the records of this topic (without prefix) go before those of the others."""
+
+    def calls(self) -> int:
+        """Calls of the target so far."""
+
+    async def close(self) -> None: ...
+
+
+class Taker(Generic[E]):
+    """Between the consumer's thread and the writer: partitions come with their part of the state."""
+
+    def __init__(self, writer: Writer[E], writing: Writing[E], state: KafkaState) -> None:
+        self._writer, self._writing, self._state = writer, writing, state
+
+    def offer(self, records: Sequence[Record]) -> None:
+        self._writer.offer(records)
+
+    def full(self, topic: str) -> bool:
+        return self._writer.full(self._writing.live(topic))
+
+    async def gain(self, partitions: Sequence[int]) -> None:
+        await self._state.gain(partitions)
+
+    async def release(self, positions: Sequence[Position]) -> None:
+        await self._writer.release(positions)
+        for partition in {partition for _, partition in positions}:
+            self._state.lose(partition)
+
+
+class WriterRun(Generic[E]):
+    """See bridge.service.Run. `revision`: of the running configuration, for dead letters."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        service: ServiceSettings,
+        limits: WriterSettings,
+        writing: Writing[E],
+        revision: int,
+        clock: Clock,
+    ) -> None:
+        self._kafka, self._service, self._limits, self._writing = kafka, service, limits, writing
+        self._revision, self._clock = revision, clock
+        self._writer: Writer[E] | None = None
+        self.ready = False
+
+    async def run(self) -> None:
+        writing = self._writing
+        producer = KafkaProducer(self._kafka)
+        state = KafkaState(self._kafka, writing.workflow, self._service.state_dir, producer)
+        ledger, lease = OffsetLedger(), Lease()
+        try:
+            await asyncio.to_thread(Topics(self._kafka).ensure, [*writing.topics, *workflow_topics(writing.workflow)])
+            handler = await writing.handler()
+            writer = self._writer = self._build(handler, state, producer, ledger, lease)
+            topics = [topic.name for topic in writing.topics]
+            taker = Taker(writer, writing, state)
+            records = KafkaRecords(self._kafka, writing.workflow, self._service.instance_id, topics, taker, ledger, lease)
+            await self._consume(writer, records)
+        finally:
+            state.close()
+            await asyncio.to_thread(producer.close)
+            await writing.close()
+
+    async def _consume(self, writer: Writer[E], records: KafkaRecords) -> None:
+        """Until one of the two fails or we are cancelled; either way: no new calls, drain, commit, leave."""
+        tasks = [asyncio.create_task(records.run()), asyncio.create_task(writer.run())]
+        try:
+            self.ready = True
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            writer.halt()
+            await records.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _build(self, handler: Handler[E], state: KafkaState, producer: KafkaProducer, ledger: OffsetLedger, lease: Lease) -> Writer[E]:
+        names = Names(self._kafka)
+
+        async def requeue(record: Record, headers: Headers) -> None:
+            await producer.send(names.topic(record.topic), record.key, record.value, headers, record.partition)
+
+        return Writer(
+            handler,
+            state,
+            KafkaDeadLetters(self._kafka, self._writing.workflow, self._revision, producer),
+            requeue,
+            ledger,
+            LetterLimit(self._limits.dead_letters_in_a_row, self._limits.dead_letter_ratio),
+            self._clock,
+            random.Random(),
+            concurrency=self._writing.workers,
+            park_budget_s=self._limits.park_budget_s,
+            lease_check=lease.check,
+        )
+
+    def told(self, desired: Desired) -> None:
+        """Replays are the reader's."""
+
+    def report(self) -> Report:
+        if self._writer is None:
+            return Report()
+        counted = self._writer.counters
+        written_at = self._writer.last_written_at
+        sums = {name: sum(counted[outcome] for outcome in outcomes) for name, outcomes in COUNTED.items()}
+        return Report(
+            counters={**sums, "target_calls": self._writing.calls()},
+            parked=self._writer.parked(),
+            last_written_at=written_at.isoformat() if written_at else None,
+            trouble=self._writer.trouble,
+        )

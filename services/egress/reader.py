@@ -1,0 +1,94 @@
+"""`python -m services.egress.reader`: follows Campaign's journal of events and publishes those that belong on a timeline."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+import httpx
+
+from bridge.campaign.journal import JournalClient
+from bridge.clock import Clock, SystemClock
+from bridge.config import EgressConfig
+from bridge.desired import Desired, Workflow
+from bridge.entry import main
+from bridge.flow.waits import LetterLimit
+from bridge.kafka.topics import Topic, egress_topics
+from bridge.reading import ReaderRun
+from bridge.rooms import CampaignSettings, EventSettings, JournalSettings, WriterSettings
+from bridge.settings import KafkaSettings, ServiceSettings
+from services.egress.journal_feed import CURSOR, JournalFeed
+from services.egress.payload import KINDS, Payloads
+
+
+class EgressReading:
+    """See bridge.reading.Reading: one feed, the journal."""
+
+    workflow: Workflow = "egress"
+    schema = "EmailEvent"
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        service: ServiceSettings,
+        campaign: CampaignSettings,
+        journal: JournalSettings,
+        events: EventSettings,
+        limits: WriterSettings,
+        desired: Desired,
+        clock: Clock,
+    ) -> None:
+        chosen = EgressConfig.model_validate(desired.config).events
+        self._client = JournalClient(journal, campaign, clock)
+        self._feed = JournalFeed(
+            self._client,
+            Payloads(events),
+            [kind for kind in KINDS if getattr(chosen, kind)],
+            LetterLimit(limits.dead_letters_in_a_row, limits.dead_letter_ratio),
+            clock,
+            journal=journal_id(journal.url),
+            topic_prefix=kafka.topic_prefix,
+            revision=desired.revision or 0,
+            produced_by=f"egress-reader/{service.instance_id}",
+            poll_interval_s=journal.poll_interval_s,
+        )
+        self.topics: Sequence[Topic] = egress_topics()
+
+    async def sources(self, partitions: Mapping[str, int]) -> Mapping[str, Callable[[], JournalFeed]]:
+        return {CURSOR: lambda: self._feed}
+
+    def counters(self) -> Mapping[str, int]:
+        counted = self._feed.counted
+        return {"filtered": counted.total() - counted["dead_lettered"], "dead_lettered": counted["dead_lettered"]}
+
+    def told(self, desired: Desired) -> None:
+        """Nothing but start and stop concerns the journal."""
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def journal_id(url: str) -> str:
+    """Tells journals apart without showing the registration."""
+    return hashlib.sha256(httpx.URL(url).path.encode()).hexdigest()[:12]
+
+
+def make(
+    kafka: KafkaSettings,
+    service: ServiceSettings,
+    campaign: CampaignSettings,
+    journal: JournalSettings,
+    events: EventSettings,
+    limits: WriterSettings,
+) -> Callable[[Desired], ReaderRun]:
+    clock = SystemClock()
+
+    def run(desired: Desired) -> ReaderRun:
+        return ReaderRun(kafka, service, EgressReading(kafka, service, campaign, journal, events, limits, desired, clock), clock)
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main("egress", "reader", [CampaignSettings, JournalSettings, EventSettings, WriterSettings], make))

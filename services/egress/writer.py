@@ -1,0 +1,80 @@
+"""`python -m services.egress.writer`: writes email events to the timelines of contacts in Dynamics."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from bridge.avro import Decoder, load_schema
+from bridge.clock import Clock, SystemClock
+from bridge.desired import Desired, Workflow
+from bridge.dynamics.activities import read_activities
+from bridge.dynamics.batch import Answer, Operation
+from bridge.dynamics.client import DynamicsClient
+from bridge.entry import main
+from bridge.events import EmailEvent
+from bridge.flow.batcher import Batcher, BatchSize
+from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.topics import Topic, egress_topics
+from bridge.rooms import DynamicsSettings, EventSettings, TimelineSettings, WriterSettings
+from bridge.settings import KafkaSettings, ServiceSettings
+from bridge.writing import WriterRun
+from services.egress.activity import Activities, wanted_tables
+from services.egress.handler import EgressHandler, in_batches
+from services.egress.payload import Payloads
+
+MOST_WORKERS = 4000
+
+
+class EgressWriting:
+    """See bridge.writing.Writing. Twice as many workers as fit into the requests under way: while some wait, others fill the next ones."""
+
+    workflow: Workflow = "egress"
+
+    def __init__(
+        self, kafka: KafkaSettings, dynamics: DynamicsSettings, timeline: TimelineSettings, events: EventSettings, clock: Clock
+    ) -> None:
+        self._kafka, self._timeline, self._payloads, self._clock = kafka, timeline, Payloads(events), clock
+        self._client = DynamicsClient(dynamics, clock, origin="target")
+        size = BatchSize(timeline.batch_max)
+        self._batcher: Batcher[Operation, Answer] = Batcher(in_batches(self._client), dynamics.concurrency, size, clock)
+        self.topics: Sequence[Topic] = egress_topics()
+        self.workers = min(MOST_WORKERS, 2 * dynamics.concurrency * timeline.batch_max)
+
+    async def handler(self) -> EgressHandler:
+        wanted = wanted_tables(self._timeline)
+        tables = await read_activities(self._client, list(wanted.values()), self._timeline.completion == "completed")
+        activities = Activities(self._timeline, dict(zip(wanted, tables, strict=True)))
+        decoder = Decoder(HttpRegistry(self._kafka), load_schema("EmailEvent"), EmailEvent)
+        return EgressHandler(activities, self._batcher, decoder, self._payloads, self._clock)
+
+    def live(self, topic: str) -> bool:
+        return True
+
+    def calls(self) -> int:
+        return self._client.calls
+
+    async def close(self) -> None:
+        await self._batcher.close()
+        await self._client.close()
+
+
+def make(
+    kafka: KafkaSettings,
+    service: ServiceSettings,
+    dynamics: DynamicsSettings,
+    timeline: TimelineSettings,
+    events: EventSettings,
+    limits: WriterSettings,
+) -> Callable[[Desired], WriterRun[EmailEvent]]:
+    clock = SystemClock()
+
+    def run(desired: Desired) -> WriterRun[EmailEvent]:
+        writing = EgressWriting(kafka, dynamics, timeline, events, clock)
+        return WriterRun(kafka, service, limits, writing, desired.revision or 0, clock)
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main("egress", "writer", [DynamicsSettings, TimelineSettings, EventSettings, WriterSettings], make))
