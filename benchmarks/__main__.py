@@ -1,4 +1,4 @@
-"""`python -m benchmarks [lag] [control]`: runs them and prints one table; `--json FILE` writes the same. 1 if a bound does not hold."""
+"""`python -m benchmarks [lag] [control] [egress]`: runs them, prints one table; `--json FILE` writes the same. 1 if a bound does not hold."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import control, lag
+from benchmarks import control, egress, lag
 
-ALL = {"lag": lag.run, "control": control.run}
+ALL = {"lag": lag.run, "control": control.run, "egress": egress.run}
 
 
 def main() -> int:

@@ -1,4 +1,5 @@
-"""`make demo`: starts everything, moves 6,000 records while you watch, then edits, adds and deletes rows and shows them arriving."""
+"""`make demo`: starts everything, moves 6,000 records while you watch, edits rows and shows them arriving, then puts a day of e-mail events
+on the contacts' timelines."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -15,12 +17,17 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from sandbox.demo import timelines
 from sandbox.demo.compare import differences, mappings, member
 from sandbox.demo.processes import HOME, Processes
 from sandbox.kafka import SandboxError
 from sandbox.kafka.local import JARS
 
-CONTACTS, VEHICLES = 5000, 1000
+CONTACTS, VEHICLES, MAILS = 5000, 1000, 2000
+SERVICES = (
+    *("services.ingress.reader", "services.ingress.writer", "services.egress.reader", "services.egress.writer"),
+    "services.control",
+)
 LINE = r"%p:%o %k %h\n"  # partition, offset, key, headers: Debian's kcat reads no Avro
 CHURN = '{"seed": 1, "updates": 500, "inserts": 50, "deletes": 20}'
 console = Console(highlight=False)
@@ -37,10 +44,11 @@ class Demo:
         """True if both systems agree in the end."""
         self._start_everything()
         self._start_workflow()
-        self._watch()
         self._changes()
+        wrong_events = self._events()
         compared, wrong = differences(self._dynamics, self._campaign)
         console.print(f"\n[bold]Compared[/] {compared:,} records field by field: " + ("[green]both systems agree[/]" if not wrong else ""))
+        wrong += wrong_events
         for each in wrong[:20]:
             console.print(f"  [red]{each}[/]")
         return not wrong
@@ -55,41 +63,62 @@ class Demo:
         number = ("--port", str(processes.ports["dynamics"]))
         processes.start("dynamics", "sandbox.dynamics", *number, "--contacts", str(CONTACTS), "--vehicles", str(VEHICLES))
         processes.start("campaign", "sandbox.campaign", "--port", str(processes.ports["campaign"]))
-        for name, module in (("reader", "services.ingress.reader"), ("writer", "services.ingress.writer"), ("control", "services.control")):
-            processes.start(name, module, **processes.environment())
+        for module in SERVICES:
+            processes.start(module.removeprefix("services."), module, **processes.environment())
         for client in (self._dynamics, self._campaign):
             processes.wait(lambda client=client: client.get("/_admin/health").status_code == 200, "a stand-in answers")  # type: ignore[misc]
         kafka.join()
         if failed:
             raise failed[0]
-        processes.wait(lambda: len(self._workflow()["services"]) == 2, "reader and writer report to control")
-        console.print(f"everything is up after {time.monotonic() - began:.0f} s; both stand-ins, reader, writer and control run\n")
+        for workflow in ("ingress", "egress"):
+            there = partial(lambda id: len(self._workflow(id)["services"]) == 2, workflow)
+            processes.wait(there, f"reader and writer of {workflow} report to control")
+        console.print(
+            f"everything is up after {time.monotonic() - began:.0f} s; both stand-ins, two readers, two writers and control run\n"
+        )
 
     def _start_workflow(self) -> None:
-        saved = self._control.get("/workflows/ingress/config")
-        body = {"config": {"tables": mappings()}, "comment": "demo"}
-        answer = self._control.put("/workflows/ingress/config", json=body, headers={"If-Match": saved.headers["etag"]})
-        answer.raise_for_status()
-        console.print("PUT  /api/v1/workflows/ingress/config   contact → profile, new_vehicle → cusVehicle", soft_wrap=True)
-        self._control.post("/workflows/ingress/start").raise_for_status()
-        console.print("POST /api/v1/workflows/ingress/start\n")
+        self._save("ingress", {"tables": mappings()}, "contact → profile, new_vehicle → cusVehicle")
+        self._watch("ingress", CONTACTS + VEHICLES)
 
-    def _watch(self) -> None:
-        """Live progress until all is read and the backlog is 0."""
+    def _save(self, workflow: str, config: dict[str, Any], what: str) -> None:
+        """Configures and starts it."""
+        path = f"/workflows/{workflow}"
+        saved = self._control.get(f"{path}/config")
+        answer = self._control.put(
+            f"{path}/config", json={"config": config, "comment": "demo"}, headers={"If-Match": saved.headers["etag"]}
+        )
+        answer.raise_for_status()
+        console.print(f"PUT  /api/v1{path}/config   {what}", soft_wrap=True)
+        self._control.post(f"{path}/start").raise_for_status()
+        console.print(f"POST /api/v1{path}/start\n")
+
+    def _watch(self, id: str, number: int) -> None:
+        """Live progress until so many are written and the backlog is 0."""
         began = time.monotonic()
         with Live(console=console, refresh_per_second=8, transient=False) as live:
             while True:
                 self._processes.check()
-                workflow = self._workflow()
+                workflow = self._workflow(id)
                 live.update(_progress(workflow, time.monotonic() - began))
                 if workflow["status"] == "FAILED":
-                    raise SandboxError(f"the workflow FAILED: {workflow['reason']}")
-                if workflow["counters"]["written"] >= CONTACTS + VEHICLES and workflow["backlog"]["records"] == 0:
+                    raise SandboxError(f"{id} FAILED: {workflow['reason']}")
+                if workflow["counters"]["written"] >= number and workflow["backlog"]["records"] == 0:
                     break
                 if time.monotonic() - began > 300:
                     raise SandboxError(f"the backlog did not come to 0 in 5 minutes; the logs are in {HOME / 'logs'}")
                 time.sleep(0.1)
-        console.print(f"\ninitial load: {CONTACTS + VEHICLES:,} records in {time.monotonic() - began:.1f} s\n")
+        console.print(f"\n{id}: {number:,} records in {time.monotonic() - began:.1f} s\n")
+
+    def _events(self) -> list[str]:
+        """A day of e-mail events for the contacts there are; what is missing on the timelines, or too much."""
+        console.print("\n[bold]What Campaign knows of e-mails, on the contacts' timelines in Dynamics[/]")
+        made = self._campaign.post("/_admin/journal/traffic", json={"seed": 1, "mails": MAILS}).raise_for_status().json()
+        console.print(f"Campaign's journal holds {made['events']:,} events of {MAILS:,} e-mails", soft_wrap=True)
+        self._save("egress", {"events": dict.fromkeys(made["expected"], True)}, "sends, opens, clicks, hard bounces")
+        self._watch("egress", sum(made["expected"].values()))
+        timelines.show(console, self._dynamics)
+        return timelines.differences(self._dynamics, made["expected"])
 
     def _changes(self) -> None:
         console.print("[bold]Changes in Dynamics, and when they are in Campaign[/] (polled every 2 s)")
@@ -126,8 +155,8 @@ class Demo:
         rows: list[dict[str, Any]] = self._dynamics.get(f"/_admin/tables/{table}/rows").json()["rows"]
         return rows
 
-    def _workflow(self) -> dict[str, Any]:
-        answer = self._control.get("/workflows/ingress")
+    def _workflow(self, id: str) -> dict[str, Any]:
+        answer = self._control.get(f"/workflows/{id}")
         found: dict[str, Any] = answer.json() if answer.status_code == 200 else {"services": []}
         return found
 
@@ -161,6 +190,7 @@ def _try_next(processes: Processes) -> None:
     console.print(f"  bridge    BRIDGE_URL={control} {sys.executable} -m services.control.cli status --watch", soft_wrap=True)
     console.print(f"  lag       {tool} --bootstrap-server {kafka.bootstrap} --describe --group ingress", soft_wrap=True)
     console.print(f"  events    kcat -C -e -q -b {kafka.bootstrap} -t ingress.changes.contact -f '{LINE}'", soft_wrap=True, markup=False)
+    console.print(f"  timeline  kcat -C -e -q -b {kafka.bootstrap} -t egress.email-events -f '{LINE}'", soft_wrap=True, markup=False)
     console.print(f"  stop      curl -X POST {control}/api/v1/workflows/ingress/stop", soft_wrap=True)
     console.print(
         f"  churn     curl {processes.url('dynamics')}/_admin/churn -d '"

@@ -19,6 +19,7 @@ from sandbox.kafka import LocalKafka, SandboxError
 from sandbox.kafka.local import JARS, free_port
 
 HOME = JARS.parent / "demo"
+JOURNAL = "/events/organizations/4711/integrations/815/sandbox-registration"
 
 
 def port(preferred: int) -> int:
@@ -112,6 +113,7 @@ class Processes:
             "CAMPAIGN_CLIENT_SECRET": "sandbox-secret",
             "CAMPAIGN_ORG_ID": "sandbox@AdobeOrg",
             "CAMPAIGN_TOKEN_URL": f"{self.url('campaign')}/ims/token/v3",
+            "CAMPAIGN_JOURNAL_URL": self.url("campaign") + JOURNAL,
             "CONTROL_PORT": str(self.ports["control"]),
         }
 

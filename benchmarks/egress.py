@@ -1,0 +1,92 @@
+"""How many calls email events cost on their way to the timeline, and how much of what Dynamics' limits allow is used."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.measure import Figure
+from bridge.settings import KafkaSettings
+from sandbox.kafka import LocalKafka
+from sandbox.kafka.local import free_port
+from tests.e2e.stack import Stack, running
+
+EVENTS, BATCH = 10_000, 100
+LIMITED, REQUESTS, WINDOW_S = 12_000, 10, 2.0  # ten requests in two seconds: 500 events/s in batches of 100
+KINDS = {"events": dict.fromkeys(("send", "open", "click", "bounce"), True)}
+
+
+def run() -> list[Figure]:
+    home = Path(tempfile.mkdtemp())
+    kafka = LocalKafka(home / "kafka", free_port(), free_port())
+    kafka.up()
+    try:
+        return asyncio.run(_measured(KafkaSettings(bootstrap_servers=kafka.bootstrap, registry_url=kafka.registry_url), home))
+    finally:
+        kafka.down()
+
+
+async def _measured(settings: KafkaSettings, home: Path) -> list[Figure]:
+    async with running(settings, home, workflow="egress") as stack:
+        stack.campaign.settings.change({"journal_retry_after_s": 0.2, "journal_page": 1000})
+        stack.dynamics.settings.change({"early_grace_ms": 50.0, "retry_after_growth_s": 0.0})
+        people = [stack.dynamics.upsert("contact", {"lastname": "Lovelace"}) for _ in range(500)]
+        await stack.save(KINDS)
+        stack.service("reader")
+        await stack.start(wait=False)
+        await _journal(stack, people, EVENTS)
+        stack.service("writer")
+        return [*await _calls(stack), *await _limited(stack, people)]
+
+
+async def _journal(stack: Stack, people: list[str], events: int) -> None:
+    """So many sends, all of them in Kafka."""
+    before = await _waiting(stack)
+    stack.campaign.emit([{"kind": "send", "external_id": people[number % len(people)]} for number in range(events)])
+
+    async def read() -> bool:
+        return await _waiting(stack) >= before + events
+
+    await stack.until(read, "all events are in Kafka", 120)
+
+
+async def _waiting(stack: Stack) -> int:
+    return int((await stack.workflow())["counters"]["read"])
+
+
+async def _calls(stack: Stack) -> list[Figure]:
+    await _until_written(stack, EVENTS)
+    batches = stack.dynamics.ledger.requests["POST $batch"]
+    return [
+        Figure("calls per 1,000 waiting events", batches * 1000 / EVENTS, "", ("<=", 1.1 * 1000 / BATCH)),
+        Figure("all requests for 10,000 events, metadata included", stack.dynamics.ledger.summary()["total"], ""),
+    ]
+
+
+async def _limited(stack: Stack, people: list[str]) -> list[Figure]:
+    """Events wait in Kafka while the writer is stopped; then it has to live with the limit."""
+    await stack.processes["writer-1"].terminate()
+    await _journal(stack, people, LIMITED)
+    await asyncio.sleep(WINDOW_S)
+    early = stack.dynamics.limits.came_early
+    stack.service("writer")
+    stack.dynamics.settings.change({"throttle": True, "limit_requests": REQUESTS, "window_s": WINDOW_S})
+    await _until_written(stack, EVENTS + LIMITED // 6)
+    began, first = time.monotonic(), stack.dynamics.activities()["adobe_emailsend"]
+    await _until_written(stack, EVENTS + LIMITED)
+    rate = (EVENTS + LIMITED - first) / (time.monotonic() - began)
+    allowed = REQUESTS / WINDOW_S * BATCH
+    return [
+        Figure("events/s", rate, "/s"),
+        Figure("events/s ÷ what the limiter allows", rate / allowed, "", (">=", 0.9)),
+        Figure("calls inside Retry-After windows", stack.dynamics.limits.came_early - early, "", ("<=", 0)),
+    ]
+
+
+async def _until_written(stack: Stack, number: int) -> None:
+    async def there() -> bool:
+        return stack.dynamics.activities()["adobe_emailsend"] >= number
+
+    await stack.until(there, f"{number} activities", 300)
