@@ -1,4 +1,4 @@
-"""`python -m benchmarks [lag] [control] [egress]`: runs them, prints one table; `--json FILE` writes the same. 1 if a bound does not hold."""
+"""`python -m benchmarks [lag] [control] [egress]`: runs them and prints a table; `--json FILE` writes the same. 1 if a bound is not met."""
 
 from __future__ import annotations
 
