@@ -14,7 +14,7 @@ from sandbox.kafka.local import free_port
 from tests.e2e.stack import Stack, running
 
 EVENTS, BATCH = 10_000, 100
-LIMITED, REQUESTS, WINDOW_S = 12_000, 10, 2.0  # ten requests in two seconds: 500 events/s in batches of 100
+LIMITED, REQUESTS, WINDOW_S = 24_000, 50, 10.0  # fifty requests in ten seconds: 500 events/s in batches of 100
 KINDS = {"events": dict.fromkeys(("send", "open", "click", "bounce"), True)}
 
 

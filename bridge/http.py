@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -118,49 +119,96 @@ def parse_json(response: httpx.Response) -> Any:
         raise RetryError(f"{where(response)}: the answer is not JSON", code="bad_answer", attempts=20) from exc
 
 
+class Pause:
+    """Until when a system asked the process to wait. Made once per process and system, so that a run that begins anew knows of it."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.refusals = 0  # 429s in a row that did not say how long
+
+
 class Gate:
     """Lets calls of one process to one system through: at most `concurrency` at once, at most `per_second` (0: any
-    number), and none before the end of a wait that the system asked one of them for."""
+    number), and none before the end of a wait that the system asked one of them for.
 
-    def __init__(self, concurrency: int, clock: Clock, per_second: float = 0) -> None:
-        self._slots = asyncio.Semaphore(concurrency)
+    A 429 halves how many may be under way at once, every ten calls that were not refused add one again: a system at its limit would
+    otherwise get, with each wait, all those that were on the wire when it refused the first one.
+    """
+
+    def __init__(self, concurrency: int, clock: Clock, per_second: float = 0, pause: Pause | None = None) -> None:
+        self._most = self._limit = float(concurrency)
+        self._active = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
         self._clock = clock
         self._interval = 1 / per_second if per_second else 0.0
         self._next = 0.0
-        self._closed_until = 0.0
-        self._refusals = 0  # 429s in a row that did not say how long
+        self._pause = pause or Pause()
         self.calls = 0
 
     @property
     def wait_left_s(self) -> float:
-        return max(0.0, self._closed_until - self._clock.monotonic())
+        return max(0.0, self._pause.until - self._clock.monotonic())
 
     def close_for(self, seconds: float) -> None:
         """No call starts for so long; a longer wait that is running stays."""
-        self._closed_until = max(self._closed_until, self._clock.monotonic() + seconds)
+        self._pause.until = max(self._pause.until, self._clock.monotonic() + seconds)
+        if self.wait_left_s:
+            self._wake(len(self._queue))  # they wait for the end of the pause now, where their guards are asked
 
     def heed(self, response: httpx.Response, now: datetime) -> None:
         """Closes for as long as a 429 or 503 asks for. A 429 that does not say how long: 1, 2, 4, … 32 s, until a call is not refused."""
         wait = retry_after_s(response, now) if response.status_code in (429, 503) else None
         if response.status_code != 429:
-            self._refusals = 0
-        elif wait is None and not self.wait_left_s:  # else a call that was under way when another one was refused
-            wait = 2.0 ** min(self._refusals, 5)
-            self._refusals += 1
+            self._pause.refusals = 0
+            self._limit = min(self._most, self._limit + 0.1)
+        elif not self.wait_left_s:  # else a call that was under way when another one was refused
+            self._limit = max(1.0, self._limit // 2)
+            if wait is None:
+                wait = 2.0 ** min(self._pause.refusals, 5)
+                self._pause.refusals += 1
         self.close_for(wait or 0.0)
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
         """Holds a slot for one call. Raises what the task's `call_guard` raises."""
         guard = call_guard.get()
-        async with self._slots:
-            while (wait := max(self.wait_left_s, self._turn())) > 0:
-                await self._clock.sleep(min(wait, LOOK_EVERY_S))
-                guard()
+        await self._enter(guard)
+        try:
             self._next = max(self._next, self._clock.monotonic()) + self._interval
             guard()
             self.calls += 1
             yield
+        finally:
+            self._leave()
+
+    async def _enter(self, guard: Callable[[], None]) -> None:
+        """A slot, at a time when a call may begin: nobody holds one while waiting, so that guards go on being asked."""
+        try:
+            while True:
+                while (wait := max(self.wait_left_s, self._turn())) > 0:
+                    await self._clock.sleep(min(wait, LOOK_EVERY_S))
+                    guard()
+                if self._active < int(self._limit):
+                    self._active += 1
+                    return
+                turn = asyncio.get_running_loop().create_future()
+                self._queue.append(turn)
+                await turn
+        except BaseException:
+            self._wake(int(self._limit) - self._active)  # the turn may have been ours: it is somebody else's now
+            raise
+
+    def _leave(self) -> None:
+        self._active -= 1
+        self._wake(int(self._limit) - self._active)
+
+    def _wake(self, number: int) -> None:
+        """So many of those that wait for a slot look again, in their order."""
+        while number > 0 and self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                number -= 1
 
     def _turn(self) -> float:
         return self._next - self._clock.monotonic() if self._interval else 0.0

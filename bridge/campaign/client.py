@@ -11,7 +11,7 @@ from bridge.auth import TokenCache
 from bridge.campaign.errors import NotFound, error_for
 from bridge.clock import Clock
 from bridge.errors import Origin
-from bridge.http import Gate, ahead_s, build_client, parse_json, retry_after_s, same_origin, send
+from bridge.http import Gate, Pause, ahead_s, build_client, parse_json, retry_after_s, same_origin, send
 from bridge.rooms import CampaignSettings
 
 
@@ -24,11 +24,13 @@ def token_cache(settings: CampaignSettings, client: httpx.AsyncClient, origin: O
 class CampaignClient:
     """One per process: gate and token are shared by all workers. Every method raises RetryError, HaltError or RejectError."""
 
-    def __init__(self, settings: CampaignSettings, clock: Clock, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(
+        self, settings: CampaignSettings, clock: Clock, client: httpx.AsyncClient | None = None, *, pause: Pause | None = None
+    ) -> None:
         self._settings, self._clock = settings, clock
         self._http = client or build_client(settings.request_timeout_s, settings.concurrency)
         self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
-        self._gate = Gate(settings.concurrency, clock, settings.calls_per_second)
+        self._gate = Gate(settings.concurrency, clock, settings.calls_per_second, pause)
         self._token = token_cache(settings, self._http, "target", clock)
 
     @property

@@ -13,7 +13,7 @@ from bridge.auth import TokenCache
 from bridge.campaign.client import token_cache
 from bridge.clock import Clock
 from bridge.errors import BridgeError, HaltError, RetryError
-from bridge.http import Gate, ahead_s, build_client, parse_json, retry_after_s, same_origin, send, where
+from bridge.http import Gate, Pause, ahead_s, build_client, parse_json, retry_after_s, same_origin, send, where
 from bridge.rooms import CampaignSettings, JournalSettings
 
 LINK = re.compile(r"<([^>]*)>([^<]*)")
@@ -34,10 +34,18 @@ class JournalPage:
 class JournalClient:
     """One per process. Its links are followed to the configured origin only."""
 
-    def __init__(self, journal: JournalSettings, campaign: CampaignSettings, clock: Clock, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(
+        self,
+        journal: JournalSettings,
+        campaign: CampaignSettings,
+        clock: Clock,
+        client: httpx.AsyncClient | None = None,
+        *,
+        pause: Pause | None = None,
+    ) -> None:
         self._journal, self._campaign, self._clock = journal, campaign, clock
         self._http = client or build_client(campaign.request_timeout_s, 2)
-        self._gate = Gate(1, clock)
+        self._gate = Gate(1, clock, pause=pause)
         self._token: TokenCache = token_cache(campaign, self._http, "source", clock)
         self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
 

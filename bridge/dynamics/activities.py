@@ -61,7 +61,7 @@ async def _read(client: DynamicsClient, wanted: WantedTable, contacts: str, comp
     path = f"EntityDefinitions(LogicalName='{wanted.name}')"
     try:
         described = await definition(client, path, wanted.name)
-        columns = {column.name: column for column in await list_columns(client, wanted.name)}
+        columns = {column.name: column for column in await list_columns(client, wanted.name, choices=False)}
     except HaltError as exc:
         if not exc.code.endswith("_table_missing"):
             raise

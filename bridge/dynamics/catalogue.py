@@ -47,15 +47,16 @@ async def list_tables(client: DynamicsClient) -> list[TableInfo]:
     return sorted(found, key=lambda each: each.name)
 
 
-async def list_columns(client: DynamicsClient, table: str) -> list[ColumnInfo]:
-    """Every readable column, the key first, then by name. Raises HaltError if there is no such table."""
+async def list_columns(client: DynamicsClient, table: str, choices: bool = True) -> list[ColumnInfo]:
+    """Every readable column, the key first, then by name; their options only with `choices`. Raises HaltError if there is no such table."""
     path = f"EntityDefinitions(LogicalName='{table}')"
     key = str((await definition(client, path, table))["PrimaryIdAttribute"])
     select = "LogicalName,DisplayName,AttributeType,AttributeTypeName,IsValidForRead,IsValidForUpdate,AttributeOf"
     answer = await _asked(client, f"{path}/Attributes?$select={select}")
     described = [each for each in answer["value"] if _synchronised(each)]
     types = {str(each["LogicalName"]): _type(each) for each in described}
-    lengths, options = await asyncio.gather(_lengths(client, path, set(types.values())), _options(client, path, set(types.values())))
+    kinds = set(types.values())
+    lengths, options = await asyncio.gather(_lengths(client, path, kinds), _options(client, path, kinds if choices else set()))
     columns = [
         ColumnInfo(
             name=name,

@@ -12,12 +12,14 @@ from bridge.clock import Clock
 from bridge.dynamics.batch import CONTINUE, Answer, Operation, Unreadable, decode, encode
 from bridge.dynamics.errors import NO_SUCH_ROW, error_code, error_for
 from bridge.errors import Origin, RetryError
-from bridge.http import LONGEST_WAIT_S, Gate, ahead_s, build_client, parse_json, retry_after_s, same_origin, send, where
+from bridge.http import LONGEST_WAIT_S, Gate, Pause, ahead_s, build_client, parse_json, retry_after_s, same_origin, send, where
 from bridge.rooms import DynamicsSettings
 
 API = "/api/data/v9.2/"
 HEADERS = {"Accept": "application/json", "OData-MaxVersion": "4.0", "OData-Version": "4.0"}
 FRESH = {"If-None-Match": "null"}  # no cached metadata
+METADATA_TRIES = 20
+LONGEST_METADATA_WAIT_S = 10.0  # a longer wait is told as the reason why the service does not start
 Build = Callable[[], httpx.Request]
 
 
@@ -25,12 +27,18 @@ class DynamicsClient:
     """One per process: its gate and its token are shared by all that call. `origin`: what Dynamics is to the workflow, for its errors."""
 
     def __init__(
-        self, settings: DynamicsSettings, clock: Clock, client: httpx.AsyncClient | None = None, *, origin: Origin = "source"
+        self,
+        settings: DynamicsSettings,
+        clock: Clock,
+        client: httpx.AsyncClient | None = None,
+        *,
+        origin: Origin = "source",
+        pause: Pause | None = None,
     ) -> None:
         self._settings, self._clock, self._origin = settings, clock, origin
         self._http = client or build_client(settings.request_timeout_s, settings.concurrency)
         self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
-        self._gate = Gate(settings.concurrency, clock)
+        self._gate = Gate(settings.concurrency, clock, pause=pause)
         form = {
             "grant_type": "client_credentials",
             "client_id": settings.client_id,
@@ -54,9 +62,13 @@ class DynamicsClient:
     async def get(self, path: str, prefer: str = "") -> Any:
         """The JSON of `path` (below /api/data/v9.2/) or of an absolute link that the server gave.
 
-        Raises RetryError, HaltError, TrackingExpired or QueryRefused.
+        Raises RetryError, HaltError, TrackingExpired or QueryRefused. Metadata are asked for again when the limits are reached: they are
+        many small questions, and a start that begins anew after each refusal would never end.
         """
         response = await self._ask(path, prefer)
+        tries = METADATA_TRIES if path.startswith("EntityDefinitions") else 1
+        while response.status_code == 429 and (tries := tries - 1) and self._gate.wait_left_s <= LONGEST_METADATA_WAIT_S:
+            response = await self._ask(path, prefer)
         if response.status_code != 200:
             raise self._error(response)
         return parse_json(response)

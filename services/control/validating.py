@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
 from bridge.campaign.metadata import Resource
-from bridge.config import IngressConfig, OptinConfig
+from bridge.config import EgressConfig, IngressConfig, OptinConfig
 from bridge.desired import Workflow
+from bridge.dynamics.activities import read_activities
 from bridge.errors import BridgeError, HaltError
 from services.control.context import Control
 from services.control.fitting import Source, fit_ingress, fit_optin
@@ -16,6 +17,7 @@ from services.control.models_systems import System
 from services.control.problems import Refused
 from services.control.systems import NAMES, Systems
 from services.control.validation import Finding, Findings, check
+from services.egress.activity import wanted_tables
 
 T = TypeVar("T")
 MISSING = ("source_table_missing", "target_resource_missing")
@@ -26,6 +28,8 @@ async def validated(control: Control, workflow: Workflow, raw: Any) -> Findings:
     findings = check(workflow, raw, control.store.configs())
     if isinstance(findings.config, IngressConfig):
         await _ingress(control.systems, findings, findings.config)
+    elif isinstance(findings.config, EgressConfig) and findings.config.configured():
+        await _egress(control.systems, findings)
     elif isinstance(findings.config, OptinConfig) and findings.config.mappings:
         sources = await _all(control.systems, findings, "dynamics", {"contact": _source(control.systems, "contact")})
         fit_optin(findings, findings.config, sources.get("contact"))
@@ -38,6 +42,20 @@ async def _ingress(systems: Systems, findings: Findings, config: IngressConfig) 
     sources = await _all(systems, findings, "dynamics", asked)
     resources: dict[str, Resource | None] = await _all(systems, findings, "campaign", wanted)
     fit_ingress(findings, config, sources, resources)
+
+
+async def _egress(systems: Systems, findings: Findings) -> None:
+    """Tables that are missing are a warning: the solution may be installed later, and the writer checks them again before it begins."""
+    if not systems.configured("dynamics"):
+        return
+    try:
+        wanted = list(wanted_tables(systems.timeline).values())
+        await systems.asked("dynamics", read_activities(systems.dynamics, wanted, False))
+    except HaltError as exc:
+        findings.warnings.append(Finding("/events", exc.code, f"{exc}. {exc.hint}"))
+    except (BridgeError, Refused) as exc:
+        why = exc.detail if isinstance(exc, Refused) else str(exc)
+        findings.warnings.append(Finding("", "dynamics_not_checked", f"not checked against {NAMES['dynamics']}'s tables: {why}"))
 
 
 async def _source(systems: Systems, name: str) -> Source:

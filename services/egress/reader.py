@@ -14,6 +14,7 @@ from bridge.config import EgressConfig
 from bridge.desired import Desired, Workflow
 from bridge.entry import main
 from bridge.flow.waits import LetterLimit
+from bridge.http import Pause
 from bridge.kafka.topics import Topic, egress_topics
 from bridge.reading import ReaderRun
 from bridge.rooms import CampaignSettings, EventSettings, JournalSettings, WriterSettings
@@ -38,9 +39,10 @@ class EgressReading:
         limits: WriterSettings,
         desired: Desired,
         clock: Clock,
+        pause: Pause,
     ) -> None:
         chosen = EgressConfig.model_validate(desired.config).events
-        self._client = JournalClient(journal, campaign, clock)
+        self._client = JournalClient(journal, campaign, clock, pause=pause)
         self._feed = JournalFeed(
             self._client,
             Payloads(events),
@@ -82,10 +84,11 @@ def make(
     events: EventSettings,
     limits: WriterSettings,
 ) -> Callable[[Desired], ReaderRun]:
-    clock = SystemClock()
+    clock, pause = SystemClock(), Pause()
 
     def run(desired: Desired) -> ReaderRun:
-        return ReaderRun(kafka, service, EgressReading(kafka, service, campaign, journal, events, limits, desired, clock), clock)
+        reading = EgressReading(kafka, service, campaign, journal, events, limits, desired, clock, pause)
+        return ReaderRun(kafka, service, reading, clock)
 
     return run
 

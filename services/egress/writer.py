@@ -14,6 +14,7 @@ from bridge.dynamics.client import DynamicsClient
 from bridge.entry import main
 from bridge.events import EmailEvent
 from bridge.flow.batcher import Batcher, BatchSize
+from bridge.http import Pause
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.topics import Topic, egress_topics
 from bridge.rooms import DynamicsSettings, EventSettings, TimelineSettings, WriterSettings
@@ -32,10 +33,16 @@ class EgressWriting:
     workflow: Workflow = "egress"
 
     def __init__(
-        self, kafka: KafkaSettings, dynamics: DynamicsSettings, timeline: TimelineSettings, events: EventSettings, clock: Clock
+        self,
+        kafka: KafkaSettings,
+        dynamics: DynamicsSettings,
+        timeline: TimelineSettings,
+        events: EventSettings,
+        clock: Clock,
+        pause: Pause,
     ) -> None:
         self._kafka, self._timeline, self._payloads, self._clock = kafka, timeline, Payloads(events), clock
-        self._client = DynamicsClient(dynamics, clock, origin="target")
+        self._client = DynamicsClient(dynamics, clock, origin="target", pause=pause)
         size = BatchSize(timeline.batch_max)
         self._batcher: Batcher[Operation, Answer] = Batcher(in_batches(self._client), dynamics.concurrency, size, clock)
         self.topics: Sequence[Topic] = egress_topics()
@@ -67,10 +74,10 @@ def make(
     events: EventSettings,
     limits: WriterSettings,
 ) -> Callable[[Desired], WriterRun[EmailEvent]]:
-    clock = SystemClock()
+    clock, pause = SystemClock(), Pause()
 
     def run(desired: Desired) -> WriterRun[EmailEvent]:
-        writing = EgressWriting(kafka, dynamics, timeline, events, clock)
+        writing = EgressWriting(kafka, dynamics, timeline, events, clock, pause)
         return WriterRun(kafka, service, limits, writing, desired.revision or 0, clock)
 
     return run

@@ -16,6 +16,7 @@ from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.metadata import read_table
 from bridge.entry import main
 from bridge.events import ChangeEvent
+from bridge.http import Pause
 from bridge.kafka.published import Published
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.topics import Topic, ingress_topics
@@ -32,12 +33,14 @@ class IngressReading:
     workflow: Workflow = "ingress"
     schema = "ChangeEvent"
 
-    def __init__(self, kafka: KafkaSettings, service: ServiceSettings, dynamics: DynamicsSettings, desired: Desired, clock: Clock) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, service: ServiceSettings, dynamics: DynamicsSettings, desired: Desired, clock: Clock, pause: Pause
+    ) -> None:
         self._service, self._dynamics, self._clock = service, dynamics, clock
         self._tables = {table.source: table for table in IngressConfig.model_validate(desired.config).tables}
         self._replays = desired.replays
         self._published = Published(kafka, "ingress", Decoder(HttpRegistry(kafka), load_schema("ChangeEvent"), ChangeEvent))
-        self._client = DynamicsClient(dynamics, clock)
+        self._client = DynamicsClient(dynamics, clock, pause=pause)
         self.topics: Sequence[Topic] = ingress_topics(list(self._tables))
 
     async def sources(self, partitions: Mapping[str, int]) -> Mapping[str, Callable[[], TableFeed]]:
@@ -73,8 +76,8 @@ class IngressReading:
 
 
 def make(kafka: KafkaSettings, service: ServiceSettings, dynamics: DynamicsSettings) -> Callable[[Desired], ReaderRun]:
-    clock = SystemClock()
-    return lambda desired: ReaderRun(kafka, service, IngressReading(kafka, service, dynamics, desired, clock), clock)
+    clock, pause = SystemClock(), Pause()
+    return lambda desired: ReaderRun(kafka, service, IngressReading(kafka, service, dynamics, desired, clock, pause), clock)
 
 
 if __name__ == "__main__":

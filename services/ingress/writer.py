@@ -14,6 +14,7 @@ from bridge.config import IngressConfig, TableMapping, canonical_flag
 from bridge.desired import Desired, Workflow
 from bridge.entry import main
 from bridge.events import ChangeEvent
+from bridge.http import Pause
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.topics import Topic, ingress_topics
 from bridge.mapping import Mapper
@@ -30,10 +31,10 @@ class IngressWriting:
 
     workflow: Workflow = "ingress"
 
-    def __init__(self, kafka: KafkaSettings, campaign: CampaignSettings, desired: Desired, clock: Clock) -> None:
+    def __init__(self, kafka: KafkaSettings, campaign: CampaignSettings, desired: Desired, clock: Clock, pause: Pause) -> None:
         self._kafka, self._campaign, self._clock = kafka, campaign, clock
         self._tables = IngressConfig.model_validate(desired.config).tables
-        self._client = CampaignClient(campaign, clock)
+        self._client = CampaignClient(campaign, clock, pause=pause)
         self.topics: Sequence[Topic] = ingress_topics([table.source for table in self._tables])
         self.workers = campaign.concurrency
 
@@ -64,10 +65,10 @@ class IngressWriting:
 def make(
     kafka: KafkaSettings, service: ServiceSettings, campaign: CampaignSettings, limits: WriterSettings
 ) -> Callable[[Desired], WriterRun[Change]]:
-    clock = SystemClock()
+    clock, pause = SystemClock(), Pause()
 
     def run(desired: Desired) -> WriterRun[Change]:
-        writing = IngressWriting(kafka, campaign, desired, clock)
+        writing = IngressWriting(kafka, campaign, desired, clock, pause)
         return WriterRun(kafka, service, limits, writing, desired.revision or 0, clock)
 
     return run

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import HaltError, RetryError
-from bridge.http import LONGEST_WAIT_S, Gate, build_client, call_guard, parse_json, retry_after_s, same_origin, send, where
+from bridge.http import LONGEST_WAIT_S, Gate, Pause, build_client, call_guard, parse_json, retry_after_s, same_origin, send, where
 from sandbox.web import serving
 from tests.unit.fakes import NOON, FakeClock
 
@@ -81,6 +81,75 @@ async def test_never_more_calls_at_once_than_allowed() -> None:
     await asyncio.gather(*(call() for _ in range(20)))
 
     assert (most, gate.calls) == (3, 20)
+
+
+async def most_at_once(gate: Gate, calls: int) -> int:
+    inside, most = 0, 0
+
+    async def call() -> None:
+        nonlocal inside, most
+        async with gate.call():
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0)
+            inside -= 1
+
+    await asyncio.gather(*(call() for _ in range(calls)))
+    return most
+
+
+async def test_a_refusal_halves_what_may_be_under_way_and_ten_good_calls_add_one() -> None:
+    gate = Gate(8, FakeClock())
+    found = [await most_at_once(gate, 20)]
+    for _ in range(3):  # those of one burst count once
+        gate.heed(an_answer(429, retry_after="5"), NOON)
+    found.append(await most_at_once(gate, 20))
+    for _ in range(11):
+        gate.heed(an_answer(200), NOON)
+    found.append(await most_at_once(gate, 20))
+
+    assert found == [8, 4, 5]
+
+
+async def test_refusals_that_name_no_time_close_for_longer_and_longer() -> None:
+    clock = FakeClock()
+    gate, waits = Gate(8, clock), list[float]()
+    for _ in range(7):
+        gate.heed(an_answer(429), NOON)
+        gate.heed(an_answer(429), NOON)
+        waits.append(gate.wait_left_s)
+        await clock.sleep(gate.wait_left_s)
+    gate.heed(an_answer(200), NOON)
+    gate.heed(an_answer(429), NOON)
+
+    assert (waits, gate.wait_left_s) == ([1, 2, 4, 8, 16, 32, 32], 1)
+
+
+async def test_a_turn_that_is_given_up_goes_to_the_next() -> None:
+    gate = Gate(1, FakeClock())
+    first, done = asyncio.Event(), list[int]()
+
+    async def call(number: int) -> None:
+        async with gate.call():
+            if number == 0:
+                await first.wait()
+            done.append(number)
+
+    tasks = [asyncio.create_task(call(number)) for number in range(3)]
+    await asyncio.sleep(0)
+    first.set()
+    await asyncio.sleep(0)
+    tasks[1].cancel()  # it may just have been told that it is its turn
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert done == [0, 2]
+
+
+async def test_what_a_system_asked_for_outlives_a_run() -> None:
+    pause, clock = Pause(), FakeClock()
+    Gate(1, clock, pause=pause).heed(an_answer(429, retry_after="30"), NOON)
+
+    assert Gate(1, clock, pause=pause).wait_left_s == 30
 
 
 async def test_no_call_begins_inside_a_closed_window() -> None:
