@@ -58,5 +58,8 @@ def on_signal(stop: Callable[[], None]) -> None:
         last.daemon = True
         last.start()
 
+    # Not loop.add_signal_handler: asyncio hears of a signal by a byte in the pipe that also wakes the loop, and when a busy loop has let
+    # the callbacks of Kafka's threads fill that pipe, the signal is lost.
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told)
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(told))

@@ -24,6 +24,7 @@ from bridge.errors import HaltError, Origin, RetryError
 call_guard: ContextVar[Callable[[], None]] = ContextVar("call_guard", default=lambda: None)
 """Asked last before each call of the current task; raises to prevent it (the writer: "is this partition still ours?")."""
 
+REGAIN = 50  # calls that were not refused, until one more may be under way
 LOOK_EVERY_S = 0.5  # a task that waits for its turn asks its guard so often
 LONGEST_WAIT_S = 3600.0  # a Retry-After beyond this is taken for a fault of the gateway
 
@@ -131,7 +132,7 @@ class Gate:
     """Lets calls of one process to one system through: at most `concurrency` at once, at most `per_second` (0: any
     number), and none before the end of a wait that the system asked one of them for.
 
-    A 429 halves how many may be under way at once, every ten calls that were not refused add one again: a system at its limit would
+    A 429 halves how many may be under way at once, every fifty calls that were not refused add one again: a system at its limit would
     otherwise get, with each wait, all those that were on the wire when it refused the first one.
     """
 
@@ -160,7 +161,7 @@ class Gate:
         wait = retry_after_s(response, now) if response.status_code in (429, 503) else None
         if response.status_code != 429:
             self._pause.refusals = 0
-            self._limit = min(self._most, self._limit + 0.1)
+            self._limit = min(self._most, self._limit + 1 / REGAIN)
         elif not self.wait_left_s:  # else a call that was under way when another one was refused
             self._limit = max(1.0, self._limit // 2)
             if wait is None:

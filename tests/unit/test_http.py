@@ -98,13 +98,13 @@ async def most_at_once(gate: Gate, calls: int) -> int:
     return most
 
 
-async def test_a_refusal_halves_what_may_be_under_way_and_ten_good_calls_add_one() -> None:
+async def test_a_refusal_halves_what_may_be_under_way_and_fifty_good_calls_add_one() -> None:
     gate = Gate(8, FakeClock())
     found = [await most_at_once(gate, 20)]
     for _ in range(3):  # those of one burst count once
         gate.heed(an_answer(429, retry_after="5"), NOON)
     found.append(await most_at_once(gate, 20))
-    for _ in range(11):
+    for _ in range(51):
         gate.heed(an_answer(200), NOON)
     found.append(await most_at_once(gate, 20))
 
