@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -50,17 +51,24 @@ def free_port() -> int:
 
 def fetch(jars: Path = JARS) -> Path:
     """Downloads Kafka and the registry once; gives the folder. Takes about 10 s the first time."""
+    jars.mkdir(parents=True, exist_ok=True)
     done = jars / "complete"
-    if not done.exists():
-        command = ["mvn", "-q", "-B", "-f", str(POM), f"-Dout={jars}", "package"]
-        try:
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError as exc:
-            raise SandboxError("Maven is missing: install Maven and Java 17 (Debian: apt-get install maven)") from exc
-        if result.returncode != 0:
-            raise SandboxError(f"Maven could not fetch Kafka:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
-        done.touch()
+    with (jars / "lock").open("w") as lock:  # several test processes want it at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            _download(jars)
+            done.touch()
     return jars
+
+
+def _download(jars: Path) -> None:
+    command = ["mvn", "-q", "-B", "-f", str(POM), f"-Dout={jars}", "package"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as exc:
+        raise SandboxError("Maven is missing: install Maven and Java 17 (Debian: apt-get install maven)") from exc
+    if result.returncode != 0:
+        raise SandboxError(f"Maven could not fetch Kafka:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
 
 
 def java(main_class: str, *arguments: str, classpath: Path, heap_mb: int = 256) -> list[str]:

@@ -1,0 +1,173 @@
+"""The egress handler in the writer loop, against the Dynamics stand-in over HTTP, with a clock of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from bridge.avro import Decoder, Encoder, load_schema
+from bridge.clock import Clock, SystemClock
+from bridge.dynamics.activities import read_activities
+from bridge.dynamics.client import DynamicsClient
+from bridge.errors import HaltError, ParkError
+from bridge.events import EmailEvent, Record
+from bridge.flow.batcher import Batcher, BatchSize
+from bridge.flow.ports import Result
+from bridge.memory import MemoryRegistry
+from bridge.rooms import DynamicsSettings, EventSettings, TimelineSettings
+from bridge.settings import load
+from sandbox.dynamics import DynamicsSandbox
+from sandbox.web import serving
+from services.egress.activity import Activities, wanted_tables
+from services.egress.handler import EgressHandler, in_batches
+from services.egress.payload import Payloads
+from tests.clock import FakeClock
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOBODY = "99999999-2222-4333-8444-555555555555"
+
+
+class Rig:
+    def __init__(self, sandbox: DynamicsSandbox, url: str, clock: Clock, **settings: str) -> None:
+        self.sandbox, self.clock = sandbox, clock
+        environment = {
+            "DYNAMICS_URL": url,
+            "DYNAMICS_TENANT_ID": "sandbox-tenant",
+            "DYNAMICS_CLIENT_ID": "sandbox-client",
+            "DYNAMICS_CLIENT_SECRET": "sandbox-secret",
+            "DYNAMICS_TOKEN_URL": f"{url}/sandbox-tenant/oauth2/v2.0/token",
+        }
+        self.client = DynamicsClient(load(DynamicsSettings, environment), self.clock, origin="target")
+        self.timeline = load(TimelineSettings, settings)
+        self.registry = MemoryRegistry()
+        self.person = sandbox.upsert("contact", {"lastname": "Lovelace"})
+
+    async def handler(self) -> EgressHandler:
+        wanted = wanted_tables(self.timeline)
+        tables = await read_activities(self.client, list(wanted.values()), self.timeline.completion == "completed")
+        batcher = Batcher(in_batches(self.client), 4, BatchSize(self.timeline.batch_max), self.clock)
+        activities = Activities(self.timeline, dict(zip(wanted, tables, strict=True)))
+        decoder = Decoder(self.registry, load_schema("EmailEvent"), EmailEvent)
+        return EgressHandler(activities, batcher, decoder, Payloads(EventSettings()), self.clock)
+
+    def event(self, number: int = 1, **members: Any) -> EmailEvent:
+        facts = {"kind": "send", "contact_key": self.person, "campaign_name": "CAMP2010", "delivery_name": "DM200"} | members
+        more = {"tracking_url": None, "mirror_page_url": "https://mirror.example/1", "observed_at": NOON, "occurred_at": NOON}
+        return EmailEvent(event_id=f"event-{number}", **{**more, **facts})
+
+    async def write(self, handler: EgressHandler, *events: EmailEvent) -> list[Result | BaseException]:
+        return list(await asyncio.gather(*(handler.write(event, None) for event in events), return_exceptions=True))
+
+
+@asynccontextmanager
+async def a_rig(clock: Clock | None = None, **settings: str) -> AsyncIterator[Rig]:
+    sandbox = DynamicsSandbox()
+    async with serving(sandbox.app()) as url:
+        rig = Rig(sandbox, url, clock or FakeClock(), **settings)
+        try:
+            yield rig
+        finally:
+            await rig.client.close()
+
+
+async def test_an_event_is_one_activity_however_often_it_comes() -> None:
+    async with a_rig() as rig:
+        handler = await rig.handler()
+        results = [(await rig.write(handler, rig.event()))[0] for _ in range(3)]
+
+        assert [result.outcome for result in results if isinstance(result, Result)] == ["created", "unchanged", "unchanged"]
+        (row,) = rig.sandbox.timeline(rig.person)
+        assert (row["activitytypecode"], row["subject"]) == ("adobe_emailsend", "Campaign Name: CAMP2010; Delivery Name: DM200")
+        assert (row["adobe_mirrorpageurl"], row["statecode"]) == ("https://mirror.example/1", 0)
+
+
+async def test_activities_are_completed_where_the_setting_says_so() -> None:
+    async with a_rig(DYNAMICS_COMPLETION="completed") as rig:
+        handler = await rig.handler()
+        first = await rig.write(handler, rig.event())
+        again = await rig.write(handler, rig.event())
+
+        (row,) = rig.sandbox.timeline(rig.person)
+        assert (row["statecode"], row["statuscode"]) == (1, 2)
+        assert [each.outcome for each in (*first, *again) if isinstance(each, Result)] == ["created", "unchanged"]
+
+
+async def test_one_without_a_contact_among_a_hundred_waits_alone_and_goes_when_the_contact_has_come() -> None:
+    async with a_rig() as rig:
+        handler = await rig.handler()
+        events = [rig.event(number, contact_key=NOBODY if number == 50 else rig.person) for number in range(100)]
+        results = await rig.write(handler, *events)
+
+        parked = [number for number, result in enumerate(results) if isinstance(result, ParkError)]
+        assert parked == [50]
+        assert isinstance(results[50], ParkError) and results[50].code == "contact_missing"
+        assert len(rig.sandbox.timeline(rig.person)) == 99
+        rig.sandbox.upsert("contact", {"contactid": NOBODY, "lastname": "Late"})
+        (late,) = await rig.write(handler, events[50])
+        assert isinstance(late, Result) and late.outcome == "created"
+
+
+async def test_a_token_that_is_revoked_in_the_middle_is_replaced() -> None:
+    async with a_rig() as rig:
+        handler = await rig.handler()
+        await rig.write(handler, rig.event(1))
+        rig.sandbox.tokens.revoke()
+        results = await rig.write(handler, *(rig.event(number) for number in range(2, 30)))
+
+        assert {result.outcome for result in results if isinstance(result, Result)} == {"created"}
+        assert len(rig.sandbox.timeline(rig.person)) == 29
+
+
+async def test_everything_that_is_missing_is_named_at_once_with_the_way_out() -> None:
+    async with a_rig() as rig:
+        rig.sandbox.remove_table("adobe_emailopen")
+        rig.sandbox.remove_column("adobe_emailurlclick", "adobe_trackingurl")
+        with pytest.raises(HaltError) as halted:
+            await rig.handler()
+
+        assert (halted.value.code, halted.value.origin) == ("target_tables_missing", "target")
+        for named in ("adobe_emailopen", "DYNAMICS_OPEN_TABLE", "adobe_trackingurl", "DYNAMICS_TRACKING_URL_COLUMN"):
+            assert named in str(halted.value)
+
+
+async def test_tables_and_columns_have_the_names_of_the_settings() -> None:
+    async with a_rig(DYNAMICS_SEND_TABLE="xyz_sent", DYNAMICS_SEND_DATE_COLUMN="xyz_when") as rig:
+        rig.sandbox.rename_table("adobe_emailsend", "xyz_sent", "xyz_sentset")
+        rig.sandbox.rename_column("xyz_sent", "adobe_datesent", "xyz_when")
+        await rig.write(await rig.handler(), rig.event())
+
+        (row,) = rig.sandbox.timeline(rig.person)
+        assert (row["activitytypecode"], row["xyz_when"]) == ("xyz_sent", "2026-03-01T12:00:00Z")
+
+
+async def test_a_start_gets_through_although_the_limits_are_small() -> None:
+    async with a_rig(SystemClock()) as rig:  # the stand-in's windows pass in real time
+        rig.sandbox.settings.change({"throttle": True, "limit_requests": 8, "window_s": 0.2, "retry_after_growth_s": 0.0})
+
+        assert await rig.handler()
+
+
+async def test_a_letter_of_the_reader_is_read_with_the_settings_as_they_are() -> None:
+    async with a_rig() as rig:
+        handler = await rig.handler()
+        value = (
+            b'{"type":"directMarketing.emailOpened","eventid":"e1","data":{"xdm:timestamp":"2026-03-01T12:00:00Z","acs":{"externalId":"%s"}}}'
+            % rig.person.encode()
+        )
+        event = await handler.decode(Record("egress.email-events", 0, 1, 0, b"e1", value))
+
+        assert (event.kind, event.contact_key) == ("open", rig.person)
+
+
+async def test_an_event_travels_through_avro_as_it_is() -> None:
+    async with a_rig() as rig:
+        handler, schema, event = await rig.handler(), load_schema("EmailEvent"), rig.event(random.randrange(99))
+        value = Encoder(schema, rig.registry.register("egress.email-events-value", schema)).encode(event)
+
+        assert await handler.decode(Record("egress.email-events", 0, 1, 0, rig.person.encode(), value)) == event
