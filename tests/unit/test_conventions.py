@@ -14,7 +14,7 @@ import fastavro
 import pytest
 
 from bridge.config import IngressConfig
-from bridge.kafka.topics import control_topics, ingress_topics, workflow_topics
+from bridge.kafka.topics import control_topics, egress_topics, ingress_topics, workflow_topics
 from bridge.rooms import ROOMS
 from bridge.settings import Secret
 
@@ -24,7 +24,11 @@ PURE = [
     "bridge/filters.py",
     "bridge/convert.py",
     "bridge/state.py",
+    "bridge/dynamics/batch.py",
     "services/ingress/decide.py",
+    "services/egress/pointers.py",
+    "services/egress/payload.py",
+    "services/egress/activity.py",
     "services/control/workflows.py",
     "services/control/validation.py",
     "services/control/fitting.py",
@@ -32,7 +36,7 @@ PURE = [
     "services/control/tables.py",
 ]
 OUTSIDE = {"asyncio", "socket", "time", "httpx", "confluent_kafka", "sqlite3", "os", "random", "subprocess", "aiohttp"}
-SCHEMAS = {"ingress.changes.contact": "ChangeEvent", "ingress.replay.contact": "ChangeEvent"}
+SCHEMAS = {"ingress.changes.contact": "ChangeEvent", "ingress.replay.contact": "ChangeEvent", "egress.email-events": "EmailEvent"}
 JSON_TOPICS = {"cursors", "state", "dead-letters", "workflows", "services", "audit"}
 
 
@@ -105,7 +109,8 @@ def test_every_route_of_the_api_says_which_role_it_needs() -> None:
 
 
 def test_every_topic_has_a_schema_or_is_json() -> None:
-    topics = [topic.name for topic in [*control_topics(), *workflow_topics("ingress"), *ingress_topics(["contact"])]]
+    ours = [*control_topics(), *workflow_topics("ingress"), *ingress_topics(["contact"]), *workflow_topics("egress"), *egress_topics()]
+    topics = [topic.name for topic in ours]
 
     for topic in topics:
         assert topic in SCHEMAS or topic.rsplit(".", 1)[1] in JSON_TOPICS, topic
