@@ -85,18 +85,19 @@ class Batcher(Generic[I, A]):
     def _open_lane(self) -> None:
         """One more, if there is work for it; only one until the first answer has shown what a request may hold."""
         if len(self._running) < (self._lanes if self._size.known else 1) and self._waiting:
-            task = asyncio.create_task(self._lane())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running.add(asyncio.create_task(self._lane()))
 
     async def _lane(self) -> None:
-        while self._waiting:
-            if len(self._waiting) < self._size.now:
-                await self._clock.sleep(LINGER_S)
-            batch = [self._waiting.popleft() for _ in range(min(self._size.now, len(self._waiting)))]
-            if batch:
-                self._open_lane()
-                await self._settle(batch)
+        try:
+            while self._waiting:
+                if len(self._waiting) < self._size.now:
+                    await self._clock.sleep(LINGER_S)
+                batch = [self._waiting.popleft() for _ in range(min(self._size.now, len(self._waiting)))]
+                if batch:
+                    self._open_lane()
+                    await self._settle(batch)
+        finally:  # at once, not when the loop gets to it: what is sent in between would wait for a lane that has ended
+            self._running.discard(asyncio.current_task())
 
     async def _settle(self, batch: list[_Waiting[I, A]]) -> None:
         """One request. `batch` shrinks while the request waits for its turn, by those whose worker may not call any more."""

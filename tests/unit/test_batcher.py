@@ -116,3 +116,14 @@ def test_a_failure_halves_and_a_small_request_says_nothing() -> None:
     size.took(3, 0.01)
 
     assert size.now == 50
+
+
+async def test_an_item_sent_the_moment_the_only_lane_ends_is_not_forgotten() -> None:
+    clock = FakeClock()
+    service = Service(clock)
+    batcher = a_batcher(service, clock, lanes=1)
+
+    async def one_after_the_other() -> list[str]:
+        return [await batcher.send(number) for number in range(5)]
+
+    assert await asyncio.wait_for(one_after_the_other(), 2) == [f"ok {number}" for number in range(5)]
