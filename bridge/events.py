@@ -11,6 +11,7 @@ from typing import Any, Literal
 Kind = Literal["send", "open", "click", "bounce"]
 Op = Literal["upsert", "delete"]
 Lane = Literal["live", "initial", "replay", "resync"]
+System = Literal["dynamics", "campaign"]
 Value = str | None | bool | int | float
 Headers = Sequence[tuple[str, bytes]]
 
@@ -53,6 +54,35 @@ class EmailEvent:
     tracking_url: str | None
     mirror_page_url: str | None
     observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OptStatusObserved:
+    """The opt-out flags of a contact as one system had them; see schemas/OptStatusObserved.avsc. `flags`: name → `{"value": …,
+    "changed_at": …}`."""
+
+    contact_key: str
+    system: System
+    flags: Mapping[str, Mapping[str, Any]]
+    record_changed_at: datetime | None
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OptStatusDecided:
+    """What a system has to be told of a contact's opt-out flags; see schemas/OptStatusDecided.avsc for each member."""
+
+    contact_key: str
+    target: System
+    flags: Mapping[str, bool]
+    rule: str
+    inputs: Mapping[str, Mapping[str, Any]]
+    decided_at: datetime
+
+    @property
+    def releases(self) -> bool:
+        """Whether an opt-out is taken away."""
+        return not all(self.flags.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ One JSON object per record in the compacted topic `<workflow>.state`, keyed `<ta
      "topic": "ingress.changes.contact", "partition": 3, "offset": 120, "status": 200, "attempts": 1,
      "read_at": "…Z", "settled_at": "…Z"}
 
-Digests are keyed (BLAKE2b) and short: equal means unchanged, and nobody without the key can test a guess against them.
+Opt-in/out has two for each contact: `<contact>` of the resolver (services/optin/status.py), `<contact>/<system>` of the writer; `times`
+are those of the resolver's flags. Digests are keyed (BLAKE2b) and short: equal means unchanged, and nobody without the key can test a guess against them.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Known:
     visible: bool = False
     outcome: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)
+    times: Mapping[str, str] = field(default_factory=dict)
     topic: str = ""
     partition: int = 0
     offset: int = 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -16,12 +19,14 @@ from sandbox.campaign.accounting import Accounting
 from sandbox.campaign.admin import admin_errors, admin_routes
 from sandbox.campaign.engine import Engine
 from sandbox.campaign.errors import AcsError, GatewayError
+from sandbox.campaign.exports import Exports
 from sandbox.campaign.gateway import Gateway
 from sandbox.campaign.journal import Journal
 from sandbox.campaign.journal_api import TAIL, JournalApi
 from sandbox.campaign.model import EXT, new_field, new_resource
 from sandbox.campaign.reading import plain
 from sandbox.campaign.settings import Settings
+from sandbox.campaign.sftp import Access, SftpFault, SftpSide
 from sandbox.campaign.store import Database, Row, Table
 from sandbox.web import Ledger, counted, fault_routes
 
@@ -54,6 +59,8 @@ class CampaignSandbox:
         self.gateway = Gateway(self.settings, self.database.clock)
         self.engine = Engine(self.database, self.accounting, self.ledger)
         self.events = Journal(self.database)
+        self.sftp = SftpSide(self.settings)
+        self.exports = Exports(self.database, self.sftp)
 
     def app(self) -> web.Application:
         """For `serving(sandbox.app())`."""
@@ -64,6 +71,18 @@ class CampaignSandbox:
         app.router.add_route("*", "/{organization}/campaign/{tail:.*}", self._campaign)
         app.router.add_route("*", "/{tail:.*}", self._nowhere)
         return app
+
+    @contextlib.asynccontextmanager
+    async def sftp_serving(self, home: Path, port: int = 0, exports: bool = True) -> AsyncIterator[Access]:
+        """The SFTP server and the daily export while the block runs; see `SftpSide.serving`."""
+        async with self.sftp.serving(home, port, exports) as access:
+            self.exports.start()
+            daily = asyncio.create_task(self.exports.daily())
+            try:
+                yield access
+            finally:
+                daily.cancel()
+                self.exports.stop()
 
     @web.middleware
     async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -114,6 +133,10 @@ class CampaignSandbox:
         table = self.database.tables[resource]
         return self._raw(table, writing.put(self.database, table, values))
 
+    def opt_out(self, external_id: str, field: str = "blackListEmail", value: bool = True, at: str | None = None) -> dict[str, Any]:
+        """A person unsubscribes, or comes back; the row. `at`: ISO 8601, else now; a flag that is so already is no change."""
+        return self._raw(self.database.tables["profile"], writing.opt_out(self.database, external_id, field, value, at))
+
     def remove(self, resource: str, key: str) -> bool:
         """True when there was such a row."""
         table = self.database.tables[resource]
@@ -127,14 +150,15 @@ class CampaignSandbox:
         return self.accounting.writes(resource, key)
 
     def counts(self) -> dict[str, Any]:
-        """Requests, calls by resource and method, engine calls, rows by resource, events in the journal.
+        """Requests, calls by resource and method, engine calls, rows by resource, events in the journal, SFTP connections.
 
         `early_calls` came inside a Retry-After window after a 429 or 503, `early_polls` inside that of a journal's 204."""
         tables = self.database.tables.items()
         hidden = {name: sum(self.database.hidden(table, row) for row in table.rows.values()) for name, table in tables}
         more = {"rows": {name: len(table.rows) for name, table in tables}, "hidden_rows": hidden}
         early = {"early_calls": self.gateway.early_calls, "early_polls": self.gateway.early_polls}
-        return {**self.ledger.summary(), **self.accounting.summary(), **more, **early, "journal_events": len(self.events)}
+        others = {"journal_events": len(self.events), "sftp_connections": self.sftp.connections}
+        return {**self.ledger.summary(), **self.accounting.summary(), **more, **early, **others}
 
     def headers(self) -> dict[str, str]:
         """What a call needs, with a new token: for tests that are not about tokens."""
@@ -212,15 +236,21 @@ class CampaignSandbox:
         self.database.tokens.renew()
 
     def advance(self, seconds: float) -> None:
-        """Moves the clock, which tokens and stamps obey."""
+        """Moves the clock, which tokens, stamps and the daily export obey."""
         self.database.clock.offset_s += seconds
+        self.exports.tick()
 
     def reset(self) -> None:
-        """As newly started: no rows, no events, standard model and settings, no counts, no faults. Tokens and the clock stay."""
+        """As newly started: no rows, events and files, standard model and settings, no counts, no faults. Tokens and the clock stay."""
         self.settings.reset()
         self.database.clear()
         self.ledger.clear()
         self.accounting.clear()
         self.gateway.clear()
         self.events.clear()
+        self.sftp.clear()
+        self.exports.clear()
+        if self.sftp.root is not None:
+            self.sftp.empty()
+            self.exports.start()
         self.engine.publishing_until = 0.0

@@ -64,6 +64,9 @@ class Settings:
     journal_page: int = 100  # events without `limit`
     journal_page_bytes: int = 1_500_000  # at most, but one event at least
     journal_retention_s: float = 7 * 86400.0
+    sftp_user: str = "sandbox-sftp"
+    sftp_may_move: bool = True  # or the account may neither rename nor make folders
+    sftp_allow_list: list[str] = field(default_factory=list)  # CIDR; empty: any address
 
     def change(self, changes: Mapping[str, Any]) -> None:
         """Sets several, or none of them. Raises ValueError for an unknown name, another type or no choice."""

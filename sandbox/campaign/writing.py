@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any
 
 from sandbox.campaign import errors
+from sandbox.campaign.events import moment
 from sandbox.campaign.model import BASE, EXT, OPT_OUTS, Field, Resource
 from sandbox.campaign.store import Database, Row, Table
 from sandbox.campaign.values import converted
@@ -98,10 +100,13 @@ def _check_key(database: Database, table: Table, row: Row, columns: Mapping[str,
         raise errors.key_change(resource, old, new)
 
 
-def update(database: Database, table: Table, family: str, row: Row, body: Mapping[str, Any], by_key: bool) -> tuple[bool, list[str]]:
+def update(
+    database: Database, table: Table, family: str, row: Row, body: Mapping[str, Any], by_key: bool, at: str = ""
+) -> tuple[bool, list[str]]:
     """True when something changed, and the opt-out flags that were written without a change. Raises AcsError.
 
-    `by_key`: the row was addressed by its identification key. Members of a nested element that were not sent stay."""
+    `by_key`: the row was addressed by its identification key. Members of a nested element that were not sent stay.
+    `at`: the stamp of the change, else now."""
     resource, values = table.resource, row.values
     if "PKey" in body:
         if database.row_of_pkey(table, str(body["PKey"])) is not row:
@@ -120,7 +125,7 @@ def update(database: Database, table: Table, family: str, row: Row, body: Mappin
     values.update(columns)
     always = database.settings.stamp_unchanged
     if resource.audit and (changed or always):
-        values["lastModified"] = stamp = database.clock.stamp()
+        values["lastModified"] = stamp = at or database.clock.stamp()
         _stamp_opt_outs(row, written if always else [name for name in written if name in changed], stamp)
     return bool(changed), [name for name in written if name not in changed]
 
@@ -151,4 +156,15 @@ def put(database: Database, table: Table, body: Mapping[str, Any]) -> Row:
     if row is None:
         return create(database, table, EXT, body)
     update(database, table, EXT, row, body, by_key=True)
+    return row
+
+
+def opt_out(database: Database, key: str, field: str, value: bool, at: str | None) -> Row:
+    """A person sets or takes away one flag; `at`: ISO 8601, else now. Raises KeyError for no such profile, and ValueError."""
+    if field not in OPT_OUTS:
+        raise ValueError(f"field must be one of {', '.join(OPT_OUTS)}")
+    table = database.tables["profile"]
+    row = table.by_key[key]
+    stamp = f"{moment(at).astimezone(UTC).replace(tzinfo=None).isoformat(' ', 'milliseconds')}Z" if at else ""
+    update(database, table, EXT, row, {field: value}, by_key=True, at=stamp)
     return row

@@ -1,0 +1,194 @@
+"""The SFTP server of the instance: key login only, one account with a root of its own, and faults (contract 10.1, S36)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncssh
+
+from sandbox.campaign.settings import Settings
+
+HOST = "127.0.0.1"
+EXPORTS = "d365_loads/exports"
+CLIENT_KEYS = {"client_key": ("ssh-rsa", "pkcs1-pem"), "client_key_ed25519": ("ssh-ed25519", "openssh")}
+
+
+class Access(NamedTuple):
+    """What a client needs. `key_file`: RSA 2048 in PEM; an ed25519 one, just as good, is beside it."""
+
+    host: str
+    port: int
+    user: str
+    key_file: Path
+    known_hosts_file: Path
+
+    def environment(self) -> dict[str, str]:
+        """As settings of the services: `CAMPAIGN_SFTP_HOST` and so on."""
+        return {f"CAMPAIGN_SFTP_{name.upper()}": str(value) for name, value in self._asdict().items()}
+
+
+@dataclass
+class SftpFault:
+    """`refuse`: connections are closed as soon as they are made. `cut`: a connection breaks once `after` bytes of files were
+    read over it. `times`: how often it strikes, None for always."""
+
+    kind: str
+    after: int = 0
+    times: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("refuse", "cut"):
+            raise ValueError("kind must be refuse or cut")
+
+
+def _key(path: Path, algorithm: str, form: str) -> asyncssh.SSHKey:
+    """The key in this file; a new one is written where there is none."""
+    if not path.exists():
+        path.touch(mode=0o600)
+        made = asyncssh.generate_private_key(algorithm, key_size=2048) if algorithm == "ssh-rsa" else asyncssh.generate_private_key(algorithm)
+        made.write_private_key(path, form)
+    return asyncssh.read_private_key(path)
+
+
+class SftpSide:
+    """The server and its account's files. Until it serves, there are none."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.root: Path | None = None
+        self.live: set[asyncssh.SSHServerConnection] = set()
+        self.clear()
+
+    def clear(self) -> None:
+        """No faults, no counts; files stay."""
+        self.faults: list[SftpFault] = []
+        self.connections = 0
+
+    def fault(self, kind: str) -> SftpFault | None:
+        return next((each for each in self.faults if each.kind == kind and each.times != 0), None)
+
+    def strikes(self, fault: SftpFault) -> None:
+        if fault.times is not None:
+            fault.times -= 1
+
+    @property
+    def exports(self) -> Path:
+        """Where the workflow writes; it may not exist. Raises ValueError where nothing is served."""
+        if self.root is None:
+            raise ValueError("the SFTP side is not started")
+        return self.root / EXPORTS
+
+    def empty(self, exports: bool = True) -> None:
+        """The account as it is new: no files, and with `exports` False the folder is still to be made by the customer (S36)."""
+        _remove(self.exports.parents[1])
+        if exports:
+            self.exports.mkdir(parents=True)
+
+    def admits(self, address: str) -> bool:
+        networks = self.settings.sftp_allow_list
+        return not networks or any(ip_address(address) in ip_network(each) for each in networks)
+
+    @contextlib.asynccontextmanager
+    async def serving(self, home: Path, port: int = 0, exports: bool = True) -> AsyncIterator[Access]:
+        """Serves on 127.0.0.1 (a free port for 0) while the block runs. `home` holds the account's `files`, `host_key`, the two
+        client keys and `known_hosts`: keys that are there are used, others are generated. `exports`: its folder is made."""
+        self.root = home / "files"
+        (self.exports if exports else self.root).mkdir(parents=True, exist_ok=True)
+        host_key = _key(home / "host_key", "ssh-ed25519", "openssh")
+        keys = {_key(home / name, *kind).public_data for name, kind in CLIENT_KEYS.items()}
+        acceptor = await asyncssh.listen(
+            HOST,
+            port,
+            server_factory=lambda: _Login(self, keys),
+            server_host_keys=[host_key],
+            sftp_factory=lambda channel: _Files(self, channel),
+            password_auth=False,
+            kbdint_auth=False,
+            gss_host=None,
+            agent_forwarding=False,
+        )
+        known_hosts, bound = home / "known_hosts", acceptor.get_port()
+        known_hosts.write_text(f"[{HOST}]:{bound} {host_key.export_public_key().decode()}")
+        try:
+            yield Access(HOST, bound, self.settings.sftp_user, home / "client_key", known_hosts)
+        finally:
+            acceptor.close()
+            for connection in list(self.live):
+                connection.abort()
+            await acceptor.wait_closed()
+            self.root = None
+
+
+def _remove(folder: Path) -> None:
+    """All that is in it; links are not followed."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            _remove(path)
+            path.rmdir()
+        else:
+            path.unlink()
+
+
+class _Login(asyncssh.SSHServer):
+    def __init__(self, side: SftpSide, keys: set[bytes]) -> None:
+        self.side, self.keys = side, keys
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self.connection = conn
+        self.side.live.add(conn)
+        self.side.connections += 1
+        refusing = self.side.fault("refuse")
+        if refusing is not None:
+            self.side.strikes(refusing)
+        if refusing is not None or not self.side.admits(conn.get_extra_info("peername")[0]):
+            conn.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.side.live.discard(self.connection)
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return username == self.side.settings.sftp_user and key.public_data in self.keys
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+
+class _Files(asyncssh.SFTPServer):
+    def __init__(self, side: SftpSide, channel: asyncssh.SSHServerChannel[bytes]) -> None:
+        super().__init__(channel, chroot=str(side.root).encode())
+        self.side, self.sent = side, 0
+
+    async def read(self, file_obj: object, offset: int, size: int) -> bytes:
+        """Up to where the connection is to be cut, and then nothing more."""
+        fault = self.side.fault("cut")
+        if fault is not None:
+            size = min(size, fault.after - self.sent)
+        if fault is not None and size <= 0:
+            self.side.strikes(fault)
+            self.connection.abort()
+            raise asyncssh.SFTPConnectionLost("cut")
+        data = super().read(file_obj, offset, size)
+        assert isinstance(data, bytes)
+        self.sent += len(data)
+        return data
+
+    def _moving(self) -> None:
+        if not self.side.settings.sftp_may_move:
+            raise asyncssh.SFTPPermissionDenied("Permission denied")
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> None:
+        self._moving()
+        super().rename(oldpath, newpath)
+
+    def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
+        self._moving()
+        super().posix_rename(oldpath, newpath)
+
+    def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
+        self._moving()
+        super().mkdir(path, attrs)

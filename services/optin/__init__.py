@@ -1,0 +1,1 @@
+"""Opt In/Out: reader, resolver and writer."""
