@@ -16,10 +16,12 @@ Value = str | None | bool | int | float
 Headers = Sequence[tuple[str, bytes]]
 
 
-def event_headers(lane: Lane, version: str, produced_by: str) -> list[tuple[str, bytes]]:
-    """The headers of every event (contracts/kafka.md). `version`: the source's, as text; `produced_by`: `service/instance`."""
+def event_headers(lane: Lane, version: str, produced_by: str, trace: bytes | None = None) -> list[tuple[str, bytes]]:
+    """The headers of every event (contracts/kafka.md). `version`: the source's, as text; `produced_by`: `service/instance`; `trace`: the
+    `traceparent` of what this event follows from, whose trace goes on."""
+    trace_id = trace.split(b"-")[1].decode("ascii", "replace") if trace and trace.count(b"-") == 3 else secrets.token_hex(16)
     return [
-        ("traceparent", f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01".encode()),
+        ("traceparent", f"00-{trace_id}-{secrets.token_hex(8)}-01".encode()),
         ("origin-lane", lane.encode()),
         ("source-version", version.encode()),
         ("produced-by", produced_by.encode()),
@@ -78,11 +80,6 @@ class OptStatusDecided:
     rule: str
     inputs: Mapping[str, Mapping[str, Any]]
     decided_at: datetime
-
-    @property
-    def releases(self) -> bool:
-        """Whether an opt-out is taken away."""
-        return not all(self.flags.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from bridge.clock import Clock
 from bridge.desired import Desired, Workflow
 from bridge.events import Outgoing
 from bridge.flow.reader import Cursor, Feed, Source
+from bridge.kafka.client import Names
 from bridge.kafka.ownership import Cursors, Ownership
 from bridge.kafka.partitioner import partition_for
+from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.topics import Topic, Topics, workflow_topics
@@ -22,11 +24,13 @@ from bridge.settings import KafkaSettings, ServiceSettings
 
 
 class Reading(Protocol):
-    """What is particular to a workflow's reader. `topics` take events of `schema`."""
+    """What is particular to a workflow's reader. `topics` take events of `schema`. `transactional`: events and cursor go out as one, which
+    is for consumers that read committed records only; else the events first, and the cursor when Kafka has them."""
 
     workflow: Workflow
     schema: str
     topics: Sequence[Topic]
+    transactional: bool
 
     async def sources(self, partitions: Mapping[str, int]) -> Mapping[str, Callable[[], Source]]:
         """How to make the source of each feed, by cursor key (`<system>:<feed>`); `partitions` of every topic. Raises HaltError for what
@@ -47,11 +51,26 @@ class EventPublisher:
         self._publisher, self._encoders = publisher, encoders
 
     async def publish(self, events: Sequence[Outgoing], cursor_key: str, cursor: Cursor | None) -> None:
-        messages = [(each.topic, each.key.encode(), self._bytes(each), each.headers) for each in events]
+        messages = [(each.topic, each.key.encode(), self.encoded(each), each.headers) for each in events]
         await self._publisher.publish(messages, cursor_key, cursor)
 
-    def _bytes(self, outgoing: Outgoing) -> bytes:
+    def encoded(self, outgoing: Outgoing) -> bytes:
         return outgoing.event if isinstance(outgoing.event, bytes) else self._encoders[outgoing.topic].encode(outgoing.event)
+
+
+class PlainEventPublisher(EventPublisher):
+    """Events first, the cursor after them: after a crash in between they go out again. The owner before us is fenced from the cursor."""
+
+    def __init__(
+        self, publisher: TransactionalPublisher, encoders: Mapping[str, Encoder], producer: KafkaProducer, topic: Callable[[str], str]
+    ) -> None:
+        super().__init__(publisher, encoders)
+        self._producer, self._topic = producer, topic
+
+    async def publish(self, events: Sequence[Outgoing], cursor_key: str, cursor: Cursor | None) -> None:
+        sends = (self._producer.send(self._topic(each.topic), each.key.encode(), self.encoded(each), each.headers) for each in events)
+        await asyncio.gather(*sends)
+        await super().publish([], cursor_key, cursor)
 
 
 class ReaderRun:
@@ -63,6 +82,7 @@ class ReaderRun:
         self._feeds: dict[str, Feed] = {}
         self._tasks: dict[int, list[asyncio.Task[None]]] = {}
         self._read_before = 0
+        self._producer = None if reading.transactional else KafkaProducer(kafka)
         self.ready = False
 
     async def run(self) -> None:
@@ -83,6 +103,8 @@ class ReaderRun:
                 await ownership.close()
         finally:
             await self._reading.close()
+            if self._producer is not None:
+                await asyncio.to_thread(self._producer.close)
 
     def told(self, desired: Desired) -> None:
         self._reading.told(desired)
@@ -93,7 +115,7 @@ class ReaderRun:
         return Report(
             counters={"read": self._read_before + sum(feed.read for feed in feeds), **self._reading.counters()},
             last_read_at=max(reads).isoformat() if reads else None,
-            trouble=next((feed.trouble for feed in feeds if feed.trouble is not None), None),
+            trouble=next((each for feed in feeds for each in (feed.trouble, feed.notice) if each is not None), None),
             feeds={key.partition(":")[2]: feed.progress() for key, feed in self._feeds.items()},
         )
 
@@ -112,7 +134,10 @@ class ReaderRun:
         return partition_for(cursor_key.encode(), self._cursor_partitions)
 
     def _gained(self, partition: int, cursors: Cursors, publisher: TransactionalPublisher) -> None:
-        publish = EventPublisher(publisher, self._encoders)
+        if self._producer is None:
+            publish = EventPublisher(publisher, self._encoders)
+        else:
+            publish = PlainEventPublisher(publisher, self._encoders, self._producer, Names(self._kafka).topic)
         tasks = []
         for key, make in self._sources.items():
             if self._partition(key) == partition:

@@ -55,7 +55,8 @@ class CampaignSettings(Room):
     digest_key: Secret = Field(
         default_factory=Secret,
         alias="STATE_DIGEST_KEY",
-        description="Key of the digests in the state topic (default: from org and client id); a new one rewrites every record once",
+        description="Key of the digests in the state topics (default: from org and client id; Opt In/Out: from its topic); a new one "
+        "rewrites every record once, and Opt In/Out sees every flag as for the first time",
     )
 
     def digest_secret(self) -> str:
@@ -150,6 +151,41 @@ class WriterSettings(Room):
     )
 
 
+class ExportSettings(Room):
+    """The files with changed opt-out flags that a workflow of Campaign puts on its SFTP server (campaign.md §10)."""
+
+    host: str = Field(alias="CAMPAIGN_SFTP_HOST", min_length=1, description="`<instance>.campaign.adobe.com`; opt-in/out from Campaign")
+    port: int = Field(22, alias="CAMPAIGN_SFTP_PORT", ge=1, le=65535, description="Its port")
+    user: str = Field(alias="CAMPAIGN_SFTP_USER", min_length=1, description="User, who logs in with a key")
+    key_file: Path = Field(alias="CAMPAIGN_SFTP_KEY_FILE", description="Path of the private key (PEM or OpenSSH), not encrypted")
+    known_hosts_file: Path = Field(alias="CAMPAIGN_SFTP_KNOWN_HOSTS_FILE", description="Path of the host keys that are trusted")
+    folder: str = Field("d365_loads/exports", alias="CAMPAIGN_SFTP_FOLDER", min_length=1, description="Where the exports are")
+    poll_interval_s: float = Field(
+        60, alias="CAMPAIGN_SFTP_POLL_INTERVAL_S", gt=0, le=86400, description="How often is looked for new files, seconds"
+    )
+    timeout_s: float = Field(600, alias="CAMPAIGN_SFTP_TIMEOUT_S", gt=0, le=7200, description="Listing or copying one file, seconds")
+    pattern: str = Field(
+        "d365_optout_*.csv,d365_optout_*.csv.gz", alias="CAMPAIGN_EXPORT_FILES", min_length=1, description="Names of exports, by comma"
+    )
+    key_column: str = Field(
+        "externalId", alias="CAMPAIGN_EXPORT_KEY_COLUMN", min_length=1, description="Column with the contact's id, by name or label"
+    )
+    encoding: str = Field("utf-8-sig", alias="CAMPAIGN_EXPORT_ENCODING", min_length=1, description="Encoding of the exports")
+    expected_s: float = Field(
+        93600, alias="CAMPAIGN_EXPORT_EXPECTED_S", gt=0, description="Without a file for so long the export is said to be overdue, seconds"
+    )
+
+
+class ResolverSettings(Room):
+    release_limit: int | None = Field(
+        None,
+        alias="OPTIN_RELEASE_LIMIT",
+        ge=0,
+        description="So many opt-outs may be taken away in an hour, what goes beyond is held (default: 100, or 1 % of the contacts)",
+    )
+    digest_key: Secret = Field(default_factory=Secret, alias="STATE_DIGEST_KEY", description="Key of the digests in the state topics")
+
+
 class ControlSettings(Room):
     host: str = Field("127.0.0.1", alias="CONTROL_HOST", min_length=1, description="Address control listens on")
     port: int = Field(8080, alias="CONTROL_PORT", ge=0, le=65535, description="Its port")
@@ -181,5 +217,7 @@ ROOMS: tuple[type[Room], ...] = (
     EventSettings,
     TimelineSettings,
     WriterSettings,
+    ExportSettings,
+    ResolverSettings,
     ControlSettings,
 )

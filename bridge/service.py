@@ -43,7 +43,9 @@ class Report:
 class Run(Protocol):
     """One run of a role, with the configuration of one start."""
 
-    ready: bool
+    @property
+    def ready(self) -> bool:
+        """Whether it does its work by now."""
 
     async def run(self) -> None:
         """Until cancelled; then drains, commits and leaves its group before it returns. Raises HaltError for good, or RetryError to be

@@ -27,7 +27,7 @@ from bridge.settings import KafkaSettings, ServiceSettings
 E = TypeVar("E")
 COUNTED: Mapping[str, Sequence[str]] = {  # what the API tells: the outcomes it is the sum of
     "written": ("created", "updated"),
-    "unchanged": ("unchanged", "stale", "incomplete", "delete_ignored"),
+    "unchanged": ("unchanged", "stale", "incomplete", "delete_ignored", "absent", "observed_again"),
     "filtered": ("filtered",),
     "deleted": ("deleted",),
     "dead_lettered": ("dead_lettered",),
@@ -44,8 +44,8 @@ class Writing(Protocol[E]):
     async def handler(self) -> Handler[E]:
         """Once the topics are there. Raises HaltError for what is wrong with the configuration: nothing has been consumed then."""
 
-    def live(self, topic: str) -> bool:
-        """Whether the records of this topic (without prefix) go before those of the others."""
+    def lanes(self, topic: str) -> Sequence[bool]:
+        """Where the records of this topic (without prefix) go: True before others, False after them."""
 
     def calls(self) -> int:
         """Calls of the target so far."""
@@ -63,7 +63,7 @@ class Taker(Generic[E]):
         self._writer.offer(records)
 
     def full(self, topic: str) -> bool:
-        return self._writer.full(self._writing.live(topic))
+        return any(self._writer.full(live) for live in self._writing.lanes(topic))
 
     async def gain(self, partitions: Sequence[int]) -> None:
         await self._state.gain(partitions)

@@ -83,6 +83,24 @@ class DynamicsClient:
         found: dict[str, Any] = parse_json(response)
         return found
 
+    async def patch(self, path: str, body: dict[str, Any], etag: str) -> dict[str, Any] | None:
+        """Changes one row if it still has this etag; gives it as it is then, without members where the server does not tell. None if it is
+        gone: it is not created anew.
+
+        Raises as `get` does, and RetryError `changed_meanwhile`.
+        """
+        url = same_origin(path, self._settings.url + API, self._origin)
+        headers = HEADERS | {"If-Match": etag, "Prefer": "return=representation"}
+        response = await self._authorized(lambda: self._http.build_request("PATCH", url, json=body, headers=headers))
+        if response.status_code == 404 and error_code(response) in NO_SUCH_ROW:
+            return None
+        if response.status_code == 412:
+            raise RetryError(f"Dynamics: {where(response)}: somebody was faster", code="changed_meanwhile", status=412)
+        if response.status_code not in (200, 204):
+            raise self._error(response)
+        shown: dict[str, Any] = parse_json(response) if response.status_code == 200 else {}
+        return shown
+
     async def batch(self, operations: Callable[[], Sequence[Operation]]) -> list[Answer]:
         """Runs operations, each by itself (continue-on-error); the answers in their order. `operations` is asked last before the call.
 

@@ -22,12 +22,13 @@ SAVE_IDLE_EVERY_S = 60.0  # a cursor that moved without events is kept in memory
 class Step:
     """What one request brought: events (maybe none), the cursor after them, and how long to wait before the next step.
 
-    `cursor` None forgets the feed's position: the next step begins anew.
+    `cursor` None forgets the feed's position: the next step begins anew. `notice`: what people have to know although all goes on.
     """
 
     events: Sequence[Outgoing]
     cursor: Cursor | None
     wait_s: float = 0.0
+    notice: BridgeError | None = None
 
 
 def without_links(cursor: Cursor) -> dict[str, Any]:
@@ -59,11 +60,13 @@ class Feed:
         self.read = 0
         self.last_read_at: datetime | None = None
         self.trouble: BridgeError | None = None
+        self.notice: BridgeError | None = None
 
     async def run(self) -> None:
         """Until cancelled. Raises HaltError or FencedError."""
         while True:
             step = await self._patiently(self._source.step, self._cursor)
+            self.notice = step.notice
             if step.events or self._worth_saving(step.cursor):
                 await self._patiently(self._publisher.publish, step.events, self._name, step.cursor)
                 self._saved, self._saved_at = step.cursor, self._clock.monotonic()

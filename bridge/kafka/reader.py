@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -48,6 +49,15 @@ class TopicReader:
         except KafkaException as exc:
             raise error_for(exc, f"asking for committed offsets of {topic}") from exc
         return [max(0, each.offset) for each in sorted(answered, key=lambda each: each.partition)]
+
+    def since(self, topic: str, partition: int, moment: datetime) -> int:
+        """The offset of the first record of `moment` or later; the end if there is none."""
+        asked = TopicPartition(topic, partition, int(moment.timestamp() * 1000))
+        try:
+            (found,) = self._consumer.offsets_for_times([asked], TIMEOUT_S)
+        except KafkaException as exc:
+            raise error_for(exc, f"looking for a time in {topic}") from exc
+        return int(found.offset) if found.offset >= 0 else self.range(topic, partition)[1]
 
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Message]:
         """Committed records from `start` up to `end`, not included; stops at the partition's end at the latest."""

@@ -23,6 +23,7 @@ from bridge.settings import KafkaSettings
 from bridge.state import Known
 
 FLUSH_EVERY = 1000
+COUNT_EVERY_S = 60.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS known (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL, topic_id TEXT NOT NULL);
@@ -66,6 +67,10 @@ class KafkaState:
     def lose(self, partition: int) -> None:
         if part := self._open.pop(partition, None):
             part.close()
+
+    def count(self) -> int:
+        """Records of all partitions that are ours."""
+        return sum(part.count() for part in self._open.values())
 
     def close(self) -> None:
         for partition in list(self._open):
@@ -124,10 +129,19 @@ class LocalPart:
         self.next, self.topic_id = (int(row[0]), str(row[1])) if row else (0, "")
         self._db.execute("BEGIN")
         self._unflushed = 0
+        self._records, self._counted_at = 0, -COUNT_EVERY_S
 
     def get(self, key: str) -> bytes | None:
         row = self._db.execute("SELECT value FROM known WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
+
+    def count(self) -> int:
+        """How many records there are, as of at most a minute ago: sqlite counts them one by one."""
+        now = time.monotonic()
+        if now - self._counted_at > COUNT_EVERY_S:
+            self._records = int(self._db.execute("SELECT count(*) FROM known").fetchone()[0])
+            self._counted_at = now
+        return self._records
 
     def put(self, key: str, value: bytes) -> None:
         self._db.execute("INSERT OR REPLACE INTO known VALUES (?, ?)", (key, value))

@@ -67,6 +67,11 @@ def egress_topics() -> list[Topic]:
     return [changes("egress.email-events", 7, "egress")]
 
 
+def optin_topics() -> list[Topic]:
+    """What each holds is evidence, too: decisions stay for thirty days."""
+    return [changes("optin.observations", 7, "optin"), changes("optin.decisions", 30, "optin")]
+
+
 class Topics:
     """Creates and checks topics. Raises RetryError (Kafka away) and HaltError (a topic is not as it has to be)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from sandbox.campaign.errors import AcsError
+from sandbox.campaign.sftp import SftpFault
 
 if TYPE_CHECKING:
     from sandbox.campaign.server import CampaignSandbox
@@ -88,24 +90,58 @@ def _operation(path: str, operation: Callable[[dict[str, Any]], object]) -> web.
     return web.post(path, handler)
 
 
+def _question(path: str, run: Callable[[dict[str, Any]], Any]) -> web.RouteDef:
+    """The same, but it answers what `run` gives."""
+
+    async def handler(request: web.Request) -> web.Response:
+        raw = await request.read()
+        return web.json_response(run(json.loads(raw) if raw else {}))
+
+    return web.post(path, handler)
+
+
 def _journal_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
-    def operation(name: str, run: Callable[[dict[str, Any]], Any]) -> web.RouteDef:
-        async def handler(request: web.Request) -> web.Response:
-            raw = await request.read()
-            return web.json_response(run(json.loads(raw) if raw else {}))
-
-        return web.post(f"/_admin/journal/{name}", handler)
-
     async def listed(_: web.Request) -> web.Response:
         return web.json_response({"events": sandbox.journal()})
 
     return [
         web.get("/_admin/journal", listed),
-        operation("emit", lambda body: {"ids": sandbox.emit(body["events"])}),
-        operation("append", lambda body: {"positions": sandbox.append(body["events"])}),
-        operation("redeliver", lambda body: {"events": sandbox.redeliver(**body)}),
-        operation("expire", lambda body: {"expired": sandbox.expire(**body)}),
-        operation("traffic", lambda body: sandbox.traffic(**body)),
+        _question("/_admin/journal/emit", lambda body: {"ids": sandbox.emit(body["events"])}),
+        _question("/_admin/journal/append", lambda body: {"positions": sandbox.append(body["events"])}),
+        _question("/_admin/journal/redeliver", lambda body: {"events": sandbox.redeliver(**body)}),
+        _question("/_admin/journal/expire", lambda body: {"expired": sandbox.expire(**body)}),
+        _question("/_admin/journal/traffic", lambda body: sandbox.traffic(**body)),
+    ]
+
+
+def _export_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
+    exports, sftp = sandbox.exports, sandbox.sftp
+
+    async def state(_: web.Request) -> web.Response:
+        return web.json_response(exports.state())
+
+    async def faults(_: web.Request) -> web.Response:
+        return web.json_response({"faults": [vars(fault) for fault in sftp.faults]})
+
+    async def healed(_: web.Request) -> web.Response:
+        sftp.faults.clear()
+        return web.Response(status=204)
+
+    def file(name: str, content_base64: str, partial: bool = False) -> None:
+        exports.write(name, base64.b64decode(content_base64, validate=True), partial)
+
+    return [
+        web.get("/_admin/exports", state),
+        _question("/_admin/exports/run", lambda body: exports.run(**body)),
+        _operation("/_admin/exports/start", lambda body: exports.start(**body)),
+        _operation("/_admin/exports/stop", lambda _: exports.stop()),
+        _operation("/_admin/exports/file", lambda body: file(**body)),
+        _question("/_admin/exports/complete", lambda body: {"names": exports.complete(**body)}),
+        web.get("/_admin/sftp/faults", faults),
+        _operation("/_admin/sftp/faults", lambda body: sftp.faults.append(SftpFault(**body))),
+        web.delete("/_admin/sftp/faults", healed),
+        _operation("/_admin/sftp/empty", lambda body: sftp.empty(**body)),
+        _question("/_admin/opt-out", lambda body: sandbox.opt_out(**body)),
     ]
 
 
@@ -114,6 +150,7 @@ def admin_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
         *_row_routes(sandbox),
         *_settings_routes(sandbox),
         *_journal_routes(sandbox),
+        *_export_routes(sandbox),
         _operation("/_admin/fields", lambda body: sandbox.add_field(**body)),
         _operation("/_admin/resources", lambda body: sandbox.add_resource(**body)),
         _operation("/_admin/publish", lambda _: sandbox.publish()),

@@ -17,11 +17,11 @@ from sandbox.campaign.sftp import SftpSide
 from sandbox.campaign.store import Database
 
 DAY_S = 86400
-BOM = b"\xef\xbb\xbf"
+NO_FLAGS = dict.fromkeys(OPT_OUTS, False)
 WATCHED = ("lastModified", "blackListAllLastModified", "ccpaOptOutLastModified")
-TIMED = {name: [f"{name}LastModified"] for name in OPT_OUTS if name != "blackListPushnotification"}
-COLUMNS = ("externalId", *(column for name in OPT_OUTS for column in (name, *TIMED.get(name, ()))), "blackListAllLastModified", "lastModified")
-DATES = {"acs": ("-", " ", ".mmmZ"), "xml": ("-", "T", ".mmmZ"), "slashes": ("/", " ", "")}
+FLAGS = [column for name in OPT_OUTS for column in (name, f"{name}LastModified") if column != "blackListPushnotificationLastModified"]
+COLUMNS = ("externalId", *FLAGS, "blackListAllLastModified", "lastModified")
+DATES = {"acs": ("-", " ", 24), "xml": ("-", "T", 24), "slashes": ("/", " ", 19)}  # between, and where the stamp ends
 LABELS = {  # the times have none that is published
     "externalId": "External Resource ID",
     "blackList": "No longer contact (by any channel)",
@@ -55,20 +55,16 @@ class Form:
     since: str | None = None  # instead of the last run; "": everything
 
     def __post_init__(self) -> None:
-        if self.dates not in DATES or self.booleans.count("/") != 1 or not set(self.without) <= set(COLUMNS):
-            raise ValueError(f"dates: one of {', '.join(DATES)}; booleans: true/false, in other words; without: known columns")
+        if self.dates not in DATES or self.booleans.count("/") != 1 or len(self.delimiter) != 1 or not {*self.without} <= {*COLUMNS}:
+            raise ValueError(f"dates: {', '.join(DATES)}; booleans: true/false, in other words; one delimiter; without: known columns")
 
-    def value(self, value: Any) -> str:
-        """One cell."""
+    def cell(self, column: str, value: Any) -> str:
         if isinstance(value, bool):
             return self.booleans.split("/")[not value]
-        return str(value)
-
-    def date(self, stamp: str) -> str:
-        if not stamp:
-            return ""
+        if not value or not column.lower().endswith("lastmodified"):
+            return str(value)
         dash, space, end = DATES[self.dates]
-        return f"{stamp[:10].replace('-', dash)}{space}{stamp[11:19]}{stamp[19:] if end else ''}"
+        return f"{value[:10].replace('-', dash)}{space}{value[11:end]}"
 
     def file(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
         """The whole file, of `before` and these rows."""
@@ -78,9 +74,8 @@ class Form:
         writer.writerow([LABELS.get(name, name) if self.labels else name for name in columns])
         text.write(f"{self.bad_row}{newline}" if self.bad_row else "")
         for row in (*self.before, *rows):
-            cells = {name: row.get(name, "") for name in columns}
-            writer.writerow([self.date(cell) if name.endswith("LastModified") or name == "lastModified" else self.value(cell) for name, cell in cells.items()])
-        content = (BOM if self.bom else b"") + text.getvalue().encode()
+            writer.writerow([self.cell(name, row.get(name, "")) for name in columns])
+        content = text.getvalue().encode("utf-8-sig" if self.bom else "utf-8")
         return gzip.compress(content) if self.gzip else content
 
 
@@ -131,8 +126,8 @@ class Exports:
         Raises ValueError where there is no folder; what has changed then waits for the next run."""
         chosen = replace(self.form, **form)
         now, since = self.clock.stamp(), self.last_run if chosen.since is None else chosen.since
-        profiles = [{**table_row.values} for table_row in self.database.tables["profile"].rows.values()]
-        rows = [{**dict.fromkeys(OPT_OUTS, False), **row} for row in profiles if max(row.get(name, "") for name in WATCHED) > since]
+        profiles = [row.values for row in self.database.tables["profile"].rows.values()]
+        rows = [{**NO_FLAGS, **each} for each in profiles if max(each.get(name, "") for name in WATCHED) > since]
         name = None
         if rows or chosen.before or chosen.bad_row or chosen.empty:
             self._named = max(int(self.clock.now()), self._named + 1)
@@ -144,11 +139,11 @@ class Exports:
 
     def write(self, name: str, content: bytes, partial: bool = False) -> None:
         """A file as it is; its time is the sandbox's. `partial`: the second half waits for `complete`. Raises ValueError."""
-        path, half = self.sftp.exports / name, len(content) // 2 if partial else len(content)
+        path, size = self.sftp.exports / name, len(content) // 2 if partial else len(content)
         if path.parent != self.sftp.exports:
             raise ValueError("a name without a folder, please")
         try:
-            path.write_bytes(content[:half])
+            path.write_bytes(content[:size])
             os.utime(path, (self.clock.now(),) * 2)
         except OSError as error:
             raise ValueError(f"the file could not be written: {error.strerror}") from error

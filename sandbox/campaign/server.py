@@ -26,7 +26,7 @@ from sandbox.campaign.journal_api import TAIL, JournalApi
 from sandbox.campaign.model import EXT, new_field, new_resource
 from sandbox.campaign.reading import plain
 from sandbox.campaign.settings import Settings
-from sandbox.campaign.sftp import Access, SftpFault, SftpSide
+from sandbox.campaign.sftp import Access, SftpSide
 from sandbox.campaign.store import Database, Row, Table
 from sandbox.web import Ledger, counted, fault_routes
 

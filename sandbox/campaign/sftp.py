@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -45,13 +46,16 @@ class SftpFault:
         if self.kind not in ("refuse", "cut"):
             raise ValueError("kind must be refuse or cut")
 
+    def strikes(self) -> None:
+        if self.times is not None:
+            self.times -= 1
+
 
 def _key(path: Path, algorithm: str, form: str) -> asyncssh.SSHKey:
     """The key in this file; a new one is written where there is none."""
     if not path.exists():
         path.touch(mode=0o600)
-        made = asyncssh.generate_private_key(algorithm, key_size=2048) if algorithm == "ssh-rsa" else asyncssh.generate_private_key(algorithm)
-        made.write_private_key(path, form)
+        asyncssh.generate_private_key(algorithm).write_private_key(path, form)  # RSA: 2048 bits
     return asyncssh.read_private_key(path)
 
 
@@ -72,10 +76,6 @@ class SftpSide:
     def fault(self, kind: str) -> SftpFault | None:
         return next((each for each in self.faults if each.kind == kind and each.times != 0), None)
 
-    def strikes(self, fault: SftpFault) -> None:
-        if fault.times is not None:
-            fault.times -= 1
-
     @property
     def exports(self) -> Path:
         """Where the workflow writes; it may not exist. Raises ValueError where nothing is served."""
@@ -85,13 +85,9 @@ class SftpSide:
 
     def empty(self, exports: bool = True) -> None:
         """The account as it is new: no files, and with `exports` False the folder is still to be made by the customer (S36)."""
-        _remove(self.exports.parents[1])
-        if exports:
-            self.exports.mkdir(parents=True)
-
-    def admits(self, address: str) -> bool:
-        networks = self.settings.sftp_allow_list
-        return not networks or any(ip_address(address) in ip_network(each) for each in networks)
+        root = self.exports.parents[1]
+        shutil.rmtree(root)
+        (self.exports if exports else root).mkdir(parents=True)
 
     @contextlib.asynccontextmanager
     async def serving(self, home: Path, port: int = 0, exports: bool = True) -> AsyncIterator[Access]:
@@ -124,16 +120,6 @@ class SftpSide:
             self.root = None
 
 
-def _remove(folder: Path) -> None:
-    """All that is in it; links are not followed."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            _remove(path)
-            path.rmdir()
-        else:
-            path.unlink()
-
-
 class _Login(asyncssh.SSHServer):
     def __init__(self, side: SftpSide, keys: set[bytes]) -> None:
         self.side, self.keys = side, keys
@@ -142,35 +128,38 @@ class _Login(asyncssh.SSHServer):
         self.connection = conn
         self.side.live.add(conn)
         self.side.connections += 1
-        refusing = self.side.fault("refuse")
-        if refusing is not None:
-            self.side.strikes(refusing)
-        if refusing is not None or not self.side.admits(conn.get_extra_info("peername")[0]):
+        address, allowed = ip_address(conn.get_extra_info("peername")[0]), self.side.settings.sftp_allow_list
+        fault = self.side.fault("refuse")
+        if fault is not None:
+            fault.strikes()
+        if fault is not None or (allowed and not any(address in ip_network(each) for each in allowed)):
             conn.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.side.live.discard(self.connection)
 
-    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return username == self.side.settings.sftp_user and key.public_data in self.keys
-
     def public_key_auth_supported(self) -> bool:
         return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return username == self.side.settings.sftp_user and key.public_data in self.keys
 
 
 class _Files(asyncssh.SFTPServer):
     def __init__(self, side: SftpSide, channel: asyncssh.SSHServerChannel[bytes]) -> None:
         super().__init__(channel, chroot=str(side.root).encode())
-        self.side, self.sent = side, 0
+        self.side, self.sent, self.cut = side, 0, False
 
     async def read(self, file_obj: object, offset: int, size: int) -> bytes:
         """Up to where the connection is to be cut, and then nothing more."""
         fault = self.side.fault("cut")
-        if fault is not None:
+        if fault is not None and not self.cut:
             size = min(size, fault.after - self.sent)
-        if fault is not None and size <= 0:
-            self.side.strikes(fault)
-            self.connection.abort()
+            if size <= 0:
+                fault.strikes()
+                self.cut = True
+                self.connection.abort()
+        if self.cut:  # what was asked for before it broke is not answered, and strikes no more
             raise asyncssh.SFTPConnectionLost("cut")
         data = super().read(file_obj, offset, size)
         assert isinstance(data, bytes)

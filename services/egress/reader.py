@@ -28,6 +28,7 @@ class EgressReading:
 
     workflow: Workflow = "egress"
     schema = "EmailEvent"
+    transactional = True
 
     def __init__(
         self,

@@ -55,8 +55,8 @@ class EgressWriting:
         decoder = Decoder(HttpRegistry(self._kafka), load_schema("EmailEvent"), EmailEvent)
         return EgressHandler(activities, self._batcher, decoder, self._payloads, self._clock)
 
-    def live(self, topic: str) -> bool:
-        return True
+    def lanes(self, topic: str) -> Sequence[bool]:
+        return [True]
 
     def calls(self) -> int:
         return self._client.calls

@@ -32,6 +32,7 @@ class IngressReading:
 
     workflow: Workflow = "ingress"
     schema = "ChangeEvent"
+    transactional = True
 
     def __init__(
         self, kafka: KafkaSettings, service: ServiceSettings, dynamics: DynamicsSettings, desired: Desired, clock: Clock, pause: Pause

@@ -44,8 +44,8 @@ class IngressWriting:
         by_table = {target.table.source: target for target in targets}
         return IngressHandler(by_table, self._client, decoder, Digests(self._campaign.digest_secret()), self._clock)
 
-    def live(self, topic: str) -> bool:
-        return topic.startswith(LIVE)
+    def lanes(self, topic: str) -> Sequence[bool]:
+        return [topic.startswith(LIVE)]
 
     def calls(self) -> int:
         return self._client.calls

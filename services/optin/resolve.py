@@ -26,6 +26,7 @@ from bridge.events import OptStatusDecided, OptStatusObserved, System
 
 Direction = Literal["campaign-to-dynamics", "bidirectional"]
 OLDEST = datetime.min.replace(tzinfo=UTC)
+NO_OWN_TIME = "blackListPushnotification"  # has that of any flag's last change, which counts as its own when its value has changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,8 @@ def resolve(
         return status, []
     rulings = {}
     for pair in pairs:
-        if _news(before, after, pair, system):
-            if (ruling := _ruling(before, after, pair, system, direction)) is not None:
-                rulings[pair] = ruling
+        if _news(before, after, pair, system) and (ruled := _ruling(before, after, pair, system, direction)) is not None:
+            rulings[pair] = ruled
     targets: tuple[System, ...] = ("dynamics",) if direction == "campaign-to-dynamics" else ("dynamics", "campaign")
     moment = now if after.decided_at is None else max(now, after.decided_at + timedelta(milliseconds=1))
     decisions = [each for target in targets if (each := _decision(after, observation, rulings, target, moment)) is not None]
@@ -161,7 +161,8 @@ def _noted(status: Status, observation: Observation, pairs: tuple[Pair, ...]) ->
         if system == "campaign":
             if before is not None and _outdated(before, value, at, late):
                 continue
-            flags[name] = Seen(value, at)
+            same = before is not None and before.value == value
+            flags[name] = before if before is not None and same and name == NO_OWN_TIME else Seen(value, at)
         else:
             followed = status.campaign.flags.get(pair.campaign)
             flags[name] = _seen_in_dynamics(before, value, observation, told.get(name), followed)

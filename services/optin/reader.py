@@ -1,0 +1,115 @@
+"""`python -m services.optin.reader`: publishes what both systems say of contacts' opt-out flags."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from bridge.campaign.client import CampaignClient
+from bridge.campaign.metadata import read_resource
+from bridge.campaign.sftp import ExportFolder
+from bridge.clock import Clock, SystemClock
+from bridge.desired import Desired, Workflow
+from bridge.dynamics.changes import TrackedTable
+from bridge.dynamics.client import DynamicsClient
+from bridge.dynamics.metadata import read_table
+from bridge.entry import main
+from bridge.errors import HaltError, RejectError
+from bridge.flow.reader import Source
+from bridge.http import Pause
+from bridge.kafka.topics import Topic, optin_topics
+from bridge.log import log
+from bridge.reading import ReaderRun
+from bridge.rooms import CampaignSettings, DynamicsSettings, ExportSettings
+from bridge.settings import KafkaSettings, ServiceSettings
+from services.optin import contact_feed, export_feed
+from services.optin.contact_feed import ContactFeed
+from services.optin.export_feed import ExportFeed
+from services.optin.running import running_config
+
+
+class OptinReading:
+    """See bridge.reading.Reading: two feeds, the contacts of Dynamics and the exports of Campaign."""
+
+    workflow: Workflow = "optin"
+    schema = "OptStatusObserved"
+    transactional = False  # Faust reads uncommitted, and the marks of transactions would leave its group a lag for ever (D1)
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        service: ServiceSettings,
+        dynamics: DynamicsSettings,
+        campaign: CampaignSettings,
+        exports: ExportSettings,
+        desired: Desired,
+        clock: Clock,
+        pause: Pause,
+    ) -> None:
+        self._service, self._dynamics, self._exports, self._clock = service, dynamics, exports, clock
+        _, self._pairs = running_config(desired)
+        self._client = DynamicsClient(dynamics, clock, pause=pause)
+        self._campaign = CampaignClient(campaign, clock)
+        self._export_feed: ExportFeed | None = None
+        self.topics: Sequence[Topic] = optin_topics()[:1]
+
+    async def sources(self, partitions: Mapping[str, int]) -> Mapping[str, Callable[[], Source]]:
+        table = await read_table(self._client, contact_feed.TABLE, [pair.dynamics for pair in self._pairs])
+        for name, column in table.columns.items():
+            if column.type != "Boolean":
+                raise HaltError(
+                    f"column {name} of contact is of type {column.type}, not yes or no",
+                    code="source_column_unusable",
+                    hint="Map a yes/no column, save, then start again.",
+                    origin="configuration",
+                )
+        tracked = TrackedTable(self._client, table, self._dynamics.page_size)
+        return {contact_feed.CURSOR: lambda: self._contacts(tracked), export_feed.CURSOR: self._files}
+
+    def counters(self) -> Mapping[str, int]:
+        feed = self._export_feed
+        return {"filtered": feed.counted["rows_skipped"] if feed else 0}
+
+    def told(self, desired: Desired) -> None:
+        """Nothing but start and stop concerns the reader."""
+
+    async def close(self) -> None:
+        await self._client.close()
+        await self._campaign.close()
+
+    def _contacts(self, tracked: TrackedTable) -> ContactFeed:
+        interval = self._dynamics.poll_interval_s
+        return ContactFeed(tracked, self._clock, poll_interval_s=interval, produced_by=f"optin-reader/{self._service.instance_id}")
+
+    def _files(self) -> ExportFeed:
+        flags = [pair.campaign for pair in self._pairs]
+        local = Path(self._service.state_dir) / "exports"
+        by = f"optin-reader/{self._service.instance_id}"
+        feed = ExportFeed(ExportFolder(self._exports), self._exports, flags, self._labels, local, self._clock, by)
+        self._export_feed = feed
+        return feed
+
+    async def _labels(self) -> Mapping[str, str]:
+        """The display names of a profile's fields, as Campaign tells them; asked for when an export's first line is not understood."""
+        try:
+            resource = await read_resource(self._campaign, "profile")
+        except (HaltError, RejectError) as exc:
+            log("feed_waits", "warning", feed=export_feed.CURSOR, code=exc.code, reason=str(exc), seconds=0)
+            return {}
+        return {field.label: name for name, field in resource.fields.items() if field.label}
+
+
+def make(
+    kafka: KafkaSettings, service: ServiceSettings, dynamics: DynamicsSettings, campaign: CampaignSettings, exports: ExportSettings
+) -> Callable[[Desired], ReaderRun]:
+    clock, pause = SystemClock(), Pause()
+
+    def run(desired: Desired) -> ReaderRun:
+        return ReaderRun(kafka, service, OptinReading(kafka, service, dynamics, campaign, exports, desired, clock, pause), clock)
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main("optin", "reader", [DynamicsSettings, CampaignSettings, ExportSettings], make))

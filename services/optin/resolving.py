@@ -1,0 +1,200 @@
+"""Observations in, decisions out, a batch at a time: what the resolver's agent does with what it gets (decision D8).
+
+decisions ─▶ `optin.decisions` ─▶ then what is now known ─▶ `optin.state` ─▶ then the acknowledgement, always last. After a crash in
+between the observations come again, and their decisions with them; the writer finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Protocol, TypeVar
+
+from bridge.avro import Decoder
+from bridge.clock import Clock
+from bridge.errors import BridgeError, RejectError, RetryError
+from bridge.events import Headers, OptStatusDecided, OptStatusObserved, Record, event_headers
+from bridge.flow.ports import DeadLetters
+from bridge.flow.waits import LetterLimit, backoff_s
+from bridge.log import log
+from bridge.state import Known, StateStore
+from services.optin.guard import ConsentGuard
+from services.optin.resolve import Direction, Observation, Pair, Status, releases, resolve
+from services.optin.status import StatusCodec
+
+T = TypeVar("T")
+TOPIC = "optin.decisions"
+OWN = b"optin-writer/"  # begins `produced-by` of what the writer read back from its own writes
+GUARD = "guard"  # header of a release that is held, or that an operator has released
+FINAL = ("lease", "released")  # not ours any more: the run begins anew
+
+
+class PartitionedState(StateStore, Protocol):
+    async def gain(self, partitions: Sequence[int]) -> None: ...
+
+    def lose(self, partition: int) -> None: ...
+
+    def count(self) -> int:
+        """Records of all partitions that are ours, roughly."""
+
+
+class Publish(Protocol):
+    async def __call__(self, decision: OptStatusDecided, headers: Headers) -> None:
+        """Returns when the topic has it. Raises RetryError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A release that went through before this process had its partition."""
+
+    at: datetime
+    partition: int
+
+
+class Resolving:
+    """See bridge.kafka.stream.Taker. `past` reads back the releases of the last hour of a partition, `partitions` is how many there are."""
+
+    def __init__(
+        self,
+        decoder: Decoder[OptStatusObserved],
+        state: PartitionedState,
+        codec: StatusCodec,
+        pairs: Sequence[Pair],
+        direction: Direction,
+        guard: ConsentGuard,
+        publish: Publish,
+        past: Callable[[int, datetime], Awaitable[Sequence[Released]]],
+        letters: DeadLetters,
+        limit: LetterLimit,
+        clock: Clock,
+        *,
+        partitions: int,
+        produced_by: str,
+        lease_check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._decoder, self._state, self._codec, self._pairs, self._direction = decoder, state, codec, tuple(pairs), direction
+        self._guard, self._publish, self._past, self._letters, self._limit = guard, publish, past, letters, limit
+        self._clock, self._partitions, self._produced_by, self._lease_check = clock, partitions, produced_by, lease_check
+        self._rng = random.Random()
+        self._mine: set[int] = set()
+        self.counters: Counter[str] = Counter()
+        self.trouble: BridgeError | None = None
+
+    async def gain(self, partitions: Collection[int]) -> None:
+        fresh = [number for number in partitions if number not in self._mine]
+        await self._state.gain(fresh)
+        for number in fresh:
+            for release in await self._past(number, self._clock.now()):
+                self._guard.passed(release.at, release.partition)
+        self._mine.update(fresh)
+
+    async def lose(self, partitions: Collection[int]) -> None:
+        for number in partitions:
+            self._mine.discard(number)
+            self._state.lose(number)
+            self._guard.lose(number)
+
+    async def take(self, records: Sequence[Record]) -> None:
+        known: dict[tuple[int, str], tuple[Status, Record]] = {}
+        decided: list[tuple[OptStatusDecided, Headers]] = []
+        for record in records:
+            if (observation := await self._observation(record)) is not None:
+                contact = observation.event.contact_key
+                place = (record.partition, contact)
+                status = known[place][0] if place in known else self._codec.status(contact, self._state.get(*place))
+                status, decisions = resolve(status, observation, self._pairs, self._direction, self._clock.now())
+                known[place] = (status, record)
+                decided += [(part, self._headers(record, part, held)) for each in decisions for part, held in self._guarded(each, record)]
+        await asyncio.gather(*(self._patiently(partial(self._publish, *each)) for each in decided))
+        await asyncio.gather(*(self._keep(place, *what) for place, what in known.items()))
+
+    async def _observation(self, record: Record) -> Observation | None:
+        """None for what is not one: it is a dead letter now."""
+        self.counters["read"] += 1
+        try:
+            event = await self._patiently(lambda: self._decoder.decode(record.value))
+            if event.contact_key.encode() != record.key:
+                raise RejectError("the observation belongs to another contact than its record", code="misplaced", stage="decode")
+        except RejectError as exc:
+            await self._dead_letter(record, exc)
+            return None
+        self._limit.passed()
+        version = (record.header("source-version") or b"").decode("ascii", "replace")
+        own = (record.header("produced-by") or b"").startswith(OWN) and event.system == "dynamics"
+        return Observation(event, int(version) if event.system == "dynamics" and version.isdigit() else None, own)
+
+    async def _dead_letter(self, record: Record, exc: RejectError) -> None:
+        self._limit.set_aside()
+        now = self._clock.now()
+        await self._patiently(lambda: self._letters.put(record, exc, attempts=1, first_failed_at=now, failed_at=now))
+        self.counters["dead_lettered"] += 1
+        position = f"{record.topic}-{record.partition}-{record.offset}"
+        log("record_dead_lettered", "warning", position=position, code=exc.code, stage=exc.stage)
+
+    def _guarded(self, decision: OptStatusDecided, record: Record) -> list[tuple[OptStatusDecided, bool]]:
+        """The decision, with whether it is held. Opt-outs that come with a release do not wait with it."""
+        if not releases(decision):
+            return [(decision, False)]
+        now, share = self._clock.now(), len(self._mine) / self._partitions
+        if not self._guard.holds(now, self._state.count(), share):
+            self._guard.passed(now, record.partition)
+            return [(decision, False)]
+        log("release_held", "warning", key=decision.contact_key, flags=sorted(name for name, value in decision.flags.items() if not value))
+        self.counters["held"] += 1
+        parts = [(_only(decision, value), not value) for value in (True, False)]
+        return [(part, held) for part, held in parts if part.flags]
+
+    def _headers(self, record: Record, decision: OptStatusDecided, held: bool) -> Headers:
+        lane = (record.header("origin-lane") or b"live").decode("ascii", "replace")
+        version = (record.header("source-version") or b"").decode("ascii", "replace")
+        headers = event_headers(lane, version, self._produced_by, record.header("traceparent"))  # type: ignore[arg-type]
+        more = [("target", decision.target.encode()), ("decides", b"opt-out" if any(decision.flags.values()) else b"opt-in")]
+        return [*headers, *more, *([(GUARD, b"held")] if held else [])]
+
+    async def _keep(self, place: tuple[int, str], status: Status, record: Record) -> None:
+        partition, contact = place
+        before = self._state.get(partition, contact)
+        known = self._codec.known(contact, status)
+        if before is not None and (before.digests, before.times, before.version) == (known.digests, known.times, known.version):
+            return
+        noted = _placed(known, record, self._clock.now())
+        await self._patiently(lambda: self._state.put(partition, contact, noted))
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeats a call for as long as Kafka or the registry are away; not for what is not ours any more."""
+        attempt = 0
+        while True:
+            try:
+                self._lease_check()
+                result = await call()
+                self.trouble = None
+                return result
+            except RetryError as exc:
+                if exc.code in FINAL:
+                    raise
+                attempt += 1
+                self.trouble = exc
+                await self._clock.sleep(backoff_s(attempt, self._rng, 10))
+
+
+def _only(decision: OptStatusDecided, value: bool) -> OptStatusDecided:
+    names = [name for name, each in decision.flags.items() if each is value]
+    return replace(decision, flags=dict.fromkeys(names, value), inputs={name: decision.inputs[name] for name in names})
+
+
+def _placed(known: Known, record: Record, now: datetime) -> Known:
+    read_at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat()
+    return replace(
+        known,
+        outcome="observed",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        read_at=read_at,
+        settled_at=now.isoformat(),
+    )
