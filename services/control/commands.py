@@ -1,7 +1,8 @@
 """What each command writes, given everything that `control.workflows` holds. Pure: the store commits it in one transaction.
 
 Keys of `control.workflows`: `<id>` desired state, `<id>/revisions/<n>` a configuration, `<id>/dead-letters/<uuid>` letters that were
-re-driven or discarded (`{"action", "ids", "at", "by"}`).
+re-driven or discarded (`{"action", "ids", "at", "by"}`), `optin/held/<uuid>` decisions that were held and have been released or
+discarded (the same members).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from services.control.workflows import SHAPES
 
 TOPIC, AUDIT = "control.workflows", "control.audit"
 Action = Literal["redriven", "discarded"]
+HeldAction = Literal["released", "discarded"]
 Change = Callable[[View], tuple[Any, Sequence[Write | Record]]]
 
 
@@ -160,6 +162,24 @@ def settle_letters(workflow: Workflow, action: Action, letters: Mapping[str, Seq
         entry = audit(what, by, None, {action: len(chosen), "first": chosen[0], "reason": reason})
         again = [record for each in chosen for record in letters[each]]
         return len(chosen), [*again, (TOPIC, f"{workflow}/dead-letters/{uuid.uuid4().hex}", mark), (AUDIT, workflow, entry)]
+
+    return change
+
+
+def settle_held(action: HeldAction, decisions: Mapping[str, Sequence[Record]], by: By, reason: str) -> Change:
+    """Marks those of `decisions` (id → what is to be published for it) that nobody has dealt with, and publishes them; how many."""
+
+    def change(view: View) -> tuple[int, list[Write | Record]]:
+        found = [mark for key, mark in view.items() if key.startswith("optin/held/") and mark]
+        settled = {each for mark in found for each in mark["ids"]}
+        chosen = [each for each in decisions if each not in settled]
+        if not chosen:  # by others; or by this very command, whose commit went through and whose answer did not
+            own = [mark for mark in found if (mark["at"], mark["by"]) == (by.at, by.name) and set(mark["ids"]) <= decisions.keys()]
+            return sum(len(mark["ids"]) for mark in own), []
+        mark = {"action": action, "ids": chosen, "at": by.at, "by": by.name}
+        entry = audit("held-release" if action == "released" else "held-discard", by, None, {action: len(chosen), "reason": reason})
+        again = [record for each in chosen for record in decisions[each]]
+        return len(chosen), [*again, (TOPIC, f"optin/held/{uuid.uuid4().hex}", mark), (AUDIT, "optin", entry)]
 
     return change
 

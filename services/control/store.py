@@ -20,7 +20,7 @@ from bridge.kafka.follower import Entry, Followed, Follower
 from bridge.kafka.topics import Topics, control_topics
 from bridge.settings import KafkaSettings
 from services.control import commands, workflows
-from services.control.commands import TOPIC, Action, Change
+from services.control.commands import TOPIC, Action, Change, HeldAction
 from services.control.workflows import SHAPES, Beat, Verdict
 
 
@@ -44,7 +44,7 @@ class _Heard:
 class Store:
     """Reads come from memory, writes go through CommandLog. `start` before use; until it returns every call raises RetryError.
 
-    `marked` is told of dead letters that somebody dealt with.
+    `marked` is told of dead letters that somebody dealt with, `held_marked` of decisions that were held.
     """
 
     def __init__(
@@ -53,8 +53,9 @@ class Store:
         clock: Clock,
         start_deadline_s: float,
         marked: Callable[[Workflow, Sequence[str], Action], None] = lambda workflow, ids, action: None,
+        held_marked: Callable[[Sequence[str], HeldAction], None] = lambda ids, action: None,
     ) -> None:
-        self._marked = marked
+        self._marked, self._held_marked = marked, held_marked
         self._settings, self._clock, self._start_deadline_s = settings, clock, start_deadline_s
         self._desired: dict[Workflow, Desired] = {}
         self._revisions: dict[Workflow, dict[int, Revision]] = {workflow: {} for workflow in WORKFLOWS}
@@ -167,6 +168,8 @@ class Store:
             )
         elif kind == "dead-letters":
             self._marked(workflow, value["ids"], value["action"])
+        elif kind == "held":
+            self._held_marked(value["ids"], value["action"])
         elif not kind:
             desired = Desired.from_json(value)
             if desired.generation >= self._desired.get(workflow, Desired()).generation:

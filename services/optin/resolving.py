@@ -153,7 +153,8 @@ class Resolving:
         lane = (record.header("origin-lane") or b"live").decode("ascii", "replace")
         version = (record.header("source-version") or b"").decode("ascii", "replace")
         headers = event_headers(lane, version, self._produced_by, record.header("traceparent"))  # type: ignore[arg-type]
-        more = [("target", decision.target.encode()), ("decides", b"opt-out" if any(decision.flags.values()) else b"opt-in")]
+        decides = b"opt-out" if any(decision.flags.values()) else b"opt-in"
+        more = [("target", decision.target.encode()), ("flags", ",".join(sorted(decision.flags)).encode()), ("decides", decides)]
         return [*headers, *more, *([(GUARD, b"held")] if held else [])]
 
     async def _keep(self, place: tuple[int, str], status: Status, record: Record) -> None:

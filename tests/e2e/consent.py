@@ -1,0 +1,53 @@
+"""Opt In/Out with all its services and an SFTP server: what its end-to-end tests begin with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from bridge.settings import KafkaSettings
+from tests.e2e.stack import Stack, running
+
+ROLES = ("reader", "resolver", "writer")
+EMAIL = ("donotemail", "blackListEmail")
+PHONE = ("donotphone", "blackListPhone")
+
+
+def config(*pairs: tuple[str, str], direction: str = "bidirectional") -> dict[str, Any]:
+    return {"direction": direction, "mappings": [{"source": source, "target": target} for source, target in pairs or (EMAIL,)]}
+
+
+@asynccontextmanager
+async def consenting(kafka: KafkaSettings, folder: Path, start: Sequence[str] = ROLES, **environment: str) -> AsyncIterator[Stack]:
+    """The services of `start` are up, nothing is configured."""
+    fast = {"CAMPAIGN_SFTP_POLL_INTERVAL_S": "0.3"}
+    async with running(kafka, folder, workflow="optin", **fast | environment) as stack:
+        async with stack.campaign.sftp_serving(folder / "sftp", port=0, exports=True) as access:
+            stack.environment |= access.environment()
+            for role in start:
+                stack.service(role)
+            yield stack
+
+
+def person(stack: Stack, **flags: bool) -> str:
+    """A contact with its profile; its id."""
+    key = stack.dynamics.upsert("contact", {"lastname": "Lovelace", **flags})
+    stack.campaign.put("profile", {"externalId": key, "lastName": "Lovelace"})
+    return key
+
+
+def in_dynamics(stack: Stack, key: str, flag: str = "donotemail") -> bool:
+    return bool(next(row for row in stack.dynamics.rows("contact") if row["contactid"] == key)[flag])
+
+
+def in_campaign(stack: Stack, key: str, flag: str = "blackListEmail") -> bool:
+    return bool(next(row for row in stack.campaign.rows("profile") if row["externalId"] == key)[flag])
+
+
+async def until_both(stack: Stack, key: str, value: bool, within_s: float = 40) -> None:
+    async def equal() -> bool:
+        return in_dynamics(stack, key) == in_campaign(stack, key) == value
+
+    await stack.until(equal, f"both say {value}", within_s)
