@@ -11,7 +11,7 @@ from bridge.avro import Decoder
 from bridge.clock import Clock
 from bridge.dynamics.batch import Answer, Operation
 from bridge.dynamics.client import DynamicsClient
-from bridge.dynamics.errors import NO_SUCH_ROW, QueryRefused, meaning
+from bridge.dynamics.errors import BUSY, NO_SUCH_ROW, QueryRefused, meaning
 from bridge.errors import ParkError, RejectError, RetryError
 from bridge.events import EmailEvent, Kind, Record
 from bridge.flow.batcher import Batcher, Call
@@ -21,6 +21,7 @@ from services.egress.activity import Activities
 from services.egress.payload import KINDS, Dropped, Payloads
 
 EXISTS = "0x80040237"
+AWAY = (502, 503, 504)
 NO_CONTACT = {*NO_SUCH_ROW, "0x80043507"}
 EVENT_ID = "event-id"
 TRIES = 8  # of an item that the service fails to write without saying that it is busy
@@ -96,7 +97,7 @@ def _failure(event: EmailEvent, answer: Answer) -> Exception:
     if answer.status == 401:  # the token ended while the batch ran: the next one begins with the question for a new one
         return RetryError(f"Dynamics: {place}", code="target_busy", status=401, attempts=TRIES)
     error = meaning(place, answer.status, answer.code, None, "target")
-    if isinstance(error, RetryError) and answer.status >= 500:
+    if isinstance(error, RetryError) and answer.status >= 500 and answer.code not in BUSY and answer.status not in AWAY:
         return RetryError(str(error), code="target_error", status=answer.status, attempts=TRIES)
     if isinstance(error, QueryRefused):
         return RejectError(f"Dynamics: {place} {answer.code}".rstrip(), code="activity_refused", status=answer.status)

@@ -54,8 +54,9 @@ class JournalFeed:
         if self._too_many is not None:
             raise self._too_many
         page = await self._client.page(self._link(cursor))
-        events = [self._outgoing(position, event) for position, event in page.events]
-        return Step([each for each in events if each is not None], self._after(cursor, page), self._wait_s(page), consumed=bool(page.events))
+        found = [self._outgoing(position, event) for position, event in page.events]
+        events = [each for each in found if each is not None]
+        return Step(events, self._after(cursor, page), self._wait_s(page), consumed=bool(page.events))
 
     def _link(self, cursor: Cursor | None) -> str:
         if cursor is not None and cursor.get("link"):

@@ -1,79 +1,17 @@
-"""The egress handler in the writer loop, against the Dynamics stand-in over HTTP, with a clock of our own."""
+"""The egress handler against the Dynamics stand-in over HTTP, with a clock of our own."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 
-from bridge.avro import Decoder, Encoder, load_schema
-from bridge.clock import Clock, SystemClock
-from bridge.dynamics.activities import read_activities
-from bridge.dynamics.client import DynamicsClient
+from bridge.avro import Encoder, load_schema
+from bridge.clock import SystemClock
 from bridge.errors import HaltError, ParkError
-from bridge.events import EmailEvent, Record
-from bridge.flow.batcher import Batcher, BatchSize
+from bridge.events import Record
 from bridge.flow.ports import Result
-from bridge.memory import MemoryRegistry
-from bridge.rooms import DynamicsSettings, EventSettings, TimelineSettings
-from bridge.settings import load
-from sandbox.dynamics import DynamicsSandbox
-from sandbox.web import serving
-from services.egress.activity import Activities, wanted_tables
-from services.egress.handler import EgressHandler, in_batches
-from services.egress.payload import Payloads
-from tests.clock import FakeClock
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-NOBODY = "99999999-2222-4333-8444-555555555555"
-
-
-class Rig:
-    def __init__(self, sandbox: DynamicsSandbox, url: str, clock: Clock, **settings: str) -> None:
-        self.sandbox, self.clock = sandbox, clock
-        environment = {
-            "DYNAMICS_URL": url,
-            "DYNAMICS_TENANT_ID": "sandbox-tenant",
-            "DYNAMICS_CLIENT_ID": "sandbox-client",
-            "DYNAMICS_CLIENT_SECRET": "sandbox-secret",
-            "DYNAMICS_TOKEN_URL": f"{url}/sandbox-tenant/oauth2/v2.0/token",
-        }
-        self.client = DynamicsClient(load(DynamicsSettings, environment), self.clock, origin="target")
-        self.timeline = load(TimelineSettings, settings)
-        self.registry = MemoryRegistry()
-        self.person = sandbox.upsert("contact", {"lastname": "Lovelace"})
-
-    async def handler(self) -> EgressHandler:
-        wanted = wanted_tables(self.timeline)
-        tables = await read_activities(self.client, list(wanted.values()), self.timeline.completion == "completed")
-        batcher = Batcher(in_batches(self.client), 4, BatchSize(self.timeline.batch_max), self.clock)
-        activities = Activities(self.timeline, dict(zip(wanted, tables, strict=True)))
-        decoder = Decoder(self.registry, load_schema("EmailEvent"), EmailEvent)
-        return EgressHandler(activities, batcher, decoder, Payloads(EventSettings()), self.clock)
-
-    def event(self, number: int = 1, **members: Any) -> EmailEvent:
-        facts = {"kind": "send", "contact_key": self.person, "campaign_name": "CAMP2010", "delivery_name": "DM200"} | members
-        more = {"tracking_url": None, "mirror_page_url": "https://mirror.example/1", "observed_at": NOON, "occurred_at": NOON}
-        return EmailEvent(event_id=f"event-{number}", **{**more, **facts})
-
-    async def write(self, handler: EgressHandler, *events: EmailEvent) -> list[Result | BaseException]:
-        return list(await asyncio.gather(*(handler.write(event, None) for event in events), return_exceptions=True))
-
-
-@asynccontextmanager
-async def a_rig(clock: Clock | None = None, **settings: str) -> AsyncIterator[Rig]:
-    sandbox = DynamicsSandbox()
-    async with serving(sandbox.app()) as url:
-        rig = Rig(sandbox, url, clock or FakeClock(), **settings)
-        try:
-            yield rig
-        finally:
-            await rig.client.close()
+from tests.flow.timeline import NOBODY, a_rig
 
 
 async def test_an_event_is_one_activity_however_often_it_comes() -> None:
