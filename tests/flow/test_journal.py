@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,7 +21,7 @@ from bridge.memory import MemoryLog, MemoryPublisher
 from bridge.rooms import CampaignSettings, EventSettings, JournalSettings
 from bridge.settings import load
 from sandbox.campaign import CampaignSandbox
-from sandbox.web import serving
+from sandbox.web import Fault, serving
 from services.egress.journal_feed import CURSOR, JournalFeed
 from services.egress.payload import KINDS, Payloads
 from tests.clock import FakeClock
@@ -140,6 +141,17 @@ async def test_latest_begins_with_what_comes_after_it() -> None:
         rig.send(2)
 
         assert (len(none), len((await all_of(rig.feed(), cursor))[0])) == (0, 2)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_journal_that_refuses_us_halts_and_names_the_scopes(status: int) -> None:
+    async with a_rig() as rig:
+        rig.sandbox.ledger.faults.append(Fault("status", "GET", "^/events", status))
+        with pytest.raises(HaltError) as halted:
+            await rig.feed().step(None)
+
+        assert (halted.value.code, halted.value.status) == ("source_refused", status)
+        assert {"CAMPAIGN_ORG_ID", "CAMPAIGN_SCOPES", "adobeio_api", "event_receiver_api"} <= set(re.findall(r"\w+", halted.value.hint))
 
 
 async def test_a_position_of_another_journal_means_nothing() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.avro import Encoder, load_schema
 from bridge.clock import SystemClock
-from bridge.errors import HaltError, ParkError
+from bridge.errors import HaltError, ParkError, RejectError
 from bridge.events import Record
 from bridge.flow.ports import Result
+from sandbox.dynamics.tables import Column
+from sandbox.web import Fault
 from tests.flow.timeline import NOBODY, a_rig
 
 
@@ -74,6 +77,29 @@ async def test_everything_that_is_missing_is_named_at_once_with_the_way_out() ->
             assert named in str(halted.value)
 
 
+async def test_columns_in_which_texts_will_be_cut_are_named_once() -> None:
+    async with a_rig(DYNAMICS_DELIVERY_COLUMN="xyz_name") as rig:
+        for table in ("adobe_emailsend", "adobe_emailopen", "adobe_emailurlclick", "adobe_emailbounce"):
+            rig.sandbox.add_column(table, Column("xyz_name", "String", "Name", length=99 if table == "adobe_emailopen" else 100))
+            rig.sandbox.remove_column(table, "adobe_mirrorpageurl")
+            rig.sandbox.add_column(table, Column("adobe_mirrorpageurl", "String", "Mirror Page URL", length=2000))
+        with capture_logs() as lines:
+            await rig.handler()
+
+        warned = [(line["log_level"], line["table"], line["column"]) for line in lines if line["event"] == "column_short"]
+        assert warned == [("warning", "adobe_emailopen", "xyz_name"), ("warning", "adobe_emailurlclick", "adobe_trackingurl")]
+
+
+@pytest.mark.parametrize("path", ["Attributes", "contact"])
+async def test_metadata_that_are_refused_are_the_targets_fault(path: str) -> None:
+    async with a_rig() as rig:
+        rig.sandbox.ledger.faults.append(Fault("status", "GET", path, 400, '{"error":{"code":"0x80060888"}}', "application/json"))
+        with pytest.raises(HaltError) as halted:
+            await rig.handler()
+
+        assert (halted.value.code.partition("_")[0], halted.value.origin) == ("target", "target")
+
+
 async def test_tables_and_columns_have_the_names_of_the_settings() -> None:
     async with a_rig(DYNAMICS_SEND_TABLE="xyz_sent", DYNAMICS_SEND_DATE_COLUMN="xyz_when") as rig:
         rig.sandbox.rename_table("adobe_emailsend", "xyz_sent", "xyz_sentset")
@@ -91,16 +117,20 @@ async def test_a_start_gets_through_although_the_limits_are_small() -> None:
         assert await rig.handler()
 
 
-async def test_a_letter_of_the_reader_is_read_with_the_settings_as_they_are() -> None:
+async def test_a_letter_of_the_reader_is_read_with_settings_and_selection_as_they_are() -> None:
     async with a_rig() as rig:
         handler = await rig.handler()
         value = (
             b'{"type":"directMarketing.emailOpened","eventid":"e1","data":{"xdm:timestamp":"2026-03-01T12:00:00Z","acs":{"externalId":"%s"}}}'
             % rig.person.encode()
         )
-        event = await handler.decode(Record("egress.email-events", 0, 1, 0, b"e1", value))
+        letter = Record("egress.email-events", 0, 1, 0, b"e1", value)
+        event = await handler.decode(letter)
+        with pytest.raises(RejectError) as switched_off:
+            await (await rig.handler("send", "click")).decode(letter)
 
         assert (event.kind, event.contact_key) == ("open", rig.person)
+        assert (switched_off.value.code, switched_off.value.stage) == ("not_this_event", "map")
 
 
 async def test_an_event_travels_through_avro_as_it_is() -> None:

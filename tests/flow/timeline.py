@@ -12,9 +12,8 @@ from typing import Any
 
 from bridge.avro import Decoder, Encoder, load_schema
 from bridge.clock import Clock
-from bridge.dynamics.activities import read_activities
 from bridge.dynamics.client import DynamicsClient
-from bridge.events import EmailEvent, Record
+from bridge.events import EmailEvent, Kind, Record
 from bridge.flow.batcher import Batcher, BatchSize
 from bridge.flow.offsets import OffsetLedger
 from bridge.flow.ports import Result
@@ -25,9 +24,9 @@ from bridge.rooms import DynamicsSettings, EventSettings, TimelineSettings
 from bridge.settings import load
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import serving
-from services.egress.activity import Activities, wanted_tables
 from services.egress.handler import EgressHandler, in_batches
-from services.egress.payload import Payloads
+from services.egress.payload import KINDS, Payloads
+from services.egress.writer import described
 from tests.clock import FakeClock
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -50,13 +49,12 @@ class Rig:
         self.registry = MemoryRegistry()
         self.person = sandbox.upsert("contact", {"lastname": "Lovelace"})
 
-    async def handler(self) -> EgressHandler:
-        wanted = wanted_tables(self.timeline)
-        tables = await read_activities(self.client, list(wanted.values()), self.timeline.completion == "completed")
+    async def handler(self, *kinds: Kind) -> EgressHandler:
+        """With these kinds selected, by default all."""
+        activities = await described(self.client, self.timeline)
         batcher = Batcher(in_batches(self.client), 4, BatchSize(self.timeline.batch_max), self.clock)
-        activities = Activities(self.timeline, dict(zip(wanted, tables, strict=True)))
         decoder = Decoder(self.registry, load_schema("EmailEvent"), EmailEvent)
-        return EgressHandler(activities, batcher, decoder, Payloads(EventSettings()), self.clock)
+        return EgressHandler(activities, batcher, decoder, Payloads(EventSettings()), kinds or KINDS, self.clock)
 
     def event(self, number: int = 1, **members: Any) -> EmailEvent:
         facts = {"kind": "send", "contact_key": self.person, "campaign_name": "CAMP2010", "delivery_name": "DM200"} | members
