@@ -7,9 +7,10 @@ A fault is a JSON object posted to `/_admin/faults`:
 
 `method` and `path` (a regular expression, searched in the path with its query) choose the requests, all by default. `kind` is one of
 `status` (answer so, without running the handler), `status_after` (run the handler, then answer so), `latency` (`seconds` before the
-handler), `cut_before` (close the connection, nothing was applied), `cut_after` (apply, then close without an answer) and `stall`
-(apply, send half of the head, never the rest for `seconds`). `times` limits how often it strikes (default: for ever), `skip` lets that
-many matching requests pass first. Admin requests are never struck nor counted.
+handler), `cut_before` (close the connection, nothing was applied), `cut_after` (apply, then close without an answer), `stall`
+(apply, send half of the head, never the rest for `seconds`) and `operation` (Dynamics: single operations of a batch are chosen instead
+of requests, by their method and the path below the API; answered so without being run, `body` is the error's code). `times` limits how
+often it strikes (default: for ever), `skip` lets that many matching requests pass first. Admin requests are never struck nor counted.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from typing import Any, Literal
 from aiohttp import web
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Kind = Literal["status", "status_after", "latency", "cut_before", "cut_after", "stall"]
-KINDS = ("status", "status_after", "latency", "cut_before", "cut_after", "stall")
+Kind = Literal["status", "status_after", "latency", "cut_before", "cut_after", "stall", "operation"]
+KINDS = ("status", "status_after", "latency", "cut_before", "cut_after", "stall", "operation")
 
 
 @dataclass
@@ -50,9 +51,9 @@ class Fault:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}")
         re.compile(self.path)
 
-    def strikes(self, request: web.Request) -> bool:
-        """True when this request is hit; counts it."""
-        if (self.method and self.method != request.method) or not re.search(self.path, request.path_qs):
+    def strikes(self, method: str, path: str) -> bool:
+        """True when this request (or operation) is hit; counts it."""
+        if (self.method and self.method != method) or not re.search(self.path, path):
             return False
         if self.skip > 0:
             self.skip -= 1
@@ -74,6 +75,11 @@ class Ledger:
         self.last_request_at = 0.0
         self.in_flight = 0
         self.most_in_flight = 0
+
+    def struck(self, method: str, path: str, operation: bool = False) -> Fault | None:
+        """The first fault that hits this request, or this operation of a batch."""
+        chosen = [fault for fault in self.faults if (fault.kind == "operation") == operation]
+        return next((fault for fault in chosen if fault.strikes(method, path)), None)
 
     def clear(self) -> None:
         self.__init__()  # type: ignore[misc]
@@ -120,6 +126,8 @@ async def _struck(fault: Fault, request: web.Request, handler: Handler) -> web.S
                 request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: applica")
             await asyncio.sleep(fault.seconds)
             return _cut(request)
+        case "operation":  # is none of requests: see Ledger.struck
+            return await handler(request)
 
 
 def counted(ledger: Ledger, group: Callable[[web.Request], str]) -> Any:
@@ -134,7 +142,7 @@ def counted(ledger: Ledger, group: Callable[[web.Request], str]) -> Any:
         ledger.in_flight += 1
         ledger.most_in_flight = max(ledger.most_in_flight, ledger.in_flight)
         try:
-            fault = next((fault for fault in ledger.faults if fault.strikes(request)), None)
+            fault = ledger.struck(request.method, request.path_qs)
             response = await (handler(request) if fault is None else _struck(fault, request, handler))
         finally:
             ledger.in_flight -= 1

@@ -17,7 +17,7 @@ from bridge.http import Gate, Pause, ahead_s, build_client, parse_json, retry_af
 from bridge.rooms import CampaignSettings, JournalSettings
 
 LINK = re.compile(r"<([^>]*)>([^<]*)")
-NEXT = re.compile(r";\s*rel\s*=\s*\"?next\"?", re.IGNORECASE)
+NEXT = re.compile(r";\s*rel\s*=\s*\"?next(?=[\"\s;,]|$)", re.IGNORECASE)
 Start = Literal["oldest", "latest"]
 
 
@@ -70,7 +70,7 @@ class JournalClient:
             self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
             response = await self._send(url)
         if response.status_code == 204:
-            return JournalPage((), _next(response, url), retry_after_s(response, self._clock.now()))
+            return JournalPage((), next_link(response, url), retry_after_s(response, self._clock.now()))
         if response.status_code != 200:
             raise _error(response, retry_after_s(response, self._clock.now()))
         answer = parse_json(response)
@@ -79,7 +79,7 @@ class JournalClient:
             last = str((answer.get("_page") or {}).get("last") or (events[-1][0] if events else ""))
         except (AttributeError, KeyError, TypeError):
             raise RetryError(f"{where(response)}: the answer is no page of events", code="bad_answer", status=200) from None
-        return JournalPage(events, _next(response, url) or (self.after(last) if last else None), None)
+        return JournalPage(events, next_link(response, url) or (self.after(last) if last else None), None)
 
     async def _send(self, url: str) -> httpx.Response:
         token = await self._token.get()
@@ -96,7 +96,7 @@ class JournalClient:
         return response
 
 
-def _next(response: httpx.Response, asked: str) -> str | None:
+def next_link(response: httpx.Response, asked: str) -> str | None:
     """Where `rel="next"` leads, whether each link has a header line of its own or all are in one; relative to what was asked for."""
     for line in response.headers.get_list("link"):
         for target, parameters in LINK.findall(line):
@@ -119,7 +119,10 @@ def _error(response: httpx.Response, retry_after: float | None) -> BridgeError:
     if status in (408, 429) or status >= 500:
         return RetryError(text, code="source_busy", status=status, retry_after_s=retry_after)
     if status in (401, 403):
-        hint = "Check the Adobe credential, CAMPAIGN_ORG_ID, and that its project has the I/O Events of Campaign."
+        hint = (
+            "Check the Adobe credential, CAMPAIGN_ORG_ID, that its project has the I/O Events of Campaign, and that CAMPAIGN_SCOPES "
+            "names the scopes for them: adobeio_api, event_receiver_api."
+        )
         return HaltError(text, code="source_refused", hint=hint, origin="source", status=status)
     hint = "Check CAMPAIGN_JOURNAL_URL: the registration's journal, as the Adobe Developer Console shows it."
     return HaltError(text, code="journal_missing", hint=hint, origin="source", status=status)

@@ -100,7 +100,7 @@ async def _regarding(client: DynamicsClient, path: str) -> str | None:
     try:
         answer = await client.get(query)
     except QueryRefused as exc:
-        raise refused(exc, "target") from exc
+        raise refused(exc, client.origin) from exc
     names = [each["ReferencingEntityNavigationPropertyName"] for each in answer["value"] if each["ReferencedEntity"] == "contact"]
     return str(names[0]) if names else None
 
@@ -111,6 +111,6 @@ async def _completed(client: DynamicsClient, path: str) -> int:
     try:
         answer = await client.get(query)
     except QueryRefused as exc:
-        raise refused(exc, "target") from exc
+        raise refused(exc, client.origin) from exc
     options = [option for each in answer["value"] for option in (each.get("OptionSet") or {}).get("Options") or ()]
     return next((int(option["Value"]) for option in options if option.get("State") == COMPLETED), 2)

@@ -118,7 +118,7 @@ async def _asked(client: DynamicsClient, path: str) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = await client.get(path)
     except QueryRefused as exc:
-        raise refused(exc) from exc
+        raise refused(exc, client.origin) from exc
     return answer
 
 

@@ -35,7 +35,7 @@ class DynamicsClient:
         origin: Origin = "source",
         pause: Pause | None = None,
     ) -> None:
-        self._settings, self._clock, self._origin = settings, clock, origin
+        self._settings, self._clock, self.origin = settings, clock, origin
         self._http = client or build_client(settings.request_timeout_s, settings.concurrency)
         self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
         self._gate = Gate(settings.concurrency, clock, pause=pause)
@@ -49,6 +49,11 @@ class DynamicsClient:
     @property
     def calls(self) -> int:
         return self._gate.calls
+
+    @property
+    def root(self) -> str:
+        """Path of the Web API, with which operations of a batch begin."""
+        return httpx.URL(self._settings.url + API).path
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -134,7 +139,7 @@ class DynamicsClient:
             self._gate.close_for(min(max(float(each.retry_after) if each.retry_after.isdigit() else 1.0 for each in busy), LONGEST_WAIT_S))
 
     async def _ask(self, path: str, prefer: str) -> httpx.Response:
-        url = same_origin(path, self._settings.url + API, self._origin)
+        url = same_origin(path, self._settings.url + API, self.origin)
         headers = HEADERS | FRESH | ({"Prefer": prefer} if prefer else {})
         return await self._authorized(lambda: self._http.build_request("GET", url, headers=headers))
 
@@ -157,4 +162,4 @@ class DynamicsClient:
         return response
 
     def _error(self, response: httpx.Response) -> Exception:
-        return error_for(response, retry_after_s(response, self._clock.now()), self._origin)
+        return error_for(response, retry_after_s(response, self._clock.now()), self.origin)

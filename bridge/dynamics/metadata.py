@@ -60,15 +60,15 @@ async def read_table(client: DynamicsClient, name: str, columns: list[str], trac
             f"table {name} is not enabled for change tracking",
             code="change_tracking_off",
             hint=f"Switch on 'Track changes' for {name} in Dynamics, or remove its mapping, then start again.",
-            origin="source",
+            origin=client.origin,
         )
     types = await _types(client, path)
     if missing := [column for column in columns if column not in types]:
         raise HaltError(
             f"table {name} has no readable column {', '.join(missing)}",
-            code="source_column_missing",
+            code=f"{client.origin}_column_missing",
             hint="Correct the mapping or restore the column in Dynamics, then start again.",
-            origin="source",
+            origin=client.origin,
         )
     options = await _options(client, path, {types[column] for column in columns})
     found = {column: Column(column, _plain(types[column]), options.get(column, {})) for column in columns}
@@ -83,12 +83,12 @@ async def definition(client: DynamicsClient, path: str, name: str) -> dict[str, 
         found: dict[str, Any] = await client.get(f"{path}?$select={select}")
     except QueryRefused as exc:
         if exc.status != 404 and exc.status != 400:
-            raise refused(exc) from exc
+            raise refused(exc, client.origin) from exc
         raise HaltError(
             f"table {name} does not exist in this Dynamics environment",
-            code="source_table_missing",
+            code=f"{client.origin}_table_missing",
             hint="Correct the mapping, or publish the table in Dynamics, then start again.",
-            origin="source",
+            origin=client.origin,
             status=exc.status,
         ) from exc
     return found
@@ -100,7 +100,7 @@ async def _types(client: DynamicsClient, path: str) -> dict[str, str]:
     try:
         answer = await client.get(f"{path}/Attributes?$select={select}")
     except QueryRefused as exc:
-        raise refused(exc) from exc
+        raise refused(exc, client.origin) from exc
     return {
         str(each["LogicalName"]): str((each.get("AttributeTypeName") or {}).get("Value") or each["AttributeType"])
         for each in answer["value"]
@@ -125,7 +125,7 @@ async def _cast(client: DynamicsClient, path: str, cast: str) -> dict[str, dict[
     try:
         answer = await client.get(f"{cast_path}?$select=LogicalName&$expand={expand}")
     except QueryRefused as exc:
-        raise refused(exc) from exc
+        raise refused(exc, client.origin) from exc
     return {str(each["LogicalName"]): labelled_options(each) for each in answer["value"]}
 
 

@@ -6,10 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Generic, TypeVar
 
 from bridge.events import Record
+from bridge.flow.failures import Failures
 
 E = TypeVar("E")
 
@@ -25,8 +25,7 @@ class Job(Generic[E]):
     records: list[Record] = field(default_factory=list)
     event: E | None = None
     latest: Record | None = None  # the record that counts: the one with the newest event
-    attempts: int = 0
-    first_failed_at: datetime | None = None
+    failures: Failures = field(default_factory=Failures)
     parked: bool = False
     calling: bool = False  # an attempt is under way
     queued: bool = False  # in a ready queue, with a worker or waiting for its time
@@ -96,7 +95,7 @@ class JobQueue(Generic[E]):
     def finish(self, job: Job[E]) -> None:
         """All its records are settled (or dropped); what arrived meanwhile is a new start."""
         self._count(job, -len(job.records))
-        job.records, job.event, job.latest, job.attempts, job.first_failed_at = [], None, None, 0, None
+        job.records, job.event, job.latest, job.failures = [], None, None, Failures()
         if job.dropped:
             return
         if job.arrived:

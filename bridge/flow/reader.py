@@ -22,12 +22,15 @@ SAVE_IDLE_EVERY_S = 60.0  # a cursor that moved without events is kept in memory
 class Step:
     """What one request brought: events (maybe none), the cursor after them, and how long to wait before the next step.
 
-    `cursor` None forgets the feed's position: the next step begins anew. `notice`: what people have to know although all goes on.
+    `cursor` None forgets the feed's position: the next step begins anew. `consumed`: something was taken in, though it may have brought no
+    event. Its cursor is saved at once: another configuration must not find it again. `notice`: what people have to know although all goes
+    on.
     """
 
     events: Sequence[Outgoing]
     cursor: Cursor | None
     wait_s: float = 0.0
+    consumed: bool = False
     notice: BridgeError | None = None
 
 
@@ -67,7 +70,7 @@ class Feed:
         while True:
             step = await self._patiently(self._source.step, self._cursor)
             self.notice = step.notice
-            if step.events or self._worth_saving(step.cursor):
+            if step.events or step.consumed or self._worth_saving(step.cursor):
                 await self._patiently(self._publisher.publish, step.events, self._name, step.cursor)
                 self._saved, self._saved_at = step.cursor, self._clock.monotonic()
                 self.read += len(step.events)

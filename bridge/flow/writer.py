@@ -30,7 +30,6 @@ E = TypeVar("E")
 ROOM = 4000  # records of one lane in hand before its topics are paused
 HELD_BACK = 500  # a parked record that keeps so many settled ones from being committed goes to the end of its topic
 DRAIN_S = 8.0  # a call under way gets so long to end when we have to stop
-PARKED_SINCE = "parked-since"
 
 
 class Writer(Generic[E]):
@@ -145,12 +144,10 @@ class Writer(Generic[E]):
                 await self._keep(job, result)
                 self._count(result)
             self._settle(job)
-        except ParkError as exc:
-            await self._failed(job, exc, self._park)
         except RetryError as exc:
-            await self._failed(job, exc, self._retry if exc.attempts is None else self._park)
+            await self._failed(job, exc)
         except RejectError as exc:
-            await self._reject(job, exc, job.attempts + 1)
+            await self._reject(job, exc, job.failures.count + 1)
 
     def _known(self, job: Job[E]) -> Known | None:
         return self._state.get(job.partition, self._handler.state_key(job.key))
@@ -183,7 +180,7 @@ class Writer(Generic[E]):
             topic=latest.topic,
             partition=latest.partition,
             offset=latest.offset,
-            attempts=job.attempts + 1,
+            attempts=job.failures.count + 1,
             read_at=datetime.fromtimestamp(latest.timestamp_ms / 1000, UTC).isoformat(),
             settled_at=self._clock.now().isoformat(),
         )
@@ -200,47 +197,44 @@ class Writer(Generic[E]):
             self._ledger.settle(record.position, record.offset)
         self._queue.finish(job)
 
-    async def _failed(self, job: Job[E], exc: RetryError, then: Callable[[Job[E], RetryError], Awaitable[None]]) -> None:
+    async def _failed(self, job: Job[E], exc: RetryError) -> None:
         if job.dropped:
             return
-        if job.first_failed_at is None:
-            job.first_failed_at = self._first_failure(job)
-        job.attempts += 1
-        waited = (self._clock.now() - job.first_failed_at).total_seconds()
-        budget = (exc.budget_s or self._park_budget_s) if isinstance(exc, ParkError) else None
-        if (exc.attempts is not None and job.attempts >= exc.attempts) or (budget is not None and waited >= budget):
-            await self._reject(job, RejectError(str(exc), code=exc.code, status=exc.status), job.attempts)
+        wait_s = job.failures.wait_s(exc, job.records, self._clock.now(), self._park_budget_s, self._rng)
+        if wait_s is None:
+            await self._reject(job, RejectError(str(exc), code=exc.code, status=exc.status), job.failures.count)
             return
-        log("record_retried", "debug", key=job.key, code=exc.code, attempts=job.attempts)
-        await then(job, exc)
+        log("record_retried", "debug", key=job.key, code=exc.code, attempts=job.failures.count)
+        if isinstance(exc, ParkError) or exc.attempts is not None:
+            self._park(job, exc, wait_s)
+        else:
+            await self._retry(job, exc, wait_s)
 
-    def _first_failure(self, job: Job[E]) -> datetime:
-        since = [int(text) for record in job.records if (text := record.header(PARKED_SINCE)) is not None]
-        return datetime.fromtimestamp(min(since) / 1000, UTC) if since else self._clock.now()
-
-    async def _retry(self, job: Job[E], exc: RetryError) -> None:
+    async def _retry(self, job: Job[E], exc: RetryError, wait_s: float) -> None:
         """The outside is away: the worker waits with the job, and so the whole writer slows down."""
         self.trouble = exc
         job.calling = False
-        await self._pause(backoff_s(job.attempts, self._rng) if exc.retry_after_s is None else exc.retry_after_s)
+        await self._pause(wait_s)
         if not job.dropped:
             self._queue.ready(job)
 
-    async def _park(self, job: Job[E], exc: RetryError) -> None:
+    def _park(self, job: Job[E], exc: RetryError, wait_s: float) -> None:
         """Only this key waits. Its records stay uncommitted, so that a restart reads them again."""
         self._queue.park(job)
-        log("record_parked", "debug", key=job.key, code=exc.code, attempts=job.attempts)
-        task = asyncio.create_task(self._later(job, backoff_s(job.attempts, self._rng)))
+        log("record_parked", "debug", key=job.key, code=exc.code, attempts=job.failures.count)
+        task = asyncio.create_task(self._later(job, wait_s))
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
 
     async def _later(self, job: Job[E], seconds: float) -> None:
         await self._clock.sleep(seconds)
-        first = None if job.dropped else job.records[0]
+        if job.dropped:
+            return
+        first, parked = job.records[0], job.failures.parked_since is not None  # else its tries end soon, and would begin anew
         try:
-            if first is not None and self._ledger.settled_behind(first.position, first.offset) >= HELD_BACK:
+            if parked and self._ledger.settled_behind(first.position, first.offset) >= HELD_BACK:
                 await self._to_the_end(job)
-            elif first is not None:
+            else:
                 self._queue.ready(job)
         except RetryError:  # Kafka is away: it stays where it is
             self._queue.ready(job)
@@ -249,12 +243,9 @@ class Writer(Generic[E]):
 
     async def _to_the_end(self, job: Job[E]) -> None:
         """Publishes the waiting records again behind all others, so that those can be committed."""
-        assert job.first_failed_at is not None
-        since = (PARKED_SINCE, str(int(job.first_failed_at.timestamp() * 1000)).encode())
         for record in job.records:
-            kept = [header for header in record.headers if header[0] != PARKED_SINCE]
-            await self._requeue(record, [*kept, since])
-        log("record_requeued", key=job.key, attempts=job.attempts)
+            await self._requeue(record, job.failures.requeue_headers(record))
+        log("record_requeued", key=job.key, attempts=job.failures.count)
         if not job.dropped:
             self._queue.unpark(job)
             self._settle(job)
@@ -262,7 +253,7 @@ class Writer(Generic[E]):
     async def _reject(self, job: Job[E], exc: RejectError, attempts: int) -> None:
         if job.dropped or job.event is None or job.latest is None:
             return
-        await self._dead_letter(job.latest, exc, attempts, job.first_failed_at or self._clock.now())
+        await self._dead_letter(job.latest, exc, attempts, job.failures.first_at or self._clock.now())
         known = self._handler.rejected(job.event, self._known(job))
         await self._patiently(lambda: self._keep(job, Result("dead_lettered", replace(known, status=exc.status))))
         self._settle(job)

@@ -153,7 +153,8 @@ def _run(service: Service, outer: Call, operation: _Operation, entities: dict[st
             body = re.sub(rb'"(\$\d+)"', lambda hit: json.dumps(_resolved(hit[1].decode(), entities)).encode(), body)
     except (ODataError, ValueError) as error:
         return (error if isinstance(error, ODataError) else ODataError(400, "0x80060888", str(error))).answer()
-    return service.answer(Call(operation.method, found[1], url.query, operation.headers, body, outer.root))
+    call = Call(operation.method, found[1], url.query, operation.headers, body, outer.root)
+    return service.struck(call) or service.answer(call)
 
 
 def _resolved(text: str, entities: dict[str, str]) -> str:

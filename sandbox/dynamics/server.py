@@ -39,7 +39,7 @@ class DynamicsSandbox:
         self.store = Store(self.settings, clock)
         self.tokens = Tokens(self.settings, self.store.now)
         self.limits = Limits(self.settings, self.store.now)
-        self.service = Service(self.store, lambda call: self._unknown(call.method, call.path))
+        self.service = Service(self.store, lambda call: self._unknown(call.method, call.path), self._struck)
 
     def upsert(self, table: str, row: Mapping[str, Any]) -> str:
         """Creates or changes a row given by logical column names; gives its id."""
@@ -165,6 +165,15 @@ class DynamicsSandbox:
         self._unknown(request.method, request.path)
         text = f"No HTTP resource was found that matches the request URI '{request.url}'."
         return _response(ODataError(404, "", text).answer(), {})
+
+    def _struck(self, call: Call) -> Answer | None:
+        """Of a fault of kind `operation`. A 401 in the middle of a batch means that the token has come to its end."""
+        fault = self.ledger.struck(call.method, call.path, operation=True)
+        if fault is None:
+            return None
+        if fault.status == 401:
+            self.tokens.revoke()
+        return ODataError(fault.status, fault.body, "An injected fault.").answer()
 
     def _unknown(self, method: str, path: str) -> None:
         self.ledger.unknown_routes.append(f"{method} {path}")

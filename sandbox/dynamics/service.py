@@ -16,10 +16,11 @@ _PATH = re.compile(r"(?P<set>\w+)(?:\((?P<key>[^)]*)\))?(?:/(?P<rest>.+))?")
 
 
 class Service:
-    """Answers calls from a store; `unknown` is told of every path that leads nowhere."""
+    """Answers calls from a store; `unknown` is told of every path that leads nowhere, `struck` gives the answer of a fault that was
+    injected for an operation of a batch."""
 
-    def __init__(self, store: Store, unknown: Callable[[Call], None]) -> None:
-        self.store, self._unknown = store, unknown
+    def __init__(self, store: Store, unknown: Callable[[Call], None], struck: Callable[[Call], Answer | None]) -> None:
+        self.store, self._unknown, self.struck = store, unknown, struck
         self.operations = 0  # answered so far
 
     def answer(self, call: Call) -> Answer:

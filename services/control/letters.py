@@ -16,6 +16,7 @@ from bridge.avro import Decoder, load_schema
 from bridge.desired import Workflow
 from bridge.errors import RejectError
 from bridge.events import ChangeEvent, EmailEvent, Record
+from bridge.flow.failures import without_parking
 from bridge.kafka.client import Names, headers_of
 from bridge.kafka.reader import TopicReader
 from bridge.kafka.registry import HttpRegistry
@@ -119,7 +120,7 @@ class Letters:
         for start in range(0, len(ids), AT_ONCE):
             batch = [each for each in ids[start : start + AT_ONCE] if self._archive.letter(workflow, each) is not None]
             found = await asyncio.to_thread(self._raw, workflow, batch)
-            letters = {each: _again(record, self._names, workflow) for each, record in found.items()}
+            letters = {each: record_again(record, self._names, workflow) for each, record in found.items()}
             if action == "discarded":
                 again: dict[str, Sequence[Record]] = {each: [] for each in letters}
             else:
@@ -181,7 +182,7 @@ def letter_out(row: sqlite3.Row, value: Any = None) -> LetterOut:
     )
 
 
-def _again(letter: Record, names: Names, workflow: Workflow) -> Record | None:
+def record_again(letter: Record, names: Names, workflow: Workflow) -> Record | None:
     """What goes back to where the letter came from: the original key, bytes and headers, and how often it has been re-driven now.
     None for a letter that names a topic which is not this workflow's."""
     topic = names.bare((letter.header("dlq.topic") or b"").decode("utf-8", "replace"))
@@ -189,6 +190,6 @@ def _again(letter: Record, names: Names, workflow: Workflow) -> Record | None:
     ours = topic.startswith(f"{workflow}.") and not topic.endswith((".dead-letters", ".cursors", ".state"))
     if not ours or not partition.isdigit():
         return None
-    kept = [header for header in letter.headers if not header[0].startswith("dlq.")]
+    kept = [header for header in without_parking(letter.headers) if not header[0].startswith("dlq.")]  # else its time to wait is up at once
     count = redriven(letter.headers) + 1
     return Record(topic, int(partition), 0, 0, letter.key, letter.value, [*kept, ("dlq.redriven", str(count).encode())])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bridge.dynamics.activities import ActivityTable, WantedTable
@@ -13,7 +13,7 @@ from bridge.events import EmailEvent, Kind
 from bridge.rooms import TimelineSettings
 
 NAMESPACE = uuid.UUID("b2c6c1b0-3f7e-5c0b-8a53-5f3b8f0a2d77")  # of activity ids; never to be changed, or everything is written twice
-ROOT = "/api/data/v9.2/"
+ENOUGH_FOR_A_URL, ENOUGH_FOR_A_NAME = 2000, 100
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -42,11 +42,23 @@ def wanted_tables(settings: TimelineSettings) -> dict[Kind, WantedTable]:
     }
 
 
-class Activities:
-    """The request that creates an event's activity; a change set with its completion where activities are to be completed."""
+def short_columns(settings: TimelineSettings, tables: Iterable[ActivityTable]) -> list[tuple[str, str]]:
+    """Table and column of those in which texts will be cut."""
+    least = {
+        settings.mirror_url: ENOUGH_FOR_A_URL,
+        settings.tracking_url: ENOUGH_FOR_A_URL,
+        settings.campaign: ENOUGH_FOR_A_NAME,
+        settings.delivery: ENOUGH_FOR_A_NAME,
+    }
+    return [(table.name, column) for table in tables for column, length in least.items() if table.lengths.get(column, length) < length]
 
-    def __init__(self, settings: TimelineSettings, tables: Mapping[Kind, ActivityTable]) -> None:
-        self._settings, self._tables = settings, tables
+
+class Activities:
+    """The request that creates an event's activity; a change set with its completion where activities are to be completed. `root`: path
+    of the Web API."""
+
+    def __init__(self, settings: TimelineSettings, tables: Mapping[Kind, ActivityTable], root: str) -> None:
+        self._settings, self._tables, self._root = settings, tables, root
         self._dates: Mapping[Kind, str] = {
             "send": settings.send_date,
             "open": settings.open_date,
@@ -56,7 +68,7 @@ class Activities:
 
     def create(self, event: EmailEvent) -> Operation:
         table = self._tables[event.kind]
-        request = Request("POST", f"{ROOT}{table.set_name}", self._body(event, table))
+        request = Request("POST", f"{self._root}{table.set_name}", self._body(event, table))
         if table.completed is None:
             return (request,)
         return (request, Request("PATCH", "$1", {"statecode": 1, "statuscode": table.completed}))

@@ -11,16 +11,17 @@ from bridge.avro import Decoder
 from bridge.clock import Clock
 from bridge.dynamics.batch import Answer, Operation
 from bridge.dynamics.client import DynamicsClient
-from bridge.dynamics.errors import NO_SUCH_ROW, QueryRefused, meaning
+from bridge.dynamics.errors import BUSY, NO_SUCH_ROW, QueryRefused, meaning
 from bridge.errors import ParkError, RejectError, RetryError
 from bridge.events import EmailEvent, Kind, Record
 from bridge.flow.batcher import Batcher, Call
 from bridge.flow.ports import Result
 from bridge.state import Known
 from services.egress.activity import Activities
-from services.egress.payload import KINDS, Dropped, Payloads
+from services.egress.payload import Dropped, Payloads
 
 EXISTS = "0x80040237"
+AWAY = (502, 503, 504)
 NO_CONTACT = {*NO_SUCH_ROW, "0x80043507"}
 EVENT_ID = "event-id"
 TRIES = 8  # of an item that the service fails to write without saying that it is busy
@@ -35,9 +36,11 @@ class EgressHandler:
         batcher: Batcher[Operation, Answer],
         decoder: Decoder[EmailEvent],
         payloads: Payloads,
+        kinds: Collection[Kind],
         clock: Clock,
     ) -> None:
-        self._activities, self._batcher, self._decoder, self._payloads, self._clock = activities, batcher, decoder, payloads, clock
+        self._activities, self._batcher, self._decoder = activities, batcher, decoder
+        self._payloads, self._kinds, self._clock = payloads, kinds, clock
 
     def key(self, record: Record) -> str:
         """The contact and the event: what the journal delivered twice is one job while it waits."""
@@ -59,13 +62,12 @@ class EgressHandler:
         return event
 
     def _from_journal(self, value: bytes) -> EmailEvent:
-        """A re-driven letter of the reader: the journal's own event, read with the settings as they are now."""
+        """A re-driven letter of the reader: the journal's own event, read with settings and configuration as they are now."""
         try:
             event = json.loads(value, parse_float=Decimal)
         except ValueError as exc:
             raise RejectError("the message is neither an event nor JSON", code="not_this_event", stage="decode") from exc
-        kinds: Collection[Kind] = KINDS
-        found = self._payloads.read(event, kinds, self._clock.now())
+        found = self._payloads.read(event, self._kinds, self._clock.now())
         if isinstance(found, Dropped):
             raise RejectError(f"the event belongs on no timeline ({found.why})", code="not_this_event", stage="map")
         return found
@@ -96,7 +98,7 @@ def _failure(event: EmailEvent, answer: Answer) -> Exception:
     if answer.status == 401:  # the token ended while the batch ran: the next one begins with the question for a new one
         return RetryError(f"Dynamics: {place}", code="target_busy", status=401, attempts=TRIES)
     error = meaning(place, answer.status, answer.code, None, "target")
-    if isinstance(error, RetryError) and answer.status >= 500:
+    if isinstance(error, RetryError) and answer.status >= 500 and answer.code not in BUSY and answer.status not in AWAY:
         return RetryError(str(error), code="target_error", status=answer.status, attempts=TRIES)
     if isinstance(error, QueryRefused):
         return RejectError(f"Dynamics: {place} {answer.code}".rstrip(), code="activity_refused", status=answer.status)

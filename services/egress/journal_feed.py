@@ -14,7 +14,7 @@ from typing import Any
 
 from bridge.campaign.journal import JournalClient, JournalPage
 from bridge.clock import Clock
-from bridge.errors import RejectError
+from bridge.errors import HaltError, RejectError
 from bridge.events import Headers, Kind, Outgoing, Record, event_headers
 from bridge.flow.reader import Cursor, Step
 from bridge.flow.waits import LetterLimit
@@ -47,11 +47,16 @@ class JournalFeed:
         self._journal, self._prefix, self._revision = journal, topic_prefix, revision
         self._produced_by, self._poll_interval_s = produced_by, poll_interval_s
         self.counted: Counter[str] = Counter()
+        self._too_many: HaltError | None = None
 
     async def step(self, cursor: Cursor | None) -> Step:
+        """A page whose letters are too many goes out all the same, then we halt: else the next start would halt at it again, for ever."""
+        if self._too_many is not None:
+            raise self._too_many
         page = await self._client.page(self._link(cursor))
-        events = [self._outgoing(position, event) for position, event in page.events]
-        return Step([each for each in events if each is not None], self._after(cursor, page), self._wait_s(page))
+        found = [self._outgoing(position, event) for position, event in page.events]
+        events = [each for each in found if each is not None]
+        return Step(events, self._after(cursor, page), self._wait_s(page), consumed=bool(page.events))
 
     def _link(self, cursor: Cursor | None) -> str:
         if cursor is not None and cursor.get("link"):
@@ -86,7 +91,10 @@ class JournalFeed:
 
     def _letter(self, position: str, event: Any, exc: RejectError, headers: Headers, now: datetime) -> Outgoing:
         """The event as the journal gave it; the writer understands it, too, once it is re-driven."""
-        self._limit.set_aside()
+        try:
+            self._limit.set_aside()
+        except HaltError as too_many:
+            self._too_many = too_many
         self.counted["dead_lettered"] += 1
         key = self._payloads.uuid_of(event)
         record = Record(TOPIC, 0, -1, int(now.timestamp() * 1000), key.encode(), json.dumps(event, default=str).encode(), headers)

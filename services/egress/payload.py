@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
+from bridge.config import EgressConfig
 from bridge.errors import RejectError
 from bridge.events import EmailEvent, Kind
 from bridge.rooms import EventSettings
@@ -20,6 +21,12 @@ NAMESPACE = uuid.UUID("6c1a0d3e-7d0b-5d2f-9c55-0f6a4a5c8b11")  # of our ids; nev
 GUID = re.compile(r"\{?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}?", re.IGNORECASE)
 KINDS: tuple[Kind, ...] = ("send", "open", "click", "bounce")
 Why = Literal["other_event", "not_selected", "soft_bounce", "not_real"]
+
+
+def selected(config: Mapping[str, Any]) -> list[Kind]:
+    """The kinds that a configuration of the workflow has switched on."""
+    chosen = EgressConfig.model_validate(config).events
+    return [kind for kind in KINDS if getattr(chosen, kind)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import httpx
 
 from bridge.campaign.journal import JournalClient
 from bridge.clock import Clock, SystemClock
-from bridge.config import EgressConfig
 from bridge.desired import Desired, Workflow
 from bridge.entry import main
 from bridge.flow.waits import LetterLimit
@@ -20,7 +19,7 @@ from bridge.reading import ReaderRun
 from bridge.rooms import CampaignSettings, EventSettings, JournalSettings, WriterSettings
 from bridge.settings import KafkaSettings, ServiceSettings
 from services.egress.journal_feed import CURSOR, JournalFeed
-from services.egress.payload import KINDS, Payloads
+from services.egress.payload import Payloads, selected
 
 
 class EgressReading:
@@ -42,12 +41,11 @@ class EgressReading:
         clock: Clock,
         pause: Pause,
     ) -> None:
-        chosen = EgressConfig.model_validate(desired.config).events
         self._client = JournalClient(journal, campaign, clock, pause=pause)
         self._feed = JournalFeed(
             self._client,
             Payloads(events),
-            [kind for kind in KINDS if getattr(chosen, kind)],
+            selected(desired.config or {}),
             LetterLimit(limits.dead_letters_in_a_row, limits.dead_letter_ratio),
             clock,
             journal=journal_id(journal.url),

@@ -17,12 +17,13 @@ from bridge.flow.batcher import Batcher, BatchSize
 from bridge.http import Pause
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.topics import Topic, egress_topics
+from bridge.log import log
 from bridge.rooms import DynamicsSettings, EventSettings, TimelineSettings, WriterSettings
 from bridge.settings import KafkaSettings, ServiceSettings
 from bridge.writing import WriterRun
-from services.egress.activity import Activities, wanted_tables
+from services.egress.activity import Activities, short_columns, wanted_tables
 from services.egress.handler import EgressHandler, in_batches
-from services.egress.payload import Payloads
+from services.egress.payload import Payloads, selected
 
 MOST_WORKERS = 4000
 
@@ -38,10 +39,12 @@ class EgressWriting:
         dynamics: DynamicsSettings,
         timeline: TimelineSettings,
         events: EventSettings,
+        desired: Desired,
         clock: Clock,
         pause: Pause,
     ) -> None:
         self._kafka, self._timeline, self._payloads, self._clock = kafka, timeline, Payloads(events), clock
+        self._kinds = selected(desired.config or {})
         self._client = DynamicsClient(dynamics, clock, origin="target", pause=pause)
         size = BatchSize(timeline.batch_max)
         self._batcher: Batcher[Operation, Answer] = Batcher(in_batches(self._client), dynamics.concurrency, size, clock)
@@ -49,11 +52,9 @@ class EgressWriting:
         self.workers = min(MOST_WORKERS, 2 * dynamics.concurrency * timeline.batch_max)
 
     async def handler(self) -> EgressHandler:
-        wanted = wanted_tables(self._timeline)
-        tables = await read_activities(self._client, list(wanted.values()), self._timeline.completion == "completed")
-        activities = Activities(self._timeline, dict(zip(wanted, tables, strict=True)))
+        activities = await described(self._client, self._timeline)
         decoder = Decoder(HttpRegistry(self._kafka), load_schema("EmailEvent"), EmailEvent)
-        return EgressHandler(activities, self._batcher, decoder, self._payloads, self._clock)
+        return EgressHandler(activities, self._batcher, decoder, self._payloads, self._kinds, self._clock)
 
     def lanes(self, topic: str) -> Sequence[bool]:
         return [True]
@@ -64,6 +65,15 @@ class EgressWriting:
     async def close(self) -> None:
         await self._batcher.close()
         await self._client.close()
+
+
+async def described(client: DynamicsClient, timeline: TimelineSettings) -> Activities:
+    """The activities as the environment has them. Raises HaltError for what is missing, warns of what will be cut."""
+    wanted = wanted_tables(timeline)
+    tables = await read_activities(client, list(wanted.values()), timeline.completion == "completed")
+    for table, column in short_columns(timeline, tables):
+        log("column_short", "warning", table=table, column=column)
+    return Activities(timeline, dict(zip(wanted, tables, strict=True)), client.root)
 
 
 def make(
@@ -77,7 +87,7 @@ def make(
     clock, pause = SystemClock(), Pause()
 
     def run(desired: Desired) -> WriterRun[EmailEvent]:
-        writing = EgressWriting(kafka, dynamics, timeline, events, clock, pause)
+        writing = EgressWriting(kafka, dynamics, timeline, events, desired, clock, pause)
         return WriterRun(kafka, service, limits, writing, desired.revision or 0, clock)
 
     return run

@@ -60,7 +60,7 @@ class ExportFeed:
         self._sizes = here
         if not ready:
             waiting = not all(_done(cursor, each) for each in files)
-            return Step([], cursor, self._settings.poll_interval_s, None if waiting else self._overdue(cursor))
+            return Step([], cursor, self._settings.poll_interval_s, notice=None if waiting else self._overdue(cursor))
         first = ready[0]
         return Step([], {**cursor, "file": {"name": first.name, "size": first.size, "mtime": first.mtime, "row": 0}})
 
@@ -129,7 +129,7 @@ class ExportFeed:
         file = cursor["file"]
         done = cursor["done"] if moved else [*cursor["done"], [file["name"], file["size"], file["mtime"]]]
         last = self._clock.now().isoformat() if came else cursor["last_file_at"]
-        return Step([], {**cursor, "file": None, "done": done, "last_file_at": last})
+        return Step([], {**cursor, "file": None, "done": done, "last_file_at": last}, consumed=True)
 
     def _close(self) -> None:
         self._rows = None

@@ -63,18 +63,14 @@ def inner(answer: httpx.Response) -> list[str]:
 async def test_7_7_operations_run_in_order(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     key = uuid4()
     create = part(f"PATCH {API}/contacts({key})", '{"lastname":"x"}')
-    answer = await send(
-        client, joined("b", create, part(f"GET {client.base_url}{API}/contacts({key})?$select=lastname"))
-    )
+    answer = await send(client, joined("b", create, part(f"GET {client.base_url}{API}/contacts({key})?$select=lastname")))
 
     assert answer.status_code == 200 and inner(answer) == ["HTTP/1.1 204 No Content", "HTTP/1.1 200 OK"]
     assert answer.headers["Content-Type"].startswith("multipart/mixed; boundary=batchresponse_")
     assert '"lastname":"x"' in answer.text and f"Location: {client.base_url}{API}/contacts({key})" in answer.text
 
 
-async def test_7_7_the_first_failure_stops_unless_told_otherwise(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_7_7_the_first_failure_stops_unless_told_otherwise(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     parts = [part(f"POST {API}/contacts", body) for body in ('{"lastname":"a"}', '{"nope":1}', '{"lastname":"c"}')]
     stopped = await send(client, joined("b", *parts))
     assert stopped.status_code == 400 and len(inner(stopped)) == 2 and len(sandbox.rows("contact")) == 1
@@ -90,9 +86,7 @@ async def test_7_7_a_change_set_is_all_or_nothing(sandbox: DynamicsSandbox, clie
     vehicle = part(f"POST {API}/new_vehicles", '{"new_ContactId@odata.bind":"$1"}', "3")
     good = await send(client, joined("b", change_set(create, update, vehicle)))
     assert good.status_code == 200 and inner(good) == ["HTTP/1.1 204 No Content"] * 3 and "Content-ID: 3" in good.text
-    assert (
-        one(sandbox)["fullname"] == "b a" and one(sandbox, "new_vehicle")["new_contactid"] == one(sandbox)["contactid"]
-    )
+    assert one(sandbox)["fullname"] == "b a" and one(sandbox, "new_vehicle")["new_contactid"] == one(sandbox)["contactid"]
     bad = await send(client, joined("b", change_set(create, part("PATCH $7", "{}", "2"))))
     assert bad.status_code == 400 and inner(bad) == ["HTTP/1.1 400 Bad Request"]
     assert "Content-ID Reference: '$7' does not exist" in bad.text and len(sandbox.rows("contact")) == 1
@@ -109,3 +103,22 @@ async def test_7_7_line_ends_size_and_envelope(sandbox: DynamicsSandbox, client:
     sandbox.settings.batch_max = 1
     assert code(await send(client, body)) == (400, "0x80040203")
     assert sandbox.ledger.requests["POST $batch"] == 3
+
+
+async def test_an_injected_fault_strikes_one_operation_and_a_401_ends_the_token(
+    sandbox: DynamicsSandbox, client: httpx.AsyncClient
+) -> None:
+    create = part(f"POST {API}/contacts", '{"lastname": "Lovelace"}')
+    body, carry_on = joined("b", create, create, create), {"Prefer": "odata.continue-on-error"}
+    await client.post(
+        "/_admin/faults", json={"kind": "operation", "path": "^contacts", "status": 400, "body": "0x80040265", "skip": 1, "times": 1}
+    )
+    refused = await send(client, body, **carry_on)
+    await client.post("/_admin/faults", json={"kind": "operation", "status": 401, "skip": 2})
+    ended = await send(client, body, **carry_on)
+
+    assert [line.split()[1] for line in inner(refused)] == ["204", "400", "204"]
+    assert "0x80040265" in refused.text
+    assert [line.split()[1] for line in inner(ended)] == ["204", "204", "401"]
+    assert len(sandbox.rows("contact")) == 4
+    assert (await client.get(f"{API}/WhoAmI")).status_code == 401

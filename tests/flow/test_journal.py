@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,13 +15,14 @@ import pytest
 from bridge.campaign.journal import JournalClient
 from bridge.errors import HaltError, RetryError
 from bridge.events import EmailEvent, Kind
-from bridge.flow.reader import Cursor
+from bridge.flow.reader import Cursor, Feed
 from bridge.flow.waits import LetterLimit
+from bridge.memory import MemoryLog, MemoryPublisher
 from bridge.rooms import CampaignSettings, EventSettings, JournalSettings
 from bridge.settings import load
 from sandbox.campaign import CampaignSandbox
-from sandbox.web import serving
-from services.egress.journal_feed import JournalFeed
+from sandbox.web import Fault, serving
+from services.egress.journal_feed import CURSOR, JournalFeed
 from services.egress.payload import KINDS, Payloads
 from tests.clock import FakeClock
 
@@ -140,6 +143,17 @@ async def test_latest_begins_with_what_comes_after_it() -> None:
         assert (len(none), len((await all_of(rig.feed(), cursor))[0])) == (0, 2)
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_journal_that_refuses_us_halts_and_names_the_scopes(status: int) -> None:
+    async with a_rig() as rig:
+        rig.sandbox.ledger.faults.append(Fault("status", "GET", "^/events", status))
+        with pytest.raises(HaltError) as halted:
+            await rig.feed().step(None)
+
+        assert (halted.value.code, halted.value.status) == ("source_refused", status)
+        assert {"CAMPAIGN_ORG_ID", "CAMPAIGN_SCOPES", "adobeio_api", "event_receiver_api"} <= set(re.findall(r"\w+", halted.value.hint))
+
+
 async def test_a_position_of_another_journal_means_nothing() -> None:
     async with a_rig() as rig:
         rig.send(5)
@@ -185,13 +199,35 @@ async def test_what_has_no_contact_is_kept_as_it_came_with_the_reason() -> None:
         assert (facts["dlq.stage"], facts["dlq.revision"]) == ("map", "3")
 
 
-async def test_nothing_but_poison_halts_before_it_fills_the_dead_letters() -> None:
-    async with a_rig() as rig:
-        rig.send(9, external_id=None)
-        with pytest.raises(HaltError) as halted:
-            await rig.feed(in_a_row=5).step(None)
+async def run(feed: JournalFeed, log: MemoryLog) -> HaltError:
+    """Until it halts; begins at the cursor that was kept."""
+    with pytest.raises(HaltError) as halted:
+        await Feed(CURSOR, feed, MemoryPublisher(log), log.cursors.get(CURSOR), FakeClock(), random.Random(3)).run()
+    return halted.value
 
-        assert halted.value.code == "too_many_dead_letters"
+
+async def test_nothing_but_poison_halts_before_it_fills_the_dead_letters_and_every_start_makes_progress() -> None:
+    async with a_rig() as rig:
+        rig.send(19, external_id=None)
+        rig.send(11)
+        log = MemoryLog()
+        first = await run(rig.feed(in_a_row=5), log)
+
+        assert (first.code, [each.topic for each in log.events]) == ("too_many_dead_letters", ["egress.dead-letters"] * 10)
+        second = await run(rig.feed(in_a_row=5), log)
+        assert (second.code, len(log.events)) == ("too_many_dead_letters", 20)
+        rest, _, _ = await all_of(rig.feed(in_a_row=5), log.cursors[CURSOR])
+        assert [each.topic for each in log.events] == ["egress.dead-letters"] * 19 + ["egress.email-events"]
+        assert [each.topic for each in rest] == ["egress.email-events"] * 10
+
+
+async def test_a_page_that_brings_nothing_is_behind_us_at_once() -> None:
+    async with a_rig() as rig:
+        rig.send(3, kind="open")
+        step = await rig.feed("send").step(None)
+        at_its_end = await rig.feed("send").step(step.cursor)
+
+        assert (list(step.events), step.consumed, at_its_end.consumed) == ([], True, False)
 
 
 async def test_what_is_dropped_is_counted_by_reason() -> None:

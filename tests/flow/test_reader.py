@@ -169,6 +169,16 @@ async def test_a_cursor_that_moved_without_events_is_saved_once_a_minute() -> No
     assert saved == [13, 25]
 
 
+async def test_a_cursor_that_moved_past_what_was_dropped_is_saved_at_once() -> None:
+    publisher = Watched()
+    dropped = Step([], {"at": 1, "phase": "live"}, consumed=True)
+
+    feed = await run(ScriptedSource(dropped, page(at=2)), publisher, {"at": 0, "phase": "live"})
+
+    assert publisher.tried == [([], {"at": 1, "phase": "live"})]
+    assert (feed.read, feed.last_read_at) == (0, None)
+
+
 async def test_a_cursor_that_did_not_move_is_not_saved() -> None:
     publisher = Watched()
     steps = [page(at=7, wait_s=30) for _ in range(10)]

@@ -1,79 +1,20 @@
-"""The egress handler in the writer loop, against the Dynamics stand-in over HTTP, with a clock of our own."""
+"""The egress handler against the Dynamics stand-in over HTTP, with a clock of our own."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from bridge.avro import Decoder, Encoder, load_schema
-from bridge.clock import Clock, SystemClock
-from bridge.dynamics.activities import read_activities
-from bridge.dynamics.client import DynamicsClient
-from bridge.errors import HaltError, ParkError
-from bridge.events import EmailEvent, Record
-from bridge.flow.batcher import Batcher, BatchSize
+from bridge.avro import Encoder, load_schema
+from bridge.clock import SystemClock
+from bridge.errors import HaltError, ParkError, RejectError
+from bridge.events import Record
 from bridge.flow.ports import Result
-from bridge.memory import MemoryRegistry
-from bridge.rooms import DynamicsSettings, EventSettings, TimelineSettings
-from bridge.settings import load
-from sandbox.dynamics import DynamicsSandbox
-from sandbox.web import serving
-from services.egress.activity import Activities, wanted_tables
-from services.egress.handler import EgressHandler, in_batches
-from services.egress.payload import Payloads
-from tests.clock import FakeClock
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-NOBODY = "99999999-2222-4333-8444-555555555555"
-
-
-class Rig:
-    def __init__(self, sandbox: DynamicsSandbox, url: str, clock: Clock, **settings: str) -> None:
-        self.sandbox, self.clock = sandbox, clock
-        environment = {
-            "DYNAMICS_URL": url,
-            "DYNAMICS_TENANT_ID": "sandbox-tenant",
-            "DYNAMICS_CLIENT_ID": "sandbox-client",
-            "DYNAMICS_CLIENT_SECRET": "sandbox-secret",
-            "DYNAMICS_TOKEN_URL": f"{url}/sandbox-tenant/oauth2/v2.0/token",
-        }
-        self.client = DynamicsClient(load(DynamicsSettings, environment), self.clock, origin="target")
-        self.timeline = load(TimelineSettings, settings)
-        self.registry = MemoryRegistry()
-        self.person = sandbox.upsert("contact", {"lastname": "Lovelace"})
-
-    async def handler(self) -> EgressHandler:
-        wanted = wanted_tables(self.timeline)
-        tables = await read_activities(self.client, list(wanted.values()), self.timeline.completion == "completed")
-        batcher = Batcher(in_batches(self.client), 4, BatchSize(self.timeline.batch_max), self.clock)
-        activities = Activities(self.timeline, dict(zip(wanted, tables, strict=True)))
-        decoder = Decoder(self.registry, load_schema("EmailEvent"), EmailEvent)
-        return EgressHandler(activities, batcher, decoder, Payloads(EventSettings()), self.clock)
-
-    def event(self, number: int = 1, **members: Any) -> EmailEvent:
-        facts = {"kind": "send", "contact_key": self.person, "campaign_name": "CAMP2010", "delivery_name": "DM200"} | members
-        more = {"tracking_url": None, "mirror_page_url": "https://mirror.example/1", "observed_at": NOON, "occurred_at": NOON}
-        return EmailEvent(event_id=f"event-{number}", **{**more, **facts})
-
-    async def write(self, handler: EgressHandler, *events: EmailEvent) -> list[Result | BaseException]:
-        return list(await asyncio.gather(*(handler.write(event, None) for event in events), return_exceptions=True))
-
-
-@asynccontextmanager
-async def a_rig(clock: Clock | None = None, **settings: str) -> AsyncIterator[Rig]:
-    sandbox = DynamicsSandbox()
-    async with serving(sandbox.app()) as url:
-        rig = Rig(sandbox, url, clock or FakeClock(), **settings)
-        try:
-            yield rig
-        finally:
-            await rig.client.close()
+from sandbox.dynamics.tables import Column
+from sandbox.web import Fault
+from tests.flow.timeline import NOBODY, a_rig
 
 
 async def test_an_event_is_one_activity_however_often_it_comes() -> None:
@@ -136,6 +77,29 @@ async def test_everything_that_is_missing_is_named_at_once_with_the_way_out() ->
             assert named in str(halted.value)
 
 
+async def test_columns_in_which_texts_will_be_cut_are_named_once() -> None:
+    async with a_rig(DYNAMICS_DELIVERY_COLUMN="xyz_name") as rig:
+        for table in ("adobe_emailsend", "adobe_emailopen", "adobe_emailurlclick", "adobe_emailbounce"):
+            rig.sandbox.add_column(table, Column("xyz_name", "String", "Name", length=99 if table == "adobe_emailopen" else 100))
+            rig.sandbox.remove_column(table, "adobe_mirrorpageurl")
+            rig.sandbox.add_column(table, Column("adobe_mirrorpageurl", "String", "Mirror Page URL", length=2000))
+        with capture_logs() as lines:
+            await rig.handler()
+
+        warned = [(line["log_level"], line["table"], line["column"]) for line in lines if line["event"] == "column_short"]
+        assert warned == [("warning", "adobe_emailopen", "xyz_name"), ("warning", "adobe_emailurlclick", "adobe_trackingurl")]
+
+
+@pytest.mark.parametrize("path", ["Attributes", "contact"])
+async def test_metadata_that_are_refused_are_the_targets_fault(path: str) -> None:
+    async with a_rig() as rig:
+        rig.sandbox.ledger.faults.append(Fault("status", "GET", path, 400, '{"error":{"code":"0x80060888"}}', "application/json"))
+        with pytest.raises(HaltError) as halted:
+            await rig.handler()
+
+        assert (halted.value.code.partition("_")[0], halted.value.origin) == ("target", "target")
+
+
 async def test_tables_and_columns_have_the_names_of_the_settings() -> None:
     async with a_rig(DYNAMICS_SEND_TABLE="xyz_sent", DYNAMICS_SEND_DATE_COLUMN="xyz_when") as rig:
         rig.sandbox.rename_table("adobe_emailsend", "xyz_sent", "xyz_sentset")
@@ -153,16 +117,20 @@ async def test_a_start_gets_through_although_the_limits_are_small() -> None:
         assert await rig.handler()
 
 
-async def test_a_letter_of_the_reader_is_read_with_the_settings_as_they_are() -> None:
+async def test_a_letter_of_the_reader_is_read_with_settings_and_selection_as_they_are() -> None:
     async with a_rig() as rig:
         handler = await rig.handler()
         value = (
             b'{"type":"directMarketing.emailOpened","eventid":"e1","data":{"xdm:timestamp":"2026-03-01T12:00:00Z","acs":{"externalId":"%s"}}}'
             % rig.person.encode()
         )
-        event = await handler.decode(Record("egress.email-events", 0, 1, 0, b"e1", value))
+        letter = Record("egress.email-events", 0, 1, 0, b"e1", value)
+        event = await handler.decode(letter)
+        with pytest.raises(RejectError) as switched_off:
+            await (await rig.handler("send", "click")).decode(letter)
 
         assert (event.kind, event.contact_key) == ("open", rig.person)
+        assert (switched_off.value.code, switched_off.value.stage) == ("not_this_event", "map")
 
 
 async def test_an_event_travels_through_avro_as_it_is() -> None:

@@ -61,6 +61,26 @@ async def test_a_record_over_its_attempts_is_a_dead_letter_and_others_pass_meanw
     assert rig.settled(a, b)
 
 
+async def test_a_target_that_was_away_for_long_uses_up_no_attempts() -> None:
+    rig = Rig()
+    rig.handler.script["a"] = [*(away(30) for _ in range(20)), *(away(attempts=3) for _ in range(2))]
+
+    await rig.work(record("a", 0))
+
+    assert rig.letters.letters == []
+    assert rig.handler.ended == {"a": ["a0"]}
+
+
+async def test_the_budget_of_a_parked_record_begins_when_it_is_parked() -> None:
+    rig = Rig(park_budget_s=100)
+    rig.handler.script["a"] = [away(3600), no_parent()]
+
+    await rig.work(record("a", 0))
+
+    assert rig.letters.letters == []
+    assert rig.handler.ended == {"a": ["a0"]}
+
+
 async def test_a_dead_letter_tells_how_often_its_record_was_tried() -> None:
     rig = Rig(park_budget_s=3)
     rig.handler.always = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from bridge.flow.writer import HELD_BACK, PARKED_SINCE
+from bridge.flow.failures import PARKED_SINCE
+from bridge.flow.writer import HELD_BACK
 from tests.flow.writing import Rig, Work, away, backed_off, no_parent, record, turns, until
 
 
@@ -132,6 +133,17 @@ async def test_a_parked_record_that_holds_back_many_goes_to_the_end_of_its_topic
     assert list(headers) == [("traceparent", b"t"), (PARKED_SINCE, str(int(began.timestamp() * 1000)).encode())]
     assert rig.settled(stuck)
     assert rig.writer.parked() == 0
+
+
+async def test_a_record_of_few_attempts_stays_where_it_is_or_they_would_begin_anew() -> None:
+    rig = Rig()
+    rig.handler.always["a"] = lambda: away(attempts=5)
+    bad = record("a", 0)
+
+    await rig.work(bad, *(record(f"k{n}", n + 1) for n in range(HELD_BACK + 1)))
+
+    assert rig.requeued == []
+    assert [letter.attempts for letter in rig.letters.letters] == [5]
 
 
 async def test_a_requeued_record_keeps_its_budget() -> None:

@@ -11,8 +11,11 @@ from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, TrackingExpired
 from bridge.dynamics.metadata import read_table
 from bridge.errors import HaltError, RetryError
+from bridge.rooms import DynamicsSettings
+from bridge.settings import load
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault
+from tests.clock import FakeClock
 from tests.unit.fakes import NOON, tracked
 
 
@@ -171,3 +174,12 @@ async def test_a_busy_server_is_a_retry_with_its_wait(client: DynamicsClient, sa
         await table.page(None)
 
     assert caught.value.retry_after_s == 17
+
+
+async def test_a_path_in_the_address_of_the_environment_is_part_of_the_operations_of_a_batch(client: DynamicsClient) -> None:
+    environment = {"TENANT_ID": "t", "CLIENT_ID": "c", "CLIENT_SECRET": "s", "URL": "https://crm.example/orga/"}
+    settings = load(DynamicsSettings, {f"DYNAMICS_{name}": value for name, value in environment.items()})
+    inside = DynamicsClient(settings, FakeClock())
+    await inside.close()
+
+    assert (client.root, inside.root) == ("/api/data/v9.2/", "/orga/api/data/v9.2/")

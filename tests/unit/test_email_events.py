@@ -156,7 +156,7 @@ def table(kind: Kind, completed: int | None = None, **lengths: int) -> ActivityT
 
 def body(kind: Kind, **lengths: int) -> dict[str, Any]:
     event = found(delivered(kind=kind, campaign="CAMP2010", delivery="DM200", url="https://shop.example/" + "x" * 40))
-    return dict(Activities(TimelineSettings(), {kind: table(kind, **lengths)}).create(event)[0].body)
+    return dict(Activities(TimelineSettings(), {kind: table(kind, **lengths)}, "/api/data/v9.2/").create(event)[0].body)
 
 
 def test_f164_f166_subject_regarding_and_columns() -> None:
@@ -186,7 +186,8 @@ def test_no_text_is_longer_than_dynamics_counts_nor_broken(text: str, length: in
 
 def test_the_id_of_an_activity_comes_from_its_event_and_completion_goes_with_it() -> None:
     event = found(delivered())
-    create, complete = Activities(TimelineSettings(), {"send": table("send", completed=2)}).create(event)
+    create, complete = Activities(TimelineSettings(), {"send": table("send", completed=2)}, "/crm/api/data/v9.2/").create(event)
 
     assert create.body["activityid"] == activity_id(event.event_id) == activity_id(found(delivered()).event_id)
+    assert (create.method, create.path) == ("POST", "/crm/api/data/v9.2/adobe_emailsends")
     assert (complete.method, complete.path, complete.body) == ("PATCH", "$1", {"statecode": 1, "statuscode": 2})

@@ -92,13 +92,13 @@ async def test_a_job_under_way_is_not_given_out_twice() -> None:
 async def test_what_arrived_meanwhile_is_a_new_start_after_the_job_is_finished() -> None:
     queue = a_queue(("a", True))
     job = await taken(queue)
-    job.event, job.attempts = "first", 3
+    job.event, job.failures.count = "first", 3
     queue.add(a_record(1, key="a"), "a", True)
 
     queue.finish(job)
     again = await taken(queue)
 
-    assert (again.key, offsets(again.records), again.event, again.attempts) == ("a", [1], None, 0)
+    assert (again.key, offsets(again.records), again.event, again.failures.count) == ("a", [1], None, 0)
     assert queue.in_hand[True] == 1
 
 

@@ -1,0 +1,70 @@
+"""How often and since when one job has failed, and what follows: to wait so long, or to give up."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from bridge.errors import ParkError, RetryError
+from bridge.events import Headers, Record
+from bridge.flow.waits import FIRST_S, LONGEST_S, backoff_s
+
+PARKED_SINCE = "parked-since"  # header of a record that was published again while its key was parked: milliseconds since 1970
+
+
+@dataclass(slots=True)
+class Failures:
+    """Each kind is counted by itself: a target that is away uses up neither the tries of a record nor the time its key may be parked.
+
+    `count`: of all kinds. `first_at`: the first of them. `parked_since`: when the key had to wait for something else for the first time.
+    """
+
+    count: int = 0
+    first_at: datetime | None = None
+    parked_since: datetime | None = None
+    _away: int = 0
+    _limited: int = 0
+    _parked: int = 0
+
+    def wait_s(self, exc: RetryError, records: Sequence[Record], now: datetime, budget_s: float, rng: random.Random) -> float | None:
+        """Notes a failure of the job that is made of `records`. Seconds until the next try; None: no further one."""
+        if self.first_at is None:
+            self.parked_since = _since(records)
+            self.first_at = self.parked_since or now
+        self.count += 1
+        if isinstance(exc, ParkError):
+            return self._parked_s(now, exc.budget_s or budget_s, rng)
+        if exc.attempts is not None:
+            self._limited += 1
+            return None if self._limited >= exc.attempts else backoff_s(self._limited, rng)
+        self._away += 1
+        return backoff_s(self._away, rng) if exc.retry_after_s is None else exc.retry_after_s
+
+    def requeue_headers(self, record: Record) -> Headers:
+        """The record's own, and since when it is parked."""
+        assert self.parked_since is not None
+        since = str(int(self.parked_since.timestamp() * 1000)).encode()
+        return [*without_parking(record.headers), (PARKED_SINCE, since)]
+
+    def _parked_s(self, now: datetime, budget_s: float, rng: random.Random) -> float | None:
+        """Longer each time, up to a minute or a tenth of the time it has waited: what did not come in hours will not come within a minute.
+        Its age counts, too, since a record that was published again begins with no failures. The last try is at the end of the budget."""
+        self._parked += 1
+        self.parked_since = self.parked_since or now
+        age_s = max(0.0, (now - self.parked_since).total_seconds())
+        if age_s >= budget_s:
+            return None
+        by_age = 1 + int(math.log2(1 + age_s / FIRST_S))
+        return min(backoff_s(max(self._parked, by_age), rng, max(LONGEST_S, age_s / 10)), budget_s - age_s)
+
+
+def without_parking(headers: Headers) -> Headers:
+    return [header for header in headers if header[0] != PARKED_SINCE]
+
+
+def _since(records: Sequence[Record]) -> datetime | None:
+    since = [int(text) for record in records if (text := record.header(PARKED_SINCE)) is not None]
+    return datetime.fromtimestamp(min(since) / 1000, UTC) if since else None
