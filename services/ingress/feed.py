@@ -129,10 +129,10 @@ class TableFeed:
         differences = await self._reconciliation.next(self._tracked, cursor["starts"])
         if differences is None:
             return Step([], {**cursor, "phase": "live", "starts": {}, "finished_at": self._clock.now().isoformat()})
-        rows = [row for _, row in differences if row is not None]
-        seen = self._highest(cursor, rows)
+        rows = [each.row for each in differences if each.row is not None]
+        seen = max(self._highest(cursor, rows), *(each.seen for each in differences))
         events = [self._upsert(row, "live") for row in rows]
-        events += [self._delete(key, "live", seen) for key, row in differences if row is None]
+        events += [self._delete(each.key, "live", seen) for each in differences if each.row is None]
         return Step(events, {**cursor, "version_seen": seen})
 
     async def _live(self, cursor: Cursor) -> Step:
@@ -161,9 +161,10 @@ class TableFeed:
             page = await self._page_of_run(cursor)
         except (QueryRefused, TrackingExpired) as exc:
             return await self._again(cursor, exc, "resync")
-        seen = self._highest(cursor, page.rows)
-        events = [self._upsert(row, "live") for row in page.rows]
-        events += await self._deletes(page, seen)
+        there, gone = await self._looked_up(page)
+        seen = self._highest(cursor, [*page.rows, *there])
+        events = [self._upsert(row, "live") for row in [*page.rows, *there]]
+        events += [self._delete(key, "live", seen) for key in gone]
         return self._after_page(events, {**cursor, "version_seen": seen}, page)
 
     async def _drain(self, cursor: Cursor) -> Step:
@@ -172,7 +173,9 @@ class TableFeed:
             page = await self._page_of_run(cursor)
         except (QueryRefused, TrackingExpired):
             return await self._begin("resync", cursor)
-        events = [event for event in await self._deletes(page, cursor["version_seen"]) if event.event.op == "delete"]
+        there, gone = await self._looked_up(page)
+        cursor = {**cursor, "version_seen": self._highest(cursor, [*page.rows, *there])}
+        events = [self._delete(key, "live", cursor["version_seen"]) for key in gone]
         if page.next_link:
             return Step(events, {**cursor, "page_link": page.next_link})
         begun = await self._begin("resync", cursor)
@@ -213,15 +216,17 @@ class TableFeed:
             return Step([], {**cursor, "page_link": None, "restarts": restarts})
         return await self._begin(lane, {**cursor, "restarts": restarts})
 
-    async def _deletes(self, page: Page, seen: int) -> list[Outgoing]:
-        """Deletes of a page. One whose row came in the same run may be from before its re-creation: look (§4.6)."""
-        events = []
+    async def _looked_up(self, page: Page) -> tuple[list[Row], list[str]]:
+        """Rows that are there although the page deletes them, and keys that are gone. A delete whose row came in the same run may be
+        from before its re-creation: only a look tells (§4.6)."""
+        there, gone = [], []
         for key in page.deleted:
-            row = None
-            if self._upserted is None or key in self._upserted:
-                row = await self._tracked.row(key)
-            events.append(self._delete(key, "live", seen) if row is None else self._upsert(row, "live"))
-        return events
+            row = await self._tracked.row(key) if self._upserted is None or key in self._upserted else None
+            if row is None:
+                gone.append(key)
+            else:
+                there.append(row)
+        return there, gone
 
     def _upsert(self, row: Row, lane: Lane) -> Outgoing:
         return self._outgoing(self._tracked.upsert(row, lane, self._clock.now()))

@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.dynamics.changes import Row, TrackedTable
@@ -27,12 +28,20 @@ INSERT INTO seen VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET
     version = max(version, excluded.version)
 """
 DIFFERENCES = """
-SELECT there.key FROM there LEFT JOIN seen USING (key) WHERE seen.key IS NULL OR there.version > seen.version
+SELECT there.key, coalesce(seen.version, 0) FROM there LEFT JOIN seen USING (key)
+WHERE seen.key IS NULL OR there.version > seen.version
 UNION ALL
-SELECT seen.key FROM seen LEFT JOIN there USING (key) WHERE there.key IS NULL AND NOT seen.gone
+SELECT seen.key, seen.version FROM seen LEFT JOIN there USING (key) WHERE there.key IS NULL AND NOT seen.gone
 """
 
-Difference = tuple[str, Row | None]  # the row as it is now, None if it is gone
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`row`: as it is now, None if it is gone. `seen`: the highest version that our topics and the state hold of it, 0 for none."""
+
+    key: str
+    row: Row | None
+    seen: int
 
 
 class Reconciliation:
@@ -42,7 +51,7 @@ class Reconciliation:
         self._published, self._table, self._topics = published, table, dict(topics)
         self._state_partitions = state_partitions
         self._path = folder / f"reconcile-{table}.sqlite"
-        self._chunks: Iterator[list[str]] | None = None
+        self._chunks: Iterator[list[tuple[str, int]]] | None = None
 
     async def starts(self) -> dict[str, list[int]]:
         """How far the writers are in the table's topics: to be kept with the load that begins. All before it is in the state; all
@@ -53,19 +62,19 @@ class Reconciliation:
         """Some differences, None when there are no more. Raises RetryError or HaltError; the next call then begins anew."""
         if self._chunks is None:
             self._chunks = iter(await self._compare(tracked, starts))
-        keys = next(self._chunks, None)
-        if keys is None:
+        chunk = next(self._chunks, None)
+        if chunk is None:
             self._chunks = None
             self._path.unlink(missing_ok=True)
             return None
         try:
-            rows = await asyncio.gather(*(tracked.row(key) for key in keys))
+            rows = await asyncio.gather(*(tracked.row(key) for key, _ in chunk))
         except BaseException:
             self._chunks = None
             raise
-        return list(zip(keys, rows, strict=True))
+        return [Difference(key, row, seen) for (key, seen), row in zip(chunk, rows, strict=True)]
 
-    async def _compare(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> Iterable[list[str]]:
+    async def _compare(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> Iterable[list[tuple[str, int]]]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
@@ -78,11 +87,11 @@ class Reconciliation:
                 if link is None:
                     break
             await self._uninterrupted(db, starts)
-            keys = [row[0] for row in db.execute(DIFFERENCES)]
+            found = [(str(key), int(seen)) for key, seen in db.execute(DIFFERENCES)]
         finally:
             db.close()
-        log("reconciled", table=self._table, differences=len(keys))
-        return [keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK)]
+        log("reconciled", table=self._table, differences=len(found))
+        return [found[start : start + CHUNK] for start in range(0, len(found), CHUNK)]
 
     async def _uninterrupted(self, db: sqlite3.Connection, starts: Mapping[str, Sequence[int]]) -> None:
         """Notes what is known on a thread, and leaves only when that thread has: it works with the file that is closed next."""

@@ -49,6 +49,25 @@ async def test_a_row_that_the_writer_had_not_written_yet_is_deleted_too(rig: Rig
     assert rig.image() == {person: rig.truth()[person] for person in people}
 
 
+async def test_a_row_that_is_gone_after_its_cursor_was_deleted_is_not_taken_for_stale_by_the_writer(rig: Rig) -> None:
+    """It was the newest row of all: those that are left do not tell how far the reader had come."""
+    people = rig.people(3)
+    await rig.loaded()
+    newest = max(rig.sandbox.rows("contact"), key=lambda row: row["versionnumber"])["contactid"]
+    written, _ = rig.published.state[newest]
+    rig.sandbox.delete("contact", newest)
+    rig.log.cursors.clear()  # POST …/cursors/…/reset, or the topic was lost
+
+    await rig.start()
+    await rig.until("live")
+
+    (delete,) = [each.event for each in rig.log.events if each.event.op == "delete"]
+    assert (delete.key, delete.version) == (newest, written)
+    assert rig.cursor is not None
+    assert rig.cursor["version_seen"] == written
+    assert set(keys(rig.log.of(REPLAY))) == set(people) - {newest}
+
+
 async def test_tracking_that_expires_during_the_first_read_begins_it_again_in_its_lane(rig: Rig) -> None:
     people = rig.people(5)
     await rig.start()
