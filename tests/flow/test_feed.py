@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,15 +108,15 @@ async def test_an_upper_case_delete_has_the_key_of_its_row(rig: Rig) -> None:
     (person,) = rig.people(1)
     await rig.loaded()
     rig.sandbox.delete("contact", person)
-    get = rig.client.get
+    collection = rig.client.collection
 
-    async def shouting(path: str, prefer: str = "") -> object:
-        answer = await get(path, prefer)
+    async def shouting(path: str, prefer: str) -> Any:
+        answer = await collection(path, prefer)
         for item in answer["value"]:
             item["id"] = item["id"].upper()
         return answer
 
-    rig.client.get = shouting  # type: ignore[method-assign]
+    rig.client.collection = shouting  # type: ignore[method-assign]
 
     (event,) = await rig.poll()
 
@@ -206,6 +207,19 @@ async def test_a_row_changed_and_deleted_in_one_run_is_a_delete(rig: Rig) -> Non
     second = await rig.poll()
 
     assert [(event.op, event.key) for event in [*first, *second]][-1] == ("delete", people[1])
+
+
+@pytest.mark.parametrize("body", ["{}", ""])
+async def test_an_empty_answer_is_no_change_and_the_delta_link_stays(rig: Rig, body: str) -> None:
+    people = rig.people(2)
+    await rig.loaded()
+    before = (rig.cursor or {})["delta_link"]
+    rig.sandbox.ledger.faults.append(Fault("status", "GET", "deltatoken", 200, body, "application/json", times=1))
+
+    assert await rig.poll() == []
+    assert (rig.cursor or {})["delta_link"] == before
+    rig.rename(people[0], "changed")
+    assert [event.key for event in await rig.poll()] == [people[0]]
 
 
 async def test_polls_come_soon_after_changes_and_then_up_to_the_interval(rig: Rig) -> None:

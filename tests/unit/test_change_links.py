@@ -71,6 +71,41 @@ async def test_a_link_the_server_does_not_know_is_a_refused_query(client: Dynami
         await table.page("contacts?$select=lastname&$deltatoken=nonsense")
 
 
+@pytest.mark.parametrize(("status", "body"), [(200, "{}"), (200, ""), (204, ""), (200, '{"value": []}')])
+async def test_an_answer_without_rows_in_any_form_is_an_empty_page(
+    client: DynamicsClient, sandbox: DynamicsSandbox, status: int, body: str
+) -> None:
+    table = await tracked(client, "contact", "lastname")
+    sandbox.ledger.faults.append(Fault("status", "GET", "contacts", status, body, "application/json"))
+
+    assert await table.page("contacts?$deltatoken=1") == Page([], [], None, None)
+    assert await table.keys(None) == ([], None)
+    assert await table.rows(None) == ([], None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["[]", "3", "null", '{"value": null}', '{"value": [3]}', '{"value": [{"lastname": "x"}]}', '{"error": {}}', '{"value": {}}', "{"],
+)
+async def test_an_answer_of_another_shape_is_no_answer(client: DynamicsClient, sandbox: DynamicsSandbox, body: str) -> None:
+    table = await tracked(client, "contact", "lastname")
+    sandbox.ledger.faults.append(Fault("status", "GET", "contacts", 200, body, "application/json"))
+
+    for call in (table.page(None), table.keys(None), table.rows(None)):
+        with pytest.raises(RetryError) as caught:
+            await call
+        assert caught.value.code == "bad_answer"
+
+
+async def test_a_tombstone_without_an_id_is_no_answer(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    table = await tracked(client, "contact", "lastname")
+    body = '{"value": [{"@odata.context": "x#contacts/$deletedEntity", "reason": "deleted"}]}'
+    sandbox.ledger.faults.append(Fault("status", "GET", "contacts", 200, body, "application/json"))
+
+    with pytest.raises(RetryError):
+        await table.page(None)
+
+
 async def test_a_link_to_another_host_is_not_followed(client: DynamicsClient) -> None:
     table = await tracked(client, "contact", "lastname")
 
