@@ -85,6 +85,10 @@ class TrackedTable:
             return int(answer["EntityRecordCountCollection"]["Values"][0])
         except (QueryRefused, HaltError, KeyError, IndexError, TypeError, ValueError):
             return None
+        except RetryError as exc:
+            if exc.code != "bad_answer":
+                raise
+            return None
 
     def key(self, row: Row) -> str:
         return str(row[self.table.key]).lower()

@@ -6,7 +6,7 @@
 
 A cursor is a JSON object: `phase`, `lane` (of the running or last load), `columns`, `page_link` (resume inside a chain of pages),
 `delta_link`, `rows` and `total` of the load, `starts` (how far the writers were when it began), `version_seen` (highest so far), times,
-`replay` (services/ingress/replay.py), which goes on between the polls of the live phase.
+`refused` (the link was, once), `replay` (services/ingress/replay.py), which goes on between the polls of the live phase.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class TableFeed:
         except (QueryRefused, TrackingExpired) as exc:
             return await self._again(cursor, exc, cursor["lane"])
         events = [self._upsert(row, cursor["lane"]) for row in page.rows]
-        after = {**cursor, "rows": cursor["rows"] + len(events), "version_seen": self._highest(cursor, page.rows)}
+        after = {**cursor, "refused": False, "rows": cursor["rows"] + len(events), "version_seen": self._highest(cursor, page.rows)}
         if page.next_link:
             return Step(events, {**after, "page_link": page.next_link})
         if not page.delta_link:
@@ -192,6 +192,7 @@ class TableFeed:
         return page
 
     def _after_page(self, events: list[Outgoing], cursor: dict[str, Any], page: Page) -> Step:
+        cursor["refused"] = False
         if page.next_link:
             return Step(events, {**cursor, "page_link": page.next_link})
         if page.delta_link is None:
@@ -204,16 +205,20 @@ class TableFeed:
         return Step(events, {**cursor, **moved}, 0.0 if busy else self._wait_s)
 
     async def _again(self, cursor: Cursor, exc: QueryRefused | TrackingExpired, lane: Lane) -> Step:
-        """The link is of no use any more: back to the last delta link, else to the beginning."""
+        """The link is of no use any more, a refused one when it is refused twice: back to the last delta link, else to the beginning."""
         if isinstance(exc, TrackingExpired):
             log("tracking_expired", "warning", table=self._table)
             return await self._begin(lane, cursor)
-        log("page_link_refused", "warning", table=self._table, status=exc.status)
+        if cursor["phase"] == "load" and not cursor["page_link"]:
+            raise refused(exc)
+        log("page_link_refused", "warning", table=self._table, status=exc.status, code=exc.code)
+        if not cursor.get("refused"):
+            return Step([], {**cursor, "refused": True}, self._interval_s)
         restarts = cursor.get("restarts", 0) + 1
-        if restarts > RESTARTS or (cursor["phase"] == "load" and not cursor["page_link"]):
+        if restarts > RESTARTS:
             raise refused(exc)
         if cursor["phase"] == "live" and cursor["page_link"]:
-            return Step([], {**cursor, "page_link": None, "restarts": restarts})
+            return Step([], {**cursor, "page_link": None, "refused": False, "restarts": restarts})
         return await self._begin(lane, {**cursor, "restarts": restarts})
 
     async def _looked_up(self, page: Page) -> tuple[list[Row], list[str]]:

@@ -137,6 +137,8 @@ DYNAMICS: list[tuple[int, str, type[BridgeError], str]] = [
     (405, odata("0x80060888"), QueryRefused, "query_refused"),
     (412, odata("0x80060882"), QueryRefused, "query_refused"),
     (413, f"<html>{CANARY}</html>", QueryRefused, "query_refused"),
+    *((status, f"<html>{CANARY}</html>", RetryError, "bad_answer") for status in (400, 404)),
+    *((status, "", RetryError, "bad_answer") for status in (400, 404)),
 ]
 
 
