@@ -60,7 +60,7 @@ class TrackedTable:
 
     async def keys(self, link: str | None) -> tuple[list[tuple[str, int | None]], str | None]:
         """Key and version of every row there is now, page by page; the link of the next page, None at the end."""
-        path = link or f"{self.table.set_name}?$select={self.table.key}"
+        path = link or f"{self.table.set_name}?{self.table.in_order(self.table.key)}"
         try:
             page, next_link = await self._plain(path)
         except QueryRefused as exc:
@@ -68,11 +68,11 @@ class TrackedTable:
         return [(self.key(row), version(row)) for row in page], next_link
 
     async def rows(self, link: str | None, changed_since: datetime | None = None) -> tuple[Sequence[Row], str | None]:
-        """A page of the rows there are now, outside of change tracking, and the link of the next page, None at the end.
+        """A page of the rows there are now, by key, outside of change tracking, and the link of the next page, None at the end.
 
         `changed_since` leaves out rows that were modified earlier. Raises QueryRefused.
         """
-        path = link or f"{self.table.set_name}?$select={self.table.select()}"
+        path = link or f"{self.table.set_name}?{self.table.in_order(self.table.select())}"
         if link is None and changed_since is not None:
             path += f"&$filter=modifiedon ge {changed_since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
         return await self._plain(path)

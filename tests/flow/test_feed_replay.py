@@ -153,7 +153,7 @@ async def test_a_page_link_that_dynamics_has_forgotten_begins_the_replay_anew(ri
 async def test_a_table_that_cannot_be_read_halts(rig: Rig) -> None:
     rig.people(3)
     await rig.loaded()
-    rig.refuse("contacts[?][^&]*$")  # not the poll, whose link carries its token
+    rig.refuse("contacts[?].*orderby")  # not the poll, whose link carries its token
     rig.ask()
 
     with pytest.raises(HaltError) as told:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.dynamics.changes import Page
+from bridge.dynamics.changes import Page, version
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, TrackingExpired
 from bridge.dynamics.metadata import read_table
@@ -179,6 +179,25 @@ async def test_keys_and_versions_come_page_by_page(client: DynamicsClient, sandb
             break
 
     assert dict(found) == {row["contactid"]: row["versionnumber"] for row in sandbox.rows("contact")}
+
+
+async def test_untracked_reads_are_by_key_and_need_no_etags(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    ids = sorted(sandbox.upsert("contact", {"lastname": "x"}) for _ in range(5))
+    table, paths, collection = await tracked(client, "contact", "lastname", page_size=2), list[str](), client.collection
+
+    async def without_etags(path: str, prefer: str) -> Any:
+        paths.append(path)
+        answer = await collection(path, prefer)
+        return {**answer, "value": [{name: row[name] for name in row if name != "@odata.etag"} for row in answer["value"]]}
+
+    client.collection = without_etags  # type: ignore[method-assign]
+    found, row_link = (await table.keys(None))[0], (await table.rows(None))[1]
+    rows = [*(await table.rows(None))[0], *(await table.rows(row_link))[0]]
+
+    versions = {row["contactid"]: row["versionnumber"] for row in sandbox.rows("contact")}
+    assert found == [(key, versions[key]) for key in ids[:2]]
+    assert [(table.key(row), version(row)) for row in rows] == [(key, versions[key]) for key in ids[:4]]
+    assert all("$orderby=contactid asc" in path for path in paths if "skiptoken" not in path)
 
 
 async def test_the_number_of_rows_is_told_or_not_known(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
