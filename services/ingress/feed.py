@@ -24,6 +24,7 @@ from bridge.events import ChangeEvent, Lane, Outgoing, event_headers
 from bridge.flow.reader import Cursor, Step
 from bridge.log import log
 from services.ingress import replay
+from services.ingress.lookups import Lookups
 from services.ingress.reconcile import Reconciliation
 
 REMEMBERED_KEYS = 200_000
@@ -54,6 +55,8 @@ class TableFeed:
         self._wait_s = poll_interval_s
         self._next_poll = 0.0  # monotonic; until then a replay may go on
         self._upserted: set[str] | None = None  # keys of this delta run; None: not known, so every delete is looked up
+        self._in_hand: tuple[str, Page] | None = None  # a page whose deletes are being looked up, and its link
+        self._lookups, self._replay_lookups = Lookups(), Lookups()
 
     async def step(self, cursor: Cursor | None) -> Step:
         if cursor is None:
@@ -141,6 +144,7 @@ class TableFeed:
         if cursor["page_link"] is None:
             if request is not None and replay.asked_for(request, side):
                 log("replay_started", table=self._table, when=request["when"])
+                self._replay_lookups = Lookups()
                 return Step([], {**cursor, "replay": await replay.begun(self._tracked, request, self._clock.now())})
             if side is not None and replay.running(side) and request is None:
                 log("replay_cancelled", table=self._table)
@@ -150,7 +154,7 @@ class TableFeed:
         return await self._poll(cursor)
 
     async def _replay(self, cursor: Cursor, request: Replay, side: replay.State) -> Step:
-        rows, after = await replay.page(self._tracked, request, side)
+        rows, after = await replay.page(self._tracked, request, side, self._replay_lookups)
         if not replay.running(after):
             log("replay_finished", table=self._table, rows=after["rows"])
         events = [self._upsert(row, "replay") for row in rows]
@@ -182,13 +186,17 @@ class TableFeed:
         return Step(events, begun.cursor)
 
     async def _page_of_run(self, cursor: Cursor) -> Page:
+        link = cursor["page_link"] or cursor["delta_link"]
+        if self._in_hand is not None and self._in_hand[0] == link:
+            return self._in_hand[1]
         if cursor["page_link"] is None:
             self._upserted = set()
-        page = await self._tracked.page(cursor["page_link"] or cursor["delta_link"])
+        page = await self._tracked.page(link)
         if self._upserted is not None:
             self._upserted.update(self._tracked.key(row) for row in page.rows)
             if len(self._upserted) > REMEMBERED_KEYS:
                 self._upserted = None
+        self._in_hand = (link, page)
         return page
 
     def _after_page(self, events: list[Outgoing], cursor: dict[str, Any], page: Page) -> Step:
@@ -224,14 +232,11 @@ class TableFeed:
     async def _looked_up(self, page: Page) -> tuple[list[Row], list[str]]:
         """Rows that are there although the page deletes them, and keys that are gone. A delete whose row came in the same run may be
         from before its re-creation: only a look tells (§4.6)."""
-        there, gone = [], []
-        for key in page.deleted:
-            row = await self._tracked.row(key) if self._upserted is None or key in self._upserted else None
-            if row is None:
-                gone.append(key)
-            else:
-                there.append(row)
-        return there, gone
+        doubtful = [key for key in page.deleted if self._upserted is None or key in self._upserted]
+        rows = dict(zip(doubtful, await self._lookups.rows(self._tracked, doubtful), strict=True))
+        self._in_hand = None
+        there = [row for row in rows.values() if row is not None]
+        return there, [key for key in page.deleted if rows.get(key) is None]
 
     def _upsert(self, row: Row, lane: Lane) -> Outgoing:
         return self._outgoing(self._tracked.upsert(row, lane, self._clock.now()))
