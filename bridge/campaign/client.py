@@ -68,6 +68,11 @@ class CampaignClient:
         record: dict[str, Any] = content[0] if isinstance(content, list) else content
         return record
 
+    async def first(self, path: str) -> dict[str, Any] | None:
+        """A record of this resource, any that Campaign shows; None if it shows none."""
+        content: Any = (await self.get(f"{path}?_lineCount=1")).get("content")
+        return content[0] if content else None
+
     async def get(self, path: str) -> dict[str, Any]:
         """Any other JSON object, by path below /campaign/ or by an absolute link that Campaign gave."""
         answer: dict[str, Any] = parse_json(await self._call("GET", path))
