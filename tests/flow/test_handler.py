@@ -176,6 +176,13 @@ async def test_a_delete_of_what_is_gone_already_is_done(rig: Rig) -> None:
     assert result.known.status == 404
 
 
+async def test_a_delete_that_is_answered_404_in_other_words_is_done(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+    rig.sandbox.ledger.faults.append(Fault("status", "DELETE", status=404, body="there is no such record"))
+
+    assert (await rig.apply(rig.contact(op="delete"))).outcome == "deleted"
+
+
 async def test_a_delete_of_a_hidden_child_waits_for_its_parent_and_then_succeeds(rig: Rig) -> None:
     await rig.apply(rig.vehicle())
     delete = rig.vehicle(op="delete")
