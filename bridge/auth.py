@@ -13,6 +13,7 @@ from bridge.http import parse_json, retry_after_s, send, where
 from bridge.settings import Secret
 
 RENEW_BEFORE_S = 300.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0  # before an endpoint that failed and did not say how long is asked again
 
 
 class TokenCache:
@@ -40,14 +41,17 @@ class TokenCache:
         self._lock = asyncio.Lock()
         self._token: str | None = None
         self._renew_at = 0.0
+        self._failure: RetryError | None = None  # of the last question
+        self._failures = 0  # in a row
+        self._not_before = 0.0
 
     async def get(self) -> str:
-        """A token. Raises RetryError (endpoint away) or HaltError (credentials refused)."""
+        """A token. Raises RetryError (endpoint away: for all who ask until its wait is over) or HaltError (credentials refused)."""
         if self._token is not None and self._clock.monotonic() < self._renew_at:
             return self._token
         async with self._lock:
             if self._token is None or self._clock.monotonic() >= self._renew_at:
-                await self._fetch()
+                await self._within_its_limits()
             assert self._token is not None
             return self._token
 
@@ -57,9 +61,26 @@ class TokenCache:
             self._token = None
 
     def forget(self) -> None:
-        """The next `get` asks for a new one, with the secret as its file says now."""
+        """The next `get` asks for a new one, with the secret as its file says now, unless the endpoint bade to wait."""
         self._secret.reload()
         self._token = None
+        if self._failure is not None and self._failure.retry_after_s is None:
+            self._failure = None
+
+    async def _within_its_limits(self) -> None:
+        """One question, however many wait; none before the wait after a failure is over."""
+        left = self._not_before - self._clock.monotonic()
+        if self._failure is not None and left > 0:
+            raise RetryError(str(self._failure), code=self._failure.code, status=self._failure.status, retry_after_s=left)
+        try:
+            await self._fetch()
+        except RetryError as exc:
+            wait = exc.retry_after_s
+            if wait is None:
+                wait = min(FIRST_WAIT_S * 2 ** min(self._failures, 10), LONGEST_WAIT_S)
+            self._failure, self._failures, self._not_before = exc, self._failures + 1, self._clock.monotonic() + wait
+            raise
+        self._failure, self._failures = None, 0
 
     async def _fetch(self) -> None:
         response = await self._ask()

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 
 from bridge.auth import TokenCache
-from bridge.campaign.errors import NotFound, error_for
+from bridge.campaign.errors import Meaning, NotFound, delete_error_for, error_for
 from bridge.clock import Clock
 from bridge.errors import Origin
 from bridge.http import Gate, Pause, ahead_s, build_client, parse_json, retry_after_s, same_origin, send
@@ -57,7 +57,7 @@ class CampaignClient:
 
     async def delete(self, path: str, key: str) -> int:
         """DELETE by business key; the status. Raises NotFound."""
-        return (await self._call("DELETE", f"{path}/{quote(key, safe='')}")).status_code
+        return (await self._call("DELETE", f"{path}/{quote(key, safe='')}", error=delete_error_for)).status_code
 
     async def read(self, path: str, key: str) -> dict[str, Any]:
         """GET by business key. Raises NotFound."""
@@ -68,19 +68,24 @@ class CampaignClient:
         record: dict[str, Any] = content[0] if isinstance(content, list) else content
         return record
 
+    async def first(self, path: str) -> dict[str, Any] | None:
+        """A record of this resource, any that Campaign shows; None if it shows none."""
+        content: Any = (await self.get(f"{path}?_lineCount=1")).get("content")
+        return content[0] if content else None
+
     async def get(self, path: str) -> dict[str, Any]:
         """Any other JSON object, by path below /campaign/ or by an absolute link that Campaign gave."""
         answer: dict[str, Any] = parse_json(await self._call("GET", path))
         return answer
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None, error: Meaning = error_for) -> httpx.Response:
         url = same_origin(path, f"{self._settings.url}/campaign/", "target")
         response = await self._send(method, url, body)
         if response.status_code == 401:  # expired, revoked, or transient (G9): once more with a fresh token
             self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
             response = await self._send(method, url, body)
         if not response.is_success:
-            raise error_for(response, retry_after_s(response, self._clock.now()))
+            raise error(response, retry_after_s(response, self._clock.now()))
         return response
 
     async def _send(self, method: str, url: str, body: dict[str, Any] | None) -> httpx.Response:

@@ -6,6 +6,7 @@ Campaign tells most mistakes as HTTP 500 with text, so the text decides; it is r
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import httpx
 
@@ -31,6 +32,9 @@ GATEWAY_HALTS = {
     "403011": "Give the credential the scopes named in docs/getting-started.md (CAMPAIGN_SCOPES).",
     "403023": "Give the technical account the product profile of this instance, and check CAMPAIGN_URL.",
 }
+
+
+Meaning = Callable[[httpx.Response, float | None], BridgeError]
 
 
 class Duplicate(BridgeError):
@@ -62,6 +66,16 @@ def error_for(response: httpx.Response, retry_after_s: float | None) -> BridgeEr
     if status >= 500:  # Campaign's "contact your administrator", alone: may pass, may be this record
         return RetryError(place, code="target_error", status=status, attempts=UNEXPLAINED_TRIES)
     return RejectError(place, code="refused", status=status)
+
+
+def delete_error_for(response: httpx.Response, retry_after_s: float | None) -> BridgeError:
+    """As `error_for`, but a 404 in words we do not know is NotFound as well: nobody could confirm those of a delete (§4.5). A resource
+    that is not published, the gateway's envelope and a page of HTML say nothing of the record."""
+    error = error_for(response, retry_after_s)
+    page = _text(response).lstrip().startswith("<")
+    if isinstance(error, RejectError) and error.status == 404 and _envelope(response) is None and not page:
+        return NotFound(f"Campaign: {where(response)} not found", code="not_found", status=404)
+    return error
 
 
 def _gateway_error(place: str, status: int, envelope: str, retry_after_s: float | None) -> BridgeError:

@@ -11,7 +11,7 @@ from typing import Any
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.metadata import Table
-from bridge.errors import HaltError
+from bridge.errors import HaltError, RetryError
 from bridge.events import ChangeEvent, Lane, Value
 
 Row = Mapping[str, Any]
@@ -41,13 +41,14 @@ class TrackedTable:
         the server does not know any more, QueryRefused.
         """
         path = link or f"{self.table.set_name}?$select={self.table.select()}"
-        answer = await self._client.get(path, f"odata.track-changes,odata.maxpagesize={self._page_size}")
+        answer = await self._client.collection(path, f"odata.track-changes,odata.maxpagesize={self._page_size}")
         items: list[Row] = answer["value"]
+        tombstones = [item for item in items if self._is_deleted(item)]
         return Page(
-            rows=[item for item in items if not self._is_deleted(item)],
-            deleted=[str(item["id"]).lower() for item in items if self._is_deleted(item)],
-            next_link=answer.get("@odata.nextLink"),
-            delta_link=answer.get("@odata.deltaLink"),
+            rows=self._with(self.table.key, [item for item in items if not self._is_deleted(item)]),
+            deleted=[str(item["id"]).lower() for item in self._with("id", tombstones)],
+            next_link=_link(answer, "@odata.nextLink"),
+            delta_link=_link(answer, "@odata.deltaLink"),
         )
 
     async def row(self, key: str) -> Row | None:
@@ -59,23 +60,22 @@ class TrackedTable:
 
     async def keys(self, link: str | None) -> tuple[list[tuple[str, int | None]], str | None]:
         """Key and version of every row there is now, page by page; the link of the next page, None at the end."""
-        path = link or f"{self.table.set_name}?$select={self.table.key}"
+        path = link or f"{self.table.set_name}?{self.table.in_order(self.table.key)}"
         try:
-            answer = await self._client.get(path, f"odata.maxpagesize={self._page_size}")
+            page, next_link = await self._plain(path)
         except QueryRefused as exc:
             raise refused(exc) from exc
-        return [(self.key(row), version(row)) for row in answer["value"]], answer.get("@odata.nextLink")
+        return [(self.key(row), version(row)) for row in page], next_link
 
     async def rows(self, link: str | None, changed_since: datetime | None = None) -> tuple[Sequence[Row], str | None]:
-        """A page of the rows there are now, outside of change tracking, and the link of the next page, None at the end.
+        """A page of the rows there are now, by key, outside of change tracking, and the link of the next page, None at the end.
 
         `changed_since` leaves out rows that were modified earlier. Raises QueryRefused.
         """
-        path = link or f"{self.table.set_name}?$select={self.table.select()}"
+        path = link or f"{self.table.set_name}?{self.table.in_order(self.table.select())}"
         if link is None and changed_since is not None:
             path += f"&$filter=modifiedon ge {changed_since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        answer = await self._client.get(path, f"odata.maxpagesize={self._page_size}")
-        return answer["value"], answer.get("@odata.nextLink")
+        return await self._plain(path)
 
     async def count(self) -> int | None:
         """How many rows there are, roughly (a snapshot of up to a day ago); None if the server does not tell."""
@@ -84,6 +84,10 @@ class TrackedTable:
             answer = await self._client.get(f'RetrieveTotalRecordCount(EntityNames=@p1)?@p1=["{name}"]')
             return int(answer["EntityRecordCountCollection"]["Values"][0])
         except (QueryRefused, HaltError, KeyError, IndexError, TypeError, ValueError):
+            return None
+        except RetryError as exc:
+            if exc.code != "bad_answer":
+                raise
             return None
 
     def key(self, row: Row) -> str:
@@ -106,6 +110,17 @@ class TrackedTable:
     def delete(self, key: str, lane: Lane, seen_version: int | None, observed_at: datetime) -> ChangeEvent:
         return ChangeEvent(self.table.name, key, "delete", lane, seen_version, None, observed_at)
 
+    async def _plain(self, path: str) -> tuple[Sequence[Row], str | None]:
+        """A page outside of change tracking, and the link of the next one."""
+        answer = await self._client.collection(path, f"odata.maxpagesize={self._page_size}")
+        return self._with(self.table.key, answer["value"]), _link(answer, "@odata.nextLink")
+
+    def _with(self, member: str, items: Sequence[Row]) -> Sequence[Row]:
+        """These items, if all say which row they are of. Raises RetryError."""
+        if all(isinstance(item.get(member), str) for item in items):
+            return items
+        raise RetryError(f"Dynamics: {self.table.set_name}: an item without {member}", code="bad_answer")
+
     def _is_deleted(self, item: Row) -> bool:
         if "$deletedEntity" in str(item.get("@odata.context", "")):
             return True
@@ -120,6 +135,11 @@ class TrackedTable:
                 if shown is not None and shown != str(value):
                     labels[name] = shown
         return labels
+
+
+def _link(answer: Mapping[str, Any], name: str) -> str | None:
+    link = answer.get(name)
+    return None if link is None else str(link)
 
 
 def version(row: Row) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -77,6 +77,21 @@ class DynamicsClient:
         if response.status_code != 200:
             raise self._error(response)
         return parse_json(response)
+
+    async def collection(self, path: str, prefer: str) -> Mapping[str, Any]:
+        """One page of a set: the answer, with its rows under `value`. `{}` or no body at all, which is how Microsoft documents a delta
+        without changes (dataverse.md §4.2), has none. Raises as `get` does, and RetryError for an answer of any other shape."""
+        response = await self._ask(path, prefer)
+        if response.status_code not in (200, 204):
+            raise self._error(response)
+        answer = parse_json(response) if response.content.strip() else {}
+        if answer == {}:
+            return {"value": []}
+        items = answer.get("value") if isinstance(answer, dict) else None
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise RetryError(f"Dynamics: {where(response)}: not a page of rows", code="bad_answer", status=response.status_code)
+        found: dict[str, Any] = answer
+        return found
 
     async def row(self, path: str) -> dict[str, Any] | None:
         """One row, None if there is none. Raises as `get` does."""

@@ -12,6 +12,7 @@ NOT_TRACKED = {"0x80072491", "0x80072492"}
 NO_SUCH_ROW = {"0x80040217", "0x80060891"}
 NO_SUCH_TABLE = "0x8006088a"
 BAD_QUERY = "0x80060888"
+UNEXPLAINED_TRIES = 20
 FULL_STORAGE = "0x80072325"
 BUSY = {
     "0x80044150", "0x80044151", "0x80072323", "0x80072324", "0x80073000", "0x8004a001",
@@ -33,9 +34,9 @@ class QueryRefused(BridgeError):
 
 
 def error_code(response: httpx.Response) -> str:
-    """`0x80040217`, lower case; empty if the body is not the usual error object (gateways answer HTML)."""
+    """`0x80040217`, lower case; `0x0` if Dynamics leaves it open (§9.1), empty if the body is not its error object: a gateway's page."""
     try:
-        return str(response.json()["error"]["code"]).lower()
+        return str(response.json()["error"]["code"]).lower() or "0x0"
     except (ValueError, KeyError, TypeError):
         return ""
 
@@ -66,6 +67,8 @@ def meaning(place: str, status: int, code: str, retry_after_s: float | None, ori
         return halt(f"{origin}_forbidden", FORBIDDEN.get(code, "Give the application user the rights named in docs/getting-started.md."))
     if code == NO_SUCH_TABLE:
         return halt(f"{origin}_table_missing", "The table does not exist in this environment: correct the mapping, then start again.")
+    if status in (400, 404) and not code:  # not Dynamics spoke, but something before it: that says nothing of the query
+        return RetryError(text, code="bad_answer", status=status, attempts=UNEXPLAINED_TRIES)
     return QueryRefused(text, code="query_refused", status=status)
 
 

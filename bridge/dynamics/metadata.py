@@ -43,12 +43,19 @@ class Table:
     key: str
     columns: Mapping[str, Column]
     has_modifiedon: bool
+    has_version: bool = True
 
     def select(self) -> str:
         """The `$select` of a read: the key comes by itself, `modifiedon` for the time of a change."""
         names = [column.url_name for column in self.columns.values()]
         extra = ["modifiedon"] if self.has_modifiedon and "modifiedon" not in names else []
         return ",".join([*names, *extra] or [self.key])
+
+    def in_order(self, select: str) -> str:
+        """The options of an untracked read of this `$select`: with the version, and by key, since pages are separate queries (§5)."""
+        names = select.split(",")
+        extra = ["versionnumber"] if self.has_version and "versionnumber" not in names else []
+        return f"$select={','.join([*names, *extra])}&$orderby={self.key} asc"
 
 
 async def read_table(client: DynamicsClient, name: str, columns: list[str], tracked: bool = True) -> Table:
@@ -73,7 +80,7 @@ async def read_table(client: DynamicsClient, name: str, columns: list[str], trac
     options = await _options(client, path, {types[column] for column in columns})
     found = {column: Column(column, _plain(types[column]), options.get(column, {})) for column in columns}
     key = str(described["PrimaryIdAttribute"])
-    return Table(name, str(described["EntitySetName"]), key, found, "modifiedon" in types)
+    return Table(name, str(described["EntitySetName"]), key, found, "modifiedon" in types, "versionnumber" in types)
 
 
 async def definition(client: DynamicsClient, path: str, name: str) -> dict[str, Any]:

@@ -30,11 +30,11 @@ def refuse_other_options(call: Call, known: set[str]) -> None:
 
 
 def collection(store: Store, call: Call, table: Table) -> Answer:
-    """One page. Without `$orderby` pages follow the primary key, with it the position in the sorted result."""
+    """One page. By primary key, which is the order without `$orderby`, too, pages go on after a key; else at a position in the result."""
     refuse_other_options(call, OPTIONS)
     render, cookie = renderer(store, call, table), Cookie.of(call)
     size, top = page_size(store, call), _top(store, call)
-    if "$orderby" in call.query:
+    if call.query.get("$orderby", table.key).removesuffix(" asc") != table.key:
         start = int(cookie.at) if cookie and cookie.at.isdigit() else 0
         rows = filters.ordered(_matching(store, call, table), call.query["$orderby"], table)[start : start + size + 1]
         at = str(start + size)

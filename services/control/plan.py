@@ -62,6 +62,9 @@ class Notes:
     async def read(self, path: str, key: str) -> dict[str, Any]:
         return await self._client.read(path, key)
 
+    async def first(self, path: str) -> dict[str, Any] | None:
+        return await self._client.first(path)
+
     async def _there(self, path: str, key: str) -> bool:
         try:
             await self._client.read(path, key)
@@ -161,7 +164,7 @@ class Planner:
 
         async def one(event: ChangeEvent) -> None:
             notes = Notes(self._systems.campaign)
-            handler = IngressHandler({event.table: target}, notes, self._decoder, digests, self._clock)
+            handler = IngressHandler({event.table: target}, notes, self._decoder, digests)
             try:
                 async with slots:
                     result = await handler.write(change(event), known.get(f"{event.table}/{event.key}"))

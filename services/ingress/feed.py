@@ -6,7 +6,7 @@
 
 A cursor is a JSON object: `phase`, `lane` (of the running or last load), `columns`, `page_link` (resume inside a chain of pages),
 `delta_link`, `rows` and `total` of the load, `starts` (how far the writers were when it began), `version_seen` (highest so far), times,
-`replay` (services/ingress/replay.py), which goes on between the polls of the live phase.
+`refused` (the link was, once), `replay` (services/ingress/replay.py), which goes on between the polls of the live phase.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bridge.events import ChangeEvent, Lane, Outgoing, event_headers
 from bridge.flow.reader import Cursor, Step
 from bridge.log import log
 from services.ingress import replay
+from services.ingress.lookups import Lookups
 from services.ingress.reconcile import Reconciliation
 
 REMEMBERED_KEYS = 200_000
@@ -54,6 +55,8 @@ class TableFeed:
         self._wait_s = poll_interval_s
         self._next_poll = 0.0  # monotonic; until then a replay may go on
         self._upserted: set[str] | None = None  # keys of this delta run; None: not known, so every delete is looked up
+        self._in_hand: tuple[str, Page] | None = None  # a page whose deletes are being looked up, and its link
+        self._lookups, self._replay_lookups = Lookups(), Lookups()
 
     async def step(self, cursor: Cursor | None) -> Step:
         if cursor is None:
@@ -110,7 +113,7 @@ class TableFeed:
         except (QueryRefused, TrackingExpired) as exc:
             return await self._again(cursor, exc, cursor["lane"])
         events = [self._upsert(row, cursor["lane"]) for row in page.rows]
-        after = {**cursor, "rows": cursor["rows"] + len(events), "version_seen": self._highest(cursor, page.rows)}
+        after = {**cursor, "refused": False, "rows": cursor["rows"] + len(events), "version_seen": self._highest(cursor, page.rows)}
         if page.next_link:
             return Step(events, {**after, "page_link": page.next_link})
         if not page.delta_link:
@@ -129,10 +132,10 @@ class TableFeed:
         differences = await self._reconciliation.next(self._tracked, cursor["starts"])
         if differences is None:
             return Step([], {**cursor, "phase": "live", "starts": {}, "finished_at": self._clock.now().isoformat()})
-        rows = [row for _, row in differences if row is not None]
-        seen = self._highest(cursor, rows)
+        rows = [each.row for each in differences if each.row is not None]
+        seen = max(self._highest(cursor, rows), *(each.seen for each in differences))
         events = [self._upsert(row, "live") for row in rows]
-        events += [self._delete(key, "live", seen) for key, row in differences if row is None]
+        events += [self._delete(each.key, "live", seen) for each in differences if each.row is None]
         return Step(events, {**cursor, "version_seen": seen})
 
     async def _live(self, cursor: Cursor) -> Step:
@@ -141,6 +144,7 @@ class TableFeed:
         if cursor["page_link"] is None:
             if request is not None and replay.asked_for(request, side):
                 log("replay_started", table=self._table, when=request["when"])
+                self._replay_lookups = Lookups()
                 return Step([], {**cursor, "replay": await replay.begun(self._tracked, request, self._clock.now())})
             if side is not None and replay.running(side) and request is None:
                 log("replay_cancelled", table=self._table)
@@ -150,7 +154,7 @@ class TableFeed:
         return await self._poll(cursor)
 
     async def _replay(self, cursor: Cursor, request: Replay, side: replay.State) -> Step:
-        rows, after = await replay.page(self._tracked, request, side)
+        rows, after = await replay.page(self._tracked, request, side, self._replay_lookups)
         if not replay.running(after):
             log("replay_finished", table=self._table, rows=after["rows"])
         events = [self._upsert(row, "replay") for row in rows]
@@ -161,9 +165,10 @@ class TableFeed:
             page = await self._page_of_run(cursor)
         except (QueryRefused, TrackingExpired) as exc:
             return await self._again(cursor, exc, "resync")
-        seen = self._highest(cursor, page.rows)
-        events = [self._upsert(row, "live") for row in page.rows]
-        events += await self._deletes(page, seen)
+        there, gone = await self._looked_up(page)
+        seen = self._highest(cursor, [*page.rows, *there])
+        events = [self._upsert(row, "live") for row in [*page.rows, *there]]
+        events += [self._delete(key, "live", seen) for key in gone]
         return self._after_page(events, {**cursor, "version_seen": seen}, page)
 
     async def _drain(self, cursor: Cursor) -> Step:
@@ -172,23 +177,30 @@ class TableFeed:
             page = await self._page_of_run(cursor)
         except (QueryRefused, TrackingExpired):
             return await self._begin("resync", cursor)
-        events = [event for event in await self._deletes(page, cursor["version_seen"]) if event.event.op == "delete"]
+        there, gone = await self._looked_up(page)
+        cursor = {**cursor, "version_seen": self._highest(cursor, [*page.rows, *there])}
+        events = [self._delete(key, "live", cursor["version_seen"]) for key in gone]
         if page.next_link:
             return Step(events, {**cursor, "page_link": page.next_link})
         begun = await self._begin("resync", cursor)
         return Step(events, begun.cursor)
 
     async def _page_of_run(self, cursor: Cursor) -> Page:
+        link = cursor["page_link"] or cursor["delta_link"]
+        if self._in_hand is not None and self._in_hand[0] == link:
+            return self._in_hand[1]
         if cursor["page_link"] is None:
             self._upserted = set()
-        page = await self._tracked.page(cursor["page_link"] or cursor["delta_link"])
+        page = await self._tracked.page(link)
         if self._upserted is not None:
             self._upserted.update(self._tracked.key(row) for row in page.rows)
             if len(self._upserted) > REMEMBERED_KEYS:
                 self._upserted = None
+        self._in_hand = (link, page)
         return page
 
     def _after_page(self, events: list[Outgoing], cursor: dict[str, Any], page: Page) -> Step:
+        cursor["refused"] = False
         if page.next_link:
             return Step(events, {**cursor, "page_link": page.next_link})
         if page.delta_link is None:
@@ -201,27 +213,30 @@ class TableFeed:
         return Step(events, {**cursor, **moved}, 0.0 if busy else self._wait_s)
 
     async def _again(self, cursor: Cursor, exc: QueryRefused | TrackingExpired, lane: Lane) -> Step:
-        """The link is of no use any more: back to the last delta link, else to the beginning."""
+        """The link is of no use any more, a refused one when it is refused twice: back to the last delta link, else to the beginning."""
         if isinstance(exc, TrackingExpired):
             log("tracking_expired", "warning", table=self._table)
             return await self._begin(lane, cursor)
-        log("page_link_refused", "warning", table=self._table, status=exc.status)
+        if cursor["phase"] == "load" and not cursor["page_link"]:
+            raise refused(exc)
+        log("page_link_refused", "warning", table=self._table, status=exc.status, code=exc.code)
+        if not cursor.get("refused"):
+            return Step([], {**cursor, "refused": True}, self._interval_s)
         restarts = cursor.get("restarts", 0) + 1
-        if restarts > RESTARTS or (cursor["phase"] == "load" and not cursor["page_link"]):
+        if restarts > RESTARTS:
             raise refused(exc)
         if cursor["phase"] == "live" and cursor["page_link"]:
-            return Step([], {**cursor, "page_link": None, "restarts": restarts})
+            return Step([], {**cursor, "page_link": None, "refused": False, "restarts": restarts})
         return await self._begin(lane, {**cursor, "restarts": restarts})
 
-    async def _deletes(self, page: Page, seen: int) -> list[Outgoing]:
-        """Deletes of a page. One whose row came in the same run may be from before its re-creation: look (§4.6)."""
-        events = []
-        for key in page.deleted:
-            row = None
-            if self._upserted is None or key in self._upserted:
-                row = await self._tracked.row(key)
-            events.append(self._delete(key, "live", seen) if row is None else self._upsert(row, "live"))
-        return events
+    async def _looked_up(self, page: Page) -> tuple[list[Row], list[str]]:
+        """Rows that are there although the page deletes them, and keys that are gone. A delete whose row came in the same run may be
+        from before its re-creation: only a look tells (§4.6)."""
+        doubtful = [key for key in page.deleted if self._upserted is None or key in self._upserted]
+        rows = dict(zip(doubtful, await self._lookups.rows(self._tracked, doubtful), strict=True))
+        self._in_hand = None
+        there = [row for row in rows.values() if row is not None]
+        return there, [key for key in page.deleted if rows.get(key) is None]
 
     def _upsert(self, row: Row, lane: Lane) -> Outgoing:
         return self._outgoing(self._tracked.upsert(row, lane, self._clock.now()))

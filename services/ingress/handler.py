@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from bridge.avro import Decoder
 from bridge.campaign.errors import Duplicate, NotFound
 from bridge.campaign.metadata import Resource
-from bridge.clock import Clock
 from bridge.config import TableMapping
 from bridge.convert import TargetField, empty
 from bridge.errors import ParkError, RejectError, RetryError
@@ -32,7 +31,6 @@ from services.ingress.decide import (
 )
 
 LIVE, REPLAY = "ingress.changes.", "ingress.replay."
-HIDDEN_GRACE_S = 20.0  # a child may be hidden for so long before "not found" on a delete is taken for "not there"
 
 
 class Calls(Protocol):
@@ -45,6 +43,8 @@ class Calls(Protocol):
     async def delete(self, path: str, key: str) -> int: ...
 
     async def read(self, path: str, key: str) -> dict[str, Any]: ...
+
+    async def first(self, path: str) -> dict[str, Any] | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,12 @@ class IngressHandler:
         client: Calls,
         decoder: Decoder[ChangeEvent],
         digests: Digests,
-        clock: Clock,
     ) -> None:
         self._targets, self._client, self._decoder = targets, client, decoder
-        self._digests, self._clock = digests, clock
+        self._digests = digests
         self._hidden: set[str] = set()  # children Campaign holds but does not show
-        self._vain_deletes: dict[str, float] = {}  # when a delete first found nothing
-        self._unanswered_deletes: set[str] = set()  # may have been done: "not found" is then no surprise
+        self._vain_deletes: set[str] = set()  # found nothing, and may find a hidden child later
+        self._unanswered_deletes: set[str] = set()  # may have been done; no earlier one was in vain
 
     def key(self, record: Record) -> str:
         return f"{_table(record)}/{(record.key or b'').decode('utf-8', 'replace')}"
@@ -144,15 +143,15 @@ class IngressHandler:
             status = await self._client.delete(target.resource.path, target.mapper.key(key))
         except NotFound as exc:
             never_seen = known is not None and known.exists and not known.visible
-            if target.resource.has_parents and never_seen and place not in self._unanswered_deletes:
-                self._wait_for_parent(place, exc)
+            if target.resource.has_parents and never_seen:
+                await self._make_sure(target, target.mapper.key(key), place, exc)
             status = 404
         except RetryError:
-            self._unanswered_deletes.add(place)
+            if place not in self._vain_deletes:
+                self._unanswered_deletes.add(place)
             raise
-        self._hidden.discard(place)
-        self._unanswered_deletes.discard(place)
-        self._vain_deletes.pop(place, None)
+        for places in (self._hidden, self._vain_deletes, self._unanswered_deletes):
+            places.discard(place)
         return Result(decision.outcome, replace(decision.then, status=status))
 
     async def _adopt(self, target: Target, mapped: Mapped, then: Known) -> Result:
@@ -181,11 +180,29 @@ class IngressHandler:
         digests = {**then.digests, **self._digests.of(mapped.fields)}  # all fields went, those that updates do not touch included
         return Result("created", replace(then, status=status, visible=False, digests=digests))
 
-    def _wait_for_parent(self, place: str, exc: NotFound) -> None:
-        """Raises ParkError for a while: a hidden child cannot be deleted before its parent is there."""
-        since = self._vain_deletes.setdefault(place, self._clock.monotonic())
-        if self._clock.monotonic() - since < HIDDEN_GRACE_S:
+    async def _make_sure(self, target: Target, key: str, place: str, exc: NotFound) -> None:
+        """A delete of a child that Campaign has never shown found nothing: returns if it is not there, raises ParkError if it is hidden.
+
+        Creating it tells, but a record without its parent could not be deleted again: it gets the texts of one that Campaign shows,
+        and with them that one's parents. Where Campaign shows none we wait, unless an earlier delete may have been done.
+        """
+        if place in self._hidden:
             raise _parent_missing(exc) from exc
+        shown = await self._client.first(target.resource.path)
+        if shown is None:
+            if place in self._unanswered_deletes:
+                return
+            self._vain_deletes.add(place)
+            raise _parent_missing(exc) from exc
+        texts = {name: value for name, value in flat(shown).items() if isinstance(value, str) and value}
+        names = [field.target for field in target.table.fields]
+        body = {name: texts[name] for name in names if name in texts} | {target.mapper.key_field.name: key}
+        try:
+            await self._client.create(target.resource.path, nested(body))
+        except (Duplicate, RejectError):  # there, or not to be told
+            self._hidden.add(place)
+            raise _parent_missing(exc) from exc
+        await self._client.delete(target.resource.path, key)
 
     def _sent(self, fields: Mapping[str, TargetField], changed: Mapping[str, Value]) -> dict[str, Any]:
         return {name: empty(fields[name]) if value is None else value for name, value in changed.items()}

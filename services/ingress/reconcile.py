@@ -10,13 +10,16 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.dynamics.changes import Row, TrackedTable
 from bridge.kafka.published import Published, Seen
 from bridge.log import log
+from services.ingress.lookups import Lookups
 
-CHUNK = 1000
+CHUNK = 50
 SCHEMA = """
 CREATE TABLE there (key TEXT PRIMARY KEY, version INTEGER) WITHOUT ROWID;
 CREATE TABLE seen (key TEXT PRIMARY KEY, version INTEGER NOT NULL, gone INTEGER NOT NULL) WITHOUT ROWID;
@@ -27,12 +30,39 @@ INSERT INTO seen VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET
     version = max(version, excluded.version)
 """
 DIFFERENCES = """
-SELECT there.key FROM there LEFT JOIN seen USING (key) WHERE seen.key IS NULL OR there.version > seen.version
+SELECT there.key, coalesce(seen.version, 0) FROM there LEFT JOIN seen USING (key)
+WHERE seen.key IS NULL OR there.version > seen.version
 UNION ALL
-SELECT seen.key FROM seen LEFT JOIN there USING (key) WHERE there.key IS NULL AND NOT seen.gone
+SELECT seen.key, seen.version FROM seen LEFT JOIN there USING (key) WHERE there.key IS NULL AND NOT seen.gone
 """
 
-Difference = tuple[str, Row | None]  # the row as it is now, None if it is gone
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`row`: as it is now, None if it is gone. `seen`: the highest version that our topics and the state hold of it, 0 for none."""
+
+    key: str
+    row: Row | None
+    seen: int
+
+
+class Listing:
+    """All keys there are now, with their versions, in a new file at `path`. A listing that was interrupted goes on at its page."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.db.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {SCHEMA} BEGIN;")
+        self._link: str | None = None
+        self._begun = False
+
+    async def finish(self, tracked: TrackedTable) -> None:
+        """Raises RetryError or HaltError."""
+        while self._link is not None or not self._begun:
+            page, link = await tracked.keys(self._link)
+            self.db.executemany("INSERT OR REPLACE INTO there VALUES (?, ?)", page)
+            self._link, self._begun = link, True
 
 
 class Reconciliation:
@@ -42,47 +72,39 @@ class Reconciliation:
         self._published, self._table, self._topics = published, table, dict(topics)
         self._state_partitions = state_partitions
         self._path = folder / f"reconcile-{table}.sqlite"
-        self._chunks: Iterator[list[str]] | None = None
+        self._listing: Listing | None = None
+        self._found: list[tuple[str, int]] | None = None  # keys that differ, the next ones last, with the version seen of each
+        self._lookups = Lookups()
 
     async def starts(self) -> dict[str, list[int]]:
         """How far the writers are in the table's topics: to be kept with the load that begins. All before it is in the state; all
-        after it, the load's own events included, is read back."""
+        after it, the load's own events included, is read back. What an earlier load left uncompared is forgotten."""
+        self._listing = self._found = None
         return await asyncio.to_thread(self._published.committed, self._topics)
 
     async def next(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> list[Difference] | None:
-        """Some differences, None when there are no more. Raises RetryError or HaltError; the next call then begins anew."""
-        if self._chunks is None:
-            self._chunks = iter(await self._compare(tracked, starts))
-        keys = next(self._chunks, None)
-        if keys is None:
-            self._chunks = None
+        """Some differences, None when there are no more. Raises RetryError, the next call then goes on where this one was, or HaltError."""
+        if self._found is None:
+            self._found = await self._compare(tracked, starts)
+        if not self._found:
+            self._found = None
             self._path.unlink(missing_ok=True)
             return None
-        try:
-            rows = await asyncio.gather(*(tracked.row(key) for key in keys))
-        except BaseException:
-            self._chunks = None
-            raise
-        return list(zip(keys, rows, strict=True))
+        chunk = self._found[: -CHUNK - 1 : -1]
+        rows = await self._lookups.rows(tracked, [key for key, _ in chunk])
+        del self._found[-len(chunk) :]
+        return [Difference(key, row, seen) for (key, seen), row in zip(chunk, rows, strict=True)]
 
-    async def _compare(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> Iterable[list[str]]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
-        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        try:
-            db.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {SCHEMA} BEGIN;")
-            link: str | None = None
-            while True:
-                page, link = await tracked.keys(link)
-                db.executemany("INSERT OR REPLACE INTO there VALUES (?, ?)", page)
-                if link is None:
-                    break
+    async def _compare(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
+        if self._listing is None:
+            self._listing = Listing(self._path)
+        await self._listing.finish(tracked)
+        listing, self._listing = self._listing, None
+        with closing(listing.db) as db:
             await self._uninterrupted(db, starts)
-            keys = [row[0] for row in db.execute(DIFFERENCES)]
-        finally:
-            db.close()
-        log("reconciled", table=self._table, differences=len(keys))
-        return [keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK)]
+            found = [(str(key), int(seen)) for key, seen in db.execute(DIFFERENCES)]
+        log("reconciled", table=self._table, differences=len(found))
+        return found[::-1]
 
     async def _uninterrupted(self, db: sqlite3.Connection, starts: Mapping[str, Sequence[int]]) -> None:
         """Notes what is known on a thread, and leaves only when that thread has: it works with the file that is closed next."""

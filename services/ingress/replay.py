@@ -14,8 +14,8 @@ from typing import Any
 from bridge.desired import Replay
 from bridge.dynamics.changes import Row, TrackedTable
 from bridge.dynamics.errors import QueryRefused, refused
+from services.ingress.lookups import AT_ONCE, Lookups
 
-KEYS_AT_ONCE = 50
 RESTARTS = 3
 
 State = Mapping[str, Any]
@@ -51,10 +51,10 @@ async def begun(tracked: TrackedTable, request: Replay, now: datetime) -> State:
     }
 
 
-async def page(tracked: TrackedTable, request: Replay, state: State) -> tuple[list[Row], State]:
+async def page(tracked: TrackedTable, request: Replay, state: State, lookups: Lookups) -> tuple[list[Row], State]:
     """The next rows and the state after them. Rows that are gone meanwhile are left out. Raises RetryError or HaltError."""
     if request["keys"] is not None:
-        return await _by_key(tracked, request["keys"], state)
+        return await _by_key(tracked, request["keys"], state, lookups)
     since = None
     if request["changed_since"] and tracked.table.has_modifiedon:
         since = datetime.fromisoformat(request["changed_since"])
@@ -68,9 +68,9 @@ async def page(tracked: TrackedTable, request: Replay, state: State) -> tuple[li
     return list(rows), after if link else _finished(after)
 
 
-async def _by_key(tracked: TrackedTable, keys: list[str], state: State) -> tuple[list[Row], State]:
-    end = min(state["next_key"] + KEYS_AT_ONCE, len(keys))
-    found = [await tracked.row(key) for key in keys[state["next_key"] : end]]
+async def _by_key(tracked: TrackedTable, keys: list[str], state: State, lookups: Lookups) -> tuple[list[Row], State]:
+    end = min(state["next_key"] + AT_ONCE, len(keys))
+    found = await lookups.rows(tracked, keys[state["next_key"] : end])
     rows = [row for row in found if row is not None]
     after = {**state, "rows": end, "next_key": end}
     return rows, after if end < len(keys) else _finished(after)

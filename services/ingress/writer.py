@@ -42,7 +42,7 @@ class IngressWriting:
         targets = await asyncio.gather(*(self._target(table) for table in self._tables))
         decoder = Decoder(HttpRegistry(self._kafka), load_schema("ChangeEvent"), ChangeEvent)
         by_table = {target.table.source: target for target in targets}
-        return IngressHandler(by_table, self._client, decoder, Digests(self._campaign.digest_secret()), self._clock)
+        return IngressHandler(by_table, self._client, decoder, Digests(self._campaign.digest_secret()))
 
     def lanes(self, topic: str) -> Sequence[bool]:
         return [topic.startswith(LIVE)]

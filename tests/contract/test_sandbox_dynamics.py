@@ -174,6 +174,19 @@ async def test_5_paging_repeats_the_preference_and_sorts_by_key(
     assert [row["numberofchildren"] for row in by_name["value"] + tail["value"]] == [4, 3, 2, 1, 0]
 
 
+async def test_5_an_order_by_key_goes_on_after_the_last_key_whatever_left_meanwhile(
+    sandbox: DynamicsSandbox, client: httpx.AsyncClient
+) -> None:
+    """Checklist of §12, paging: cookies."""
+    ids = people(sandbox, 5)
+    first = await get(client, "/contacts?$select=lastname,versionnumber&$orderby=contactid asc", "odata.maxpagesize=2")
+    sandbox.delete("contact", ids[0])
+    rest = await get(client, first["@odata.nextLink"])
+
+    assert [row["contactid"] for row in first["value"] + rest["value"]] == ids
+    assert all(row["@odata.etag"] == f'W/"{row["versionnumber"]}"' for row in rest["value"])
+
+
 async def test_5_counts_and_their_cap(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     people(sandbox, 5)
     sandbox.settings.page_limit = 3

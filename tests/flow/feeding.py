@@ -198,9 +198,9 @@ def keys(events: Sequence[Outgoing], op: str = "upsert") -> list[str]:
 
 def during(rig: Rig, page: int, change: Callable[[], object]) -> None:
     """Has `change` happen in Dynamics after `page` pages of the running read."""
-    inner, count = rig.client.get, 0
+    inner, count = rig.client.collection, 0
 
-    async def get(path: str, prefer: str = "") -> Any:
+    async def collection(path: str, prefer: str) -> Any:
         nonlocal count
         answer = await inner(path, prefer)
         if "track-changes" in prefer:
@@ -209,4 +209,4 @@ def during(rig: Rig, page: int, change: Callable[[], object]) -> None:
                 change()
         return answer
 
-    rig.client.get = get  # type: ignore[method-assign]
+    rig.client.collection = collection  # type: ignore[method-assign]

@@ -62,7 +62,7 @@ class Rig:
             resource = await read_resource(self.client, table.target)
             targets[table.source] = Target(table, resource, resource.fields, Mapper(table, resource.fields))
         decoder = Decoder(self.registry, load_schema("ChangeEvent"), ChangeEvent)
-        self.handler = IngressHandler(targets, self.client, decoder, Digests("secret"), self.clock)
+        self.handler = IngressHandler(targets, self.client, decoder, Digests("secret"))
 
     async def apply(self, event: ChangeEvent) -> Result:
         """One event, with the state kept as the loop does."""

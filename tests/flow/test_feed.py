@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,15 +108,15 @@ async def test_an_upper_case_delete_has_the_key_of_its_row(rig: Rig) -> None:
     (person,) = rig.people(1)
     await rig.loaded()
     rig.sandbox.delete("contact", person)
-    get = rig.client.get
+    collection = rig.client.collection
 
-    async def shouting(path: str, prefer: str = "") -> object:
-        answer = await get(path, prefer)
+    async def shouting(path: str, prefer: str) -> Any:
+        answer = await collection(path, prefer)
         for item in answer["value"]:
             item["id"] = item["id"].upper()
         return answer
 
-    rig.client.get = shouting  # type: ignore[method-assign]
+    rig.client.collection = shouting  # type: ignore[method-assign]
 
     (event,) = await rig.poll()
 
@@ -152,7 +153,7 @@ async def test_reconciliation_finds_nothing_where_nothing_changed(rig: Rig) -> N
     assert list(rig.folder.iterdir()) == []
 
 
-async def test_a_reconciliation_that_broke_off_begins_anew(rig: Rig) -> None:
+async def test_a_reconciliation_that_broke_off_goes_on_where_it_was(rig: Rig) -> None:
     people = rig.people(4)
     during(rig, 1, lambda: rig.rename(people[0], "changed behind"))
     await rig.start()
@@ -161,9 +162,72 @@ async def test_a_reconciliation_that_broke_off_begins_anew(rig: Rig) -> None:
 
     with pytest.raises(RetryError):
         await rig.step()
+    listed = rig.sandbox.ledger.requests["GET contacts"]
     await rig.until("live")
 
     assert rig.image() == rig.truth()
+    assert rig.sandbox.ledger.requests["GET contacts"] == listed + 1  # the row
+
+
+async def test_a_reconciliation_that_broke_off_is_forgotten_when_the_load_begins_anew(rig: Rig) -> None:
+    people = rig.people(4)
+    during(rig, 1, lambda: rig.rename(people[0], "changed behind"))
+    await rig.start()
+    await rig.until("reconcile")
+    rig.sandbox.ledger.faults.append(Fault("status", "GET", r"contacts\(", 503, times=1))
+    with pytest.raises(RetryError):
+        await rig.step()
+    rig.cursor = None  # somebody deleted it
+    rig.rename(people[1], "changed before")
+
+    await rig.until("live")
+
+    assert rig.image() == rig.truth()
+
+
+async def under_a_limit(rig: Rig) -> None:
+    """Steps until live, with no more than 40 requests in five minutes."""
+    rig.sandbox.settings.change({"throttle": True, "limit_requests": 40})
+    for _ in range(15):
+        try:
+            await rig.until("live")
+            return
+        except RetryError as exc:
+            rig.clock.advance(exc.retry_after_s or 0)
+            rig.sandbox.advance(exc.retry_after_s or 0)
+    raise AssertionError("no progress")
+
+
+async def test_many_differences_are_dealt_with_under_a_small_request_limit(rig: Rig) -> None:
+    rig.sandbox.settings.first_load_gap = "lost"
+    rig.page_size = 2
+    people = rig.people(120)
+
+    def change() -> None:
+        for person in people:
+            rig.rename(person, "changed behind")
+
+    during(rig, 60, change)
+    await rig.start()
+    await rig.until("reconcile")
+
+    await under_a_limit(rig)  # 60 pages of keys and 120 rows
+
+    assert rig.image() == rig.truth()
+
+
+async def test_many_deletes_after_a_restart_are_looked_up_under_a_small_request_limit(rig: Rig) -> None:
+    rig.page_size = 200
+    people = rig.people(130)
+    await rig.loaded()
+    for person in people[:120]:
+        rig.sandbox.delete("contact", person)
+    await rig.start()
+    rig.cursor = {**(rig.cursor or {}), "page_link": (rig.cursor or {})["delta_link"]}  # as in the middle of a chain of pages
+
+    await under_a_limit(rig)
+
+    assert set(keys(rig.log.events, "delete")) == set(people[:120])
 
 
 async def test_a_row_created_again_with_its_guid_is_no_delete(rig: Rig) -> None:
@@ -179,6 +243,21 @@ async def test_a_row_created_again_with_its_guid_is_no_delete(rig: Rig) -> None:
     assert events[-1].fields["lastname"] == "again"
 
 
+async def test_a_row_that_was_looked_up_counts_among_the_versions_seen(rig: Rig) -> None:
+    people = rig.people(4)
+    await rig.loaded()
+    for person in people:
+        rig.sandbox.delete("contact", person)
+    await rig.step()
+    await rig.start()  # what came earlier in the run is not known any more: deletes are looked up
+    during(rig, 1, lambda: rig.rename(people[2], "again"))
+
+    events = await rig.poll()
+
+    (again,) = [row["versionnumber"] for row in rig.sandbox.rows("contact")]
+    assert [(event.op, event.key, event.version) for event in events] == [("upsert", people[2], again), ("delete", people[3], again)]
+
+
 async def test_a_row_changed_and_deleted_in_one_run_is_a_delete(rig: Rig) -> None:
     rig.page_size = 1
     people = rig.people(3)
@@ -191,6 +270,19 @@ async def test_a_row_changed_and_deleted_in_one_run_is_a_delete(rig: Rig) -> Non
     second = await rig.poll()
 
     assert [(event.op, event.key) for event in [*first, *second]][-1] == ("delete", people[1])
+
+
+@pytest.mark.parametrize("body", ["{}", ""])
+async def test_an_empty_answer_is_no_change_and_the_delta_link_stays(rig: Rig, body: str) -> None:
+    people = rig.people(2)
+    await rig.loaded()
+    before = (rig.cursor or {})["delta_link"]
+    rig.sandbox.ledger.faults.append(Fault("status", "GET", "deltatoken", 200, body, "application/json", times=1))
+
+    assert await rig.poll() == []
+    assert (rig.cursor or {})["delta_link"] == before
+    rig.rename(people[0], "changed")
+    assert [event.key for event in await rig.poll()] == [people[0]]
 
 
 async def test_polls_come_soon_after_changes_and_then_up_to_the_interval(rig: Rig) -> None:

@@ -176,6 +176,13 @@ async def test_a_delete_of_what_is_gone_already_is_done(rig: Rig) -> None:
     assert result.known.status == 404
 
 
+async def test_a_delete_that_is_answered_404_in_other_words_is_done(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+    rig.sandbox.ledger.faults.append(Fault("status", "DELETE", status=404, body="there is no such record"))
+
+    assert (await rig.apply(rig.contact(op="delete"))).outcome == "deleted"
+
+
 async def test_a_delete_of_a_hidden_child_waits_for_its_parent_and_then_succeeds(rig: Rig) -> None:
     await rig.apply(rig.vehicle())
     delete = rig.vehicle(op="delete")
@@ -192,19 +199,45 @@ async def test_a_delete_of_a_hidden_child_waits_for_its_parent_and_then_succeeds
     assert rig.sandbox.get("cusVehicle", CAR) is None
 
 
-async def test_a_delete_of_a_hidden_child_is_not_waited_for_much_longer(rig: Rig) -> None:
+def show_another(rig: Rig) -> None:
+    """A vehicle that Campaign shows, with the contact it belongs to."""
+    rig.sandbox.put("profile", {"externalId": "c-other"})
+    rig.sandbox.put("cusVehicle", {"cusVehicleId": "v-other", "cusName": "Leaf", "cusContactId": "c-other", "cusPrice": 12.5})
+
+
+async def test_a_delete_of_a_hidden_child_waits_for_its_parent_however_long_at_one_call_a_try(rig: Rig) -> None:
+    show_another(rig)
     await rig.apply(rig.vehicle())
     delete = rig.vehicle(op="delete")
-    with pytest.raises(ParkError):
-        await rig.apply(delete)
 
-    rig.clock.advance(61)
+    for _ in range(4):
+        with pytest.raises(ParkError) as caught:
+            await rig.apply(delete)
+        assert (caught.value.code, caught.value.budget_s) == ("parent_missing", None)
+        rig.clock.advance(3600)
 
+    assert [method for method, _ in rig.calls()] == ["POST", "DELETE", "POST", "DELETE", "DELETE", "DELETE"]
+    await rig.apply(rig.contact())
     assert (await rig.apply(delete)).outcome == "deleted"
+    assert rig.sandbox.get("cusVehicle", CAR) is None
 
 
-async def test_a_delete_whose_answer_was_lost_is_believed_at_once(rig: Rig) -> None:
-    """It was most likely done: 'not found' says nothing of a missing parent then."""
+async def test_a_child_deleted_in_campaign_is_told_from_a_hidden_one_and_nothing_is_left(rig: Rig) -> None:
+    """Campaign has never shown it to us, so 'not found' alone could mean either."""
+    show_another(rig)
+    await rig.apply(rig.vehicle())
+    rig.sandbox.remove("cusVehicle", CAR)
+
+    result = await rig.apply(rig.vehicle(op="delete"))
+
+    assert (result.outcome, rig.sandbox.get("cusVehicle", CAR)) == ("deleted", None)
+    assert rig.calls()[1:] == [("DELETE", 404), ("POST", 201), ("DELETE", 204)]
+
+
+@pytest.mark.parametrize("others", [True, False])
+async def test_a_delete_whose_answer_was_lost_is_done(rig: Rig, others: bool) -> None:
+    if others:
+        show_another(rig)
     await rig.apply(rig.contact())
     await rig.apply(rig.vehicle())
     rig.sandbox.ledger.faults.append(Fault(kind="cut_after", method="DELETE", times=1))
@@ -215,6 +248,37 @@ async def test_a_delete_whose_answer_was_lost_is_believed_at_once(rig: Rig) -> N
     result = await rig.apply(delete)
 
     assert (result.outcome, rig.sandbox.get("cusVehicle", CAR)) == ("deleted", None)
+
+
+async def test_a_delete_of_a_hidden_child_whose_answer_was_lost_goes_on_waiting(rig: Rig) -> None:
+    show_another(rig)
+    await rig.apply(rig.vehicle())
+    rig.sandbox.ledger.faults.append(Fault(kind="cut_after", method="DELETE", times=1))
+    delete = rig.vehicle(op="delete")
+
+    with pytest.raises(RetryError):
+        await rig.apply(delete)
+    for _ in range(2):
+        with pytest.raises(ParkError):
+            await rig.apply(delete)
+    await rig.apply(rig.contact())
+    await rig.apply(delete)
+
+    assert rig.sandbox.get("cusVehicle", CAR) is None
+
+
+async def test_a_hidden_child_that_waits_is_not_believed_gone_after_a_lost_answer(rig: Rig) -> None:
+    """No other vehicle to be seen: but an earlier try was answered, and that one says more than the lost one."""
+    await rig.apply(rig.vehicle())
+    delete = rig.vehicle(op="delete")
+    with pytest.raises(ParkError):
+        await rig.apply(delete)
+    rig.sandbox.ledger.faults.append(Fault(kind="cut_after", method="DELETE", times=1))
+
+    with pytest.raises(RetryError):
+        await rig.apply(delete)
+    with pytest.raises(ParkError):
+        await rig.apply(delete)
 
 
 async def test_an_adopted_record_with_a_decimal_costs_no_write() -> None:

@@ -51,14 +51,20 @@ def asked(sandbox: DynamicsSandbox) -> int:
     return sandbox.ledger.requests["POST token"]
 
 
-def answering(*answers: tuple[int, Any, dict[str, str]]) -> TokenCache:
-    """A token endpoint that gives these answers in turn, the last one for ever."""
-    waiting = [httpx.Response(status, json=body, headers=headers) for status, body, headers in answers]
+def answering(*answers: tuple[int, Any, dict[str, str]], clock: FakeClock | None = None, asked: list[float] | None = None) -> TokenCache:
+    """A token endpoint that gives these answers in turn, the last one for ever; `asked` gets the time of every question. Status 0: the
+    connection breaks."""
+    waiting, clock = list(answers), clock or FakeClock()
 
     def wire(_: httpx.Request) -> httpx.Response:
-        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        if asked is not None:
+            asked.append(clock.monotonic())
+        status, body, headers = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        if not status:
+            raise httpx.ConnectError("away")
+        return httpx.Response(status, json=body, headers=headers)
 
-    return a_cache(httpx.AsyncClient(transport=httpx.MockTransport(wire)), "https://login.example")
+    return a_cache(httpx.AsyncClient(transport=httpx.MockTransport(wire)), "https://login.example", clock=clock)
 
 
 async def test_fifty_who_wait_ask_once(http: httpx.AsyncClient, sandbox: DynamicsSandbox, url: str) -> None:
@@ -183,10 +189,51 @@ async def test_a_busy_endpoint_is_asked_again_after_the_wait_it_names(status: in
     assert "s3cret" not in str(caught.value)
 
 
-async def test_a_failure_is_not_remembered() -> None:
-    cache = answering((503, {}, {}), (200, {"access_token": "t-1", "expires_in": 3599}, {}))
+GOOD: tuple[int, Any, dict[str, str]] = (200, {"access_token": "t-1", "expires_in": 3599}, {})
+
+
+async def test_an_endpoint_that_bids_to_wait_is_left_alone_by_all_who_ask() -> None:
+    clock, asked = FakeClock(), list[float]()
+    cache = answering((429, {}, {"retry-after": "30"}), GOOD, clock=clock, asked=asked)
+
+    failures = await asyncio.gather(*(cache.get() for _ in range(16)), return_exceptions=True)
+    clock.at = 29
+    cache.forget()
+    with pytest.raises(RetryError) as late:
+        await cache.get()
+    clock.at = 30
+
+    assert [(type(each), getattr(each, "status", 0)) for each in failures] == [(RetryError, 429)] * 16
+    assert (late.value.retry_after_s, late.value.code) == (1, "token_endpoint")
+    assert await cache.get() == "t-1"
+    assert asked == [0, 30]
+
+
+@pytest.mark.parametrize("failure", [(500, {}, {}), (503, {}, {}), (0, {}, {}), (200, {}, {})])
+async def test_an_endpoint_that_fails_without_a_word_is_asked_less_and_less(failure: tuple[int, Any, dict[str, str]]) -> None:
+    clock, asked = FakeClock(), list[float]()
+    cache = answering(*[failure] * 7, GOOD, failure, clock=clock, asked=asked)
+
+    for tenth in range(400):
+        clock.at = tenth / 10
+        for _ in range(3):
+            try:
+                cache.drop(await cache.get())
+                break
+            except RetryError:
+                pass
+
+    assert asked[:8] == pytest.approx([0, 0.5, 1.5, 3.5, 7.5, 15.5, 23.5, 31.5], abs=0.11)
+    assert asked[8] - asked[7] < 0.2  # it answered: a later failure begins anew
+    assert asked[9] - asked[8] == pytest.approx(0.5, abs=0.11)
+
+
+async def test_a_person_who_asks_anew_does_not_wait_for_our_own_backoff() -> None:
+    cache = answering((503, {}, {}), GOOD)
     with pytest.raises(RetryError):
         await cache.get()
+
+    cache.forget()
 
     assert await cache.get() == "t-1"
 

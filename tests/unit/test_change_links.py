@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.dynamics.changes import Page
+from bridge.dynamics.changes import Page, version
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, TrackingExpired
 from bridge.dynamics.metadata import read_table
@@ -72,6 +72,41 @@ async def test_a_link_the_server_does_not_know_is_a_refused_query(client: Dynami
 
     with pytest.raises(QueryRefused):
         await table.page("contacts?$select=lastname&$deltatoken=nonsense")
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, "{}"), (200, ""), (204, ""), (200, '{"value": []}')])
+async def test_an_answer_without_rows_in_any_form_is_an_empty_page(
+    client: DynamicsClient, sandbox: DynamicsSandbox, status: int, body: str
+) -> None:
+    table = await tracked(client, "contact", "lastname")
+    sandbox.ledger.faults.append(Fault("status", "GET", "contacts", status, body, "application/json"))
+
+    assert await table.page("contacts?$deltatoken=1") == Page([], [], None, None)
+    assert await table.keys(None) == ([], None)
+    assert await table.rows(None) == ([], None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["[]", "3", "null", '{"value": null}', '{"value": [3]}', '{"value": [{"lastname": "x"}]}', '{"error": {}}', '{"value": {}}', "{"],
+)
+async def test_an_answer_of_another_shape_is_no_answer(client: DynamicsClient, sandbox: DynamicsSandbox, body: str) -> None:
+    table = await tracked(client, "contact", "lastname")
+    sandbox.ledger.faults.append(Fault("status", "GET", "contacts", 200, body, "application/json"))
+
+    for call in (table.page(None), table.keys(None), table.rows(None)):
+        with pytest.raises(RetryError) as caught:
+            await call
+        assert caught.value.code == "bad_answer"
+
+
+async def test_a_tombstone_without_an_id_is_no_answer(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    table = await tracked(client, "contact", "lastname")
+    body = '{"value": [{"@odata.context": "x#contacts/$deletedEntity", "reason": "deleted"}]}'
+    sandbox.ledger.faults.append(Fault("status", "GET", "contacts", 200, body, "application/json"))
+
+    with pytest.raises(RetryError):
+        await table.page(None)
 
 
 async def test_a_link_to_another_host_is_not_followed(client: DynamicsClient) -> None:
@@ -147,6 +182,25 @@ async def test_keys_and_versions_come_page_by_page(client: DynamicsClient, sandb
             break
 
     assert dict(found) == {row["contactid"]: row["versionnumber"] for row in sandbox.rows("contact")}
+
+
+async def test_untracked_reads_are_by_key_and_need_no_etags(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    ids = sorted(sandbox.upsert("contact", {"lastname": "x"}) for _ in range(5))
+    table, paths, collection = await tracked(client, "contact", "lastname", page_size=2), list[str](), client.collection
+
+    async def without_etags(path: str, prefer: str) -> Any:
+        paths.append(path)
+        answer = await collection(path, prefer)
+        return {**answer, "value": [{name: row[name] for name in row if name != "@odata.etag"} for row in answer["value"]]}
+
+    client.collection = without_etags  # type: ignore[method-assign]
+    found, row_link = (await table.keys(None))[0], (await table.rows(None))[1]
+    rows = [*(await table.rows(None))[0], *(await table.rows(row_link))[0]]
+
+    versions = {row["contactid"]: row["versionnumber"] for row in sandbox.rows("contact")}
+    assert found == [(key, versions[key]) for key in ids[:2]]
+    assert [(table.key(row), version(row)) for row in rows] == [(key, versions[key]) for key in ids[:4]]
+    assert all("$orderby=contactid asc" in path for path in paths if "skiptoken" not in path)
 
 
 async def test_the_number_of_rows_is_told_or_not_known(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:

@@ -137,6 +137,8 @@ DYNAMICS: list[tuple[int, str, type[BridgeError], str]] = [
     (405, odata("0x80060888"), QueryRefused, "query_refused"),
     (412, odata("0x80060882"), QueryRefused, "query_refused"),
     (413, f"<html>{CANARY}</html>", QueryRefused, "query_refused"),
+    *((status, f"<html>{CANARY}</html>", RetryError, "bad_answer") for status in (400, 404)),
+    *((status, "", RetryError, "bad_answer") for status in (400, 404)),
 ]
 
 
@@ -158,6 +160,25 @@ def test_each_answer_of_campaign_is_of_one_kind_and_its_text_goes_no_further(
 @pytest.mark.parametrize(("status", "body", "kind", "code"), [row for row in CAMPAIGN if not row[1].startswith(("{", "<")) and row[1]])
 def test_a_text_of_campaign_may_come_as_a_json_string(status: int, body: str, kind: type[BridgeError], code: str) -> None:
     check(campaign.error_for(an_answer(status, json.dumps(body)), None), status, kind, code)
+
+
+@pytest.mark.parametrize("body", ["", CANARY, f'"{CANARY}"', "{}", '{"detail": "Not Found"}', "404: Not Found", f"{RST} unknown document"])
+def test_a_delete_that_finds_nothing_is_told_so_in_whatever_words(body: str) -> None:
+    check(campaign.delete_error_for(an_answer(404, body), None), 404, NotFound, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "code"),
+    [
+        (404, f"{RST} Error rc=-2003", HaltError, "target_not_published"),
+        (404, gateway(404000, "no such route"), RejectError, "refused"),
+        (404, f"<html>{CANARY}</html>", RejectError, "refused"),
+        (400, CANARY, RejectError, "refused"),
+        (503, "", RetryError, "target_busy"),
+    ],
+)
+def test_what_says_nothing_of_the_record_is_no_delete(status: int, body: str, kind: type[BridgeError], code: str) -> None:
+    check(campaign.delete_error_for(an_answer(status, body), None), status, kind, code)
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "code"), DYNAMICS)
