@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from sandbox.dynamics import tables
 from sandbox.dynamics.activity_tables import POINTER
 from sandbox.dynamics.store import Store, TableData
 from sandbox.dynamics.tables import Column, Table, common
@@ -50,6 +51,16 @@ def rename_table(store: Store, old: str, new: str, set_name: str = "") -> None:
     if table.activity:
         for key, row in store.data[new].rows.items():
             row["activitytypecode"] = store.data[POINTER].rows[key]["activitytypecode"] = new
+
+
+def add_table(store: Store, name: str) -> None:
+    """A custom table with nothing but a name, `new_name`, of its own."""
+    if not re.fullmatch(r"[a-z]\w*_\w+", name) or name in store.tables or f"{name}s" in store.sets:
+        raise ValueError(f"{name} is taken or not the name of a custom table")
+    made = store.tables[name] = tables.table(
+        name, f"{name}s", name, 20_000 + len(store.tables), "new_name", tables.text(100, "new_name")
+    )
+    store.sets[made.set_name], store.data[name] = made, TableData()
 
 
 def remove_table(store: Store, name: str) -> None:

@@ -84,6 +84,10 @@ class DynamicsSandbox:
         """Of a custom table; the set is called `<new>s` unless told otherwise. Raises ValueError."""
         schema.rename_table(self.store, old, new, set_name)
 
+    def add_table(self, name: str) -> None:
+        """A custom table without rows, with the column `new_name`; the set is called `<name>s`. Raises ValueError."""
+        schema.add_table(self.store, name)
+
     def remove_table(self, name: str) -> None:
         """Of a custom table, with its rows. Raises ValueError for a built-in one."""
         schema.remove_table(self.store, name)

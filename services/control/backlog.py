@@ -27,6 +27,7 @@ RECENT = 60  # with all partitions: of a thousand they take their room
 LEAST_WINDOW_S = 3.0
 STALLED_AFTER_S = 20.0
 LOOK_EVERY_S = 3.0  # for the oldest waiting record
+TRUE_FOR_S = 4.0  # of a sample; when the next one takes longer nobody knows any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +125,17 @@ class Backlog:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await asyncio.gather(*(self._sample(workflow) for workflow in WORKFLOWS))
+            for workflow in WORKFLOWS:  # one question to Kafka at a time
+                await self._sample(workflow)
             await self._clock.sleep(SAMPLE_EVERY_S)
 
     def window(self, workflow: Workflow, seconds: float = WINDOW_S) -> list[Sample]:
-        since = self._clock.monotonic() - seconds
-        return [sample for sample in self._samples[workflow] if sample.at_s >= since]
+        """Oldest first. The last one is of now, or says that the lag is not known."""
+        now = self._clock.monotonic()
+        window = [sample for sample in self._samples[workflow] if sample.at_s >= now - seconds]
+        if window and now - window[-1].at_s > TRUE_FOR_S:
+            window.append(Sample(self._clock.now(), now, None))
+        return window
 
     def history(self, workflow: Workflow, seconds: float) -> list[Point]:
         """Oldest first, of the last hour at most."""

@@ -35,7 +35,9 @@ SECURITY = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 
-TOO_LARGE = Refused(413, "body_too_large", "Send a body of 1 MiB at most.")
+TOO_LARGE = (413, "body_too_large", "Send a body of 1 MiB at most.")
+TOO_SLOW = (503, "took_too_long", f"It took longer than {LONGEST_S:.0f} s; ask for less, or again later.")
+BROKEN_OFF = (400, "body_broken_off", "The body has no end.")
 
 Audited = Callable[[str, str | None, str, str], Awaitable[None]]  # by, address, what, code
 
@@ -70,8 +72,7 @@ class Door:
             async with asyncio.timeout(None if request.url.path == EVENTS else LONGEST_S):
                 await self._app(request.scope, receive, send)
         except TimeoutError:
-            request.state.refusal = "took_too_long"
-            slow = answer(503, "took_too_long", f"The answer took longer than {LONGEST_S:.0f} s; ask for less, or again later.")
+            slow = _refused(request, Refused(*TOO_SLOW))
             if not status[0]:
                 await slow(request.scope, receive, send)
         except Exception as exc:  # a fault of ours: no text of it in the answer or the log, it may hold values
@@ -94,23 +95,21 @@ class Door:
             length = request.headers.get("content-length", "0")
             ambiguous = "content-length" in request.headers and "transfer-encoding" in request.headers
             if ambiguous or not length.isdigit() or int(length[:20]) > LARGEST_BODY:
-                raise TOO_LARGE
+                raise Refused(*TOO_LARGE)
             self._access.check_origin(request, method)
             if who is None and not path.startswith(PUBLIC):
                 return self._sign_in(request)
             if who is not None:
                 self._access.check_header(who, request, method)
         except Refused as exc:
-            request.state.refusal = exc.code
-            return refusal(exc)
+            return _refused(request, exc)
         return None
 
     def _sign_in(self, request: Request) -> Response:
         if not request.url.path.startswith(API):
             return RedirectResponse("/login", 303)
-        request.state.refusal = "not_signed_in"
         detail = "Send Authorization: Bearer <token>; an administrator makes tokens."
-        return refusal(Refused(401, "not_signed_in", detail, headers={"WWW-Authenticate": "Bearer"}))
+        return _refused(request, Refused(401, "not_signed_in", detail, headers={"WWW-Authenticate": "Bearer"}))
 
     def _sending(self, send: Send, path: str, status: list[int]) -> Send:
         async def sending(message: Message) -> None:
@@ -147,22 +146,39 @@ class Door:
         return True
 
 
+def _refused(request: Request, why: Refused) -> Response:
+    request.state.refusal = why.code
+    return refusal(why)
+
+
 async def _whole(request: Request, receive: Receive) -> tuple[Receive, Response | None]:
-    """A body that comes in chunks, read to its end; or the refusal of one that is too large."""
-    parts, size, more = [], 0, True
-    while more:
-        message = await asyncio.wait_for(receive(), LONGEST_S)
-        parts.append(message.get("body", b""))
-        size, more = size + len(parts[-1]), bool(message.get("more_body"))
-        if size > LARGEST_BODY:
-            request.state.refusal = TOO_LARGE.code
-            return receive, refusal(TOO_LARGE)
-    read: list[Message] = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
+    """A body that comes in chunks, read to its end; or the refusal of one that is too large, too slow or has no end."""
+    try:
+        async with asyncio.timeout(LONGEST_S):
+            body = await _joined(receive)
+    except TimeoutError:
+        return receive, _refused(request, Refused(*TOO_SLOW))
+    except Refused as exc:
+        return receive, _refused(request, exc)
+    read: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
         return read.pop() if read else await receive()
 
     return again, None
+
+
+async def _joined(receive: Receive) -> bytes:
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(*BROKEN_OFF)
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), bool(message.get("more_body"))
+        if size > LARGEST_BODY:
+            raise Refused(*TOO_LARGE)
+    return b"".join(parts)
 
 
 def _address(request: Request) -> str | None:

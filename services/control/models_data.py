@@ -55,7 +55,7 @@ class TablePlanOut(Out):
     source: str
     target: str
     lane: Literal["initial", "resync", "replay"] = Field(description="How the rows would come: first load, added columns, or a replay.")
-    sample: int
+    sample: int = Field(description="How many rows were tried: fewer than asked for, if there are not more or time ran out.")
     total: int | None
     counts: CountsOut
     rejected: list[RejectedOut]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import zip_longest
+from typing import Any, TypeVar
 
 from bridge.avro import Decoder, load_schema
 from bridge.campaign.client import CampaignClient
@@ -30,7 +32,9 @@ from services.control.systems import Systems
 from services.ingress.decide import change
 from services.ingress.handler import IngressHandler, Target
 
-AT_ONCE = 8
+T = TypeVar("T")
+AT_ONCE = 32  # tables that are read, then rows that are tried, of all tables together; the clients of both systems have their own limit
+WITHIN_S = 40.0  # a request may take a minute, and the draft has been validated before
 KEYS_SHOWN = 10
 COUNTED = {"created": "create", "updated": "update", "deleted": "delete", "filtered": "filtered"}
 
@@ -88,18 +92,38 @@ class Tally:
         self.rejected.setdefault((exc.code, str(exc)), []).append(key)
 
 
+@dataclass(slots=True)
+class Draft:
+    """One table. Without `tracked` and `target` its rows could not be read in time; `events`: the sample that was asked for."""
+
+    table: TableMapping
+    lane: Lane
+    tracked: TrackedTable | None = None
+    target: Target | None = None
+    events: list[ChangeEvent] = field(default_factory=list)
+    total: int | None = None
+    tally: Tally = field(default_factory=Tally)
+
+
 class Planner:
     """Raises HaltError (a table or field is not there), RetryError (a system is away) or Refused (not configured)."""
 
-    def __init__(self, kafka: KafkaSettings, systems: Systems, cursors: Cursors, clock: Clock) -> None:
-        self._systems, self._cursors, self._clock = systems, cursors, clock
+    def __init__(self, kafka: KafkaSettings, systems: Systems, cursors: Cursors, clock: Clock, within_s: float = WITHIN_S) -> None:
+        self._systems, self._cursors, self._clock, self._within_s = systems, cursors, clock, within_s
         self._decoder = Decoder(HttpRegistry(kafka), load_schema("ChangeEvent"), ChangeEvent)
         self._published = Published(kafka, "ingress", self._decoder)
 
     async def plan(self, config: IngressConfig, sample: int, partitions: int) -> PlanOut:
-        """`sample`: rows of each table. `partitions`: of `ingress.state`."""
+        """`sample`: rows of each table, fewer if there is no time for all. `partitions`: of `ingress.state`."""
         self._systems.forget()
-        tables = [await self._table(table, sample, partitions) for table in config.tables]
+        began = self._clock.monotonic()
+        drafts = [Draft(table, self._lane(table)) for table in config.tables]
+        await within(self._within_s / 2, spread(drafts, lambda draft: self._read(draft, sample)))
+        keys = [f"{event.table}/{event.key}" for draft in drafts for event in draft.events]
+        known = await asyncio.to_thread(self._published.states, keys, partitions)
+        left = self._within_s - (self._clock.monotonic() - began)
+        await within(left, spread(in_turn(drafts), lambda each: self._try(*each, known)))
+        tables = [_table_plan(draft) for draft in drafts]
         totals = [table.calls.total for table in tables]
         return PlanOut(
             sample=sum(table.sample for table in tables),
@@ -115,19 +139,11 @@ class Planner:
             tables=tables,
         )
 
-    async def _table(self, table: TableMapping, sample: int, partitions: int) -> TablePlanOut:
-        tracked, target = await self._both(table, sample)
-        rows = await self._rows(tracked, sample)
-        lane = self._lane(table)
-        keys = [f"{table.source}/{tracked.key(row)}" for row in rows]
-        known = await asyncio.to_thread(self._published.states, keys, partitions)
-        tally = Tally()
-        events = [tracked.upsert(row, lane, self._clock.now()) for row in rows]
-        await self._write_all(target, events, known, tally)
-        for event in events:
-            _doubts(tally, target.mapper, tracked, event)
-        total = await tracked.count()
-        return _table_plan(table, lane, len(rows), total, tally)
+    async def _read(self, draft: Draft, sample: int) -> None:
+        tracked, target = await self._both(draft.table, sample)
+        rows, total = await self._rows(tracked, sample), await tracked.count()
+        draft.tracked, draft.target, draft.total = tracked, target, total
+        draft.events = [tracked.upsert(row, draft.lane, self._clock.now()) for row in rows]
 
     async def _both(self, table: TableMapping, sample: int) -> tuple[TrackedTable, Target]:
         described = await self._systems.asked("dynamics", read_table(self._systems.dynamics, table.source, table.columns()))
@@ -159,24 +175,51 @@ class Planner:
             return "initial"
         return "replay" if position.value.get("columns") == sorted(table.columns()) else "resync"
 
-    async def _write_all(self, target: Target, events: Sequence[ChangeEvent], known: Mapping[str, Known], tally: Tally) -> None:
-        slots, digests = asyncio.Semaphore(AT_ONCE), Digests(self._systems.digest_secret)
+    async def _try(self, draft: Draft, event: ChangeEvent, known: Mapping[str, Known]) -> None:
+        assert draft.target is not None and draft.tracked is not None
+        tally, notes = draft.tally, Notes(self._systems.campaign)
+        digests = Digests(self._systems.digest_secret)
+        handler = IngressHandler({event.table: draft.target}, notes, self._decoder, digests)
+        try:
+            result = await handler.write(change(event), known.get(f"{event.table}/{event.key}"))
+        except RejectError as exc:
+            tally.reject(exc, event.key)
+        except ParkError:
+            tally.counts["unchanged"] += 1  # it would wait for its parent
+        else:
+            tally.counts["delete" if notes.calls["delete"] else COUNTED.get(result.outcome, "unchanged")] += 1
+            tally.calls += sum(notes.calls.values())
+        _doubts(tally, draft.target.mapper, draft.tracked, event)
 
-        async def one(event: ChangeEvent) -> None:
-            notes = Notes(self._systems.campaign)
-            handler = IngressHandler({event.table: target}, notes, self._decoder, digests)
-            try:
-                async with slots:
-                    result = await handler.write(change(event), known.get(f"{event.table}/{event.key}"))
-            except RejectError as exc:
-                tally.reject(exc, event.key)
-            except ParkError:
-                tally.counts["unchanged"] += 1  # it would wait for its parent
-            else:
-                tally.counts["delete" if notes.calls["delete"] else COUNTED.get(result.outcome, "unchanged")] += 1
-                tally.calls += sum(notes.calls.values())
 
-        await asyncio.gather(*(one(event) for event in events))
+async def within(seconds: float, work: Awaitable[None]) -> None:
+    """Ends the work after so long; what it has done by then counts."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await work
+
+
+async def spread(items: Iterable[T], call: Callable[[T], Awaitable[None]]) -> None:
+    """Calls for every item, in their order, AT_ONCE at a time. The first error ends all of them."""
+    waiting = iter(items)
+
+    async def lane() -> None:
+        for item in waiting:
+            await call(item)
+
+    lanes = [asyncio.create_task(lane()) for _ in range(AT_ONCE)]
+    try:
+        await asyncio.gather(*lanes)
+    finally:
+        for each in lanes:
+            each.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+
+
+def in_turn(drafts: Sequence[Draft]) -> Iterator[tuple[Draft, ChangeEvent]]:
+    """The first row of every table, then the second, …: when time runs out no table has had more than its share."""
+    for row in zip_longest(*(draft.events for draft in drafts)):
+        yield from ((draft, event) for draft, event in zip(drafts, row, strict=True) if event is not None)
 
 
 def _doubts(tally: Tally, mapper: Mapper, tracked: TrackedTable, event: ChangeEvent) -> None:
@@ -190,16 +233,17 @@ def _doubts(tally: Tally, mapper: Mapper, tracked: TrackedTable, event: ChangeEv
             tally.unreplaced[mapped.source, str(value), label] += 1
 
 
-def _table_plan(table: TableMapping, lane: Any, sample: int, total: int | None, tally: Tally) -> TablePlanOut:
+def _table_plan(draft: Draft) -> TablePlanOut:
+    table, tally = draft.table, draft.tally
     rejected = [
         RejectedOut(code=code, reason=reason, count=len(keys), keys=keys[:KEYS_SHOWN]) for (code, reason), keys in tally.rejected.items()
     ]
     return TablePlanOut(
         source=table.source,
         target=table.target,
-        lane=lane,
-        sample=sample,
-        total=total,
+        lane=draft.lane,
+        sample=tally.counts.total(),
+        total=draft.total,
         counts=CountsOut(**tally.counts),
         rejected=rejected,
         truncated=_fields(table, tally, "truncated"),
@@ -208,7 +252,7 @@ def _table_plan(table: TableMapping, lane: Any, sample: int, total: int | None, 
             PicklistValueOut(table=table.source, source=source, value=value, label=label, count=count)
             for (source, value, label), count in tally.unreplaced.most_common(100)
         ],
-        calls=CallsOut(sample=tally.calls, total=_all(tally.calls, sample, total)),
+        calls=CallsOut(sample=tally.calls, total=_all(draft)),
     )
 
 
@@ -220,7 +264,9 @@ def _fields(table: TableMapping, tally: Tally, wanted: Doubt) -> list[FieldCount
     ]
 
 
-def _all(calls: int, sample: int, total: int | None) -> int | None:
-    if sample == 0:
+def _all(draft: Draft) -> int | None:
+    """Calls for all rows, by proportion; None if nobody knows how many there are, or none was tried."""
+    sample = draft.tally.counts.total()
+    if draft.tracked is not None and not draft.events:
         return 0
-    return None if total is None else round(calls * max(total, sample) / sample)
+    return None if draft.total is None or sample == 0 else round(draft.tally.calls * max(draft.total, sample) / sample)

@@ -11,7 +11,7 @@ from typing import Any
 
 from bridge.clock import Clock
 from bridge.config import Config
-from bridge.desired import HEARTBEAT_DEADLINE_S, WORKFLOWS, Desired, Heartbeat, Workflow
+from bridge.desired import WORKFLOWS, Desired, Workflow
 from bridge.errors import RetryError
 from bridge.events import Record
 from bridge.kafka.client import Names
@@ -21,6 +21,7 @@ from bridge.kafka.topics import Topics, control_topics
 from bridge.settings import KafkaSettings
 from services.control import commands, workflows
 from services.control.commands import TOPIC, Action, Change, HeldAction
+from services.control.heard import Heard
 from services.control.workflows import SHAPES, Beat, Verdict
 
 
@@ -31,14 +32,6 @@ class Revision:
     saved_by: str
     comment: str | None
     config: Config
-
-
-@dataclass(slots=True)
-class _Heard:
-    heartbeat: Heartbeat
-    heard_at: float
-    timestamp_ms: int
-    left: bool = False
 
 
 class Store:
@@ -59,7 +52,7 @@ class Store:
         self._settings, self._clock, self._start_deadline_s = settings, clock, start_deadline_s
         self._desired: dict[Workflow, Desired] = {}
         self._revisions: dict[Workflow, dict[int, Revision]] = {workflow: {} for workflow in WORKFLOWS}
-        self._heard: dict[str, _Heard] = {}
+        self._heard = Heard(clock)
         self._since: dict[Workflow, tuple[str, str]] = {}
         self._thread = ThreadPoolExecutor(1, "commands")
         self._log: CommandLog | None = None
@@ -72,7 +65,7 @@ class Store:
         log = CommandLog(self._settings, counts[TOPIC])
         at = self._clock.now().isoformat()
         await self._in_thread(lambda: log.transact(commands.first_revisions(at)))
-        told = ((TOPIC, self._told), ("control.services", self._heartbeats))
+        told = ((TOPIC, self._told), ("control.services", self._heard.take))
         self._follower = Follower(self._settings, *(Followed(names.topic(topic), counts[topic], changed) for topic, changed in told))
         await self._follower.start()
         self._log = log
@@ -104,13 +97,7 @@ class Store:
         return {workflow: self.saved(workflow).config for workflow in WORKFLOWS}
 
     def beats(self, workflow: Workflow) -> list[Beat]:
-        now = self._clock.monotonic()
-        return [
-            Beat(each.heartbeat, now - each.heard_at, each.left) for each in self._heard.values() if each.heartbeat.workflow == workflow
-        ]
-
-    def heard_ms(self, heartbeat: Heartbeat) -> int:
-        return self._heard[heartbeat.key].timestamp_ms
+        return self._heard.beats(workflow)
 
     def verdict(self, workflow: Workflow) -> tuple[Verdict, str]:
         """The status, and since when it has been so."""
@@ -119,7 +106,7 @@ class Store:
         before = self._since.get(workflow)
         if before is None or before[0] != verdict.status:
             began = [beat.heartbeat.since for beat in self.beats(workflow)] + [desired.changed_at or now.isoformat()]
-            self._since[workflow] = (verdict.status, max(began) if before is None else now.isoformat())
+            self._since[workflow] = (verdict.status, verdict.since or (max(began) if before is None else now.isoformat()))
         return verdict, self._since[workflow][1]
 
     # -- writing ----------------------------------------------------------------------------------------------------------
@@ -174,16 +161,3 @@ class Store:
             desired = Desired.from_json(value)
             if desired.generation >= self._desired.get(workflow, Desired()).generation:
                 self._desired[workflow] = desired
-
-    def _heartbeats(self, entries: Sequence[Entry]) -> None:
-        now, wall_ms = self._clock.monotonic(), self._clock.now().timestamp() * 1000
-        for entry in entries:
-            if entry.value is None:
-                if heard := self._heard.get(entry.key):
-                    heard.left = True
-                continue
-            age_s = max(0.0, (wall_ms - entry.timestamp_ms) / 1000) if entry.old else 0.0
-            self._heard[entry.key] = _Heard(Heartbeat.from_json(json.loads(entry.value)), now - age_s, entry.timestamp_ms)
-        for key, heard in list(self._heard.items()):
-            if heard.left and now - heard.heard_at > HEARTBEAT_DEADLINE_S:
-                del self._heard[key]

@@ -47,7 +47,7 @@ def workflow_view(store: Store, backlog: Backlog, clock: Clock, workflow: Workfl
         saved_revision=saved.revision,
         running_revision=desired.revision if desired.desired == "RUNNING" else None,
         backlog=backlog_view(backlog, clock, workflow, state.status == "STOPPED", parked),
-        services=[_service(beat.heartbeat, store.heard_ms(beat.heartbeat)) for beat in beats],
+        services=[_service(beat.heartbeat, beat.at_ms) for beat in beats],
         counters=_counters([beat.heartbeat for beat in beats], parked),
         last_read_at=datetime.fromisoformat(max(reads)) if reads else None,
         last_written_at=datetime.fromisoformat(max(writes)) if writes else None,
@@ -114,14 +114,14 @@ def _reason(reason: Reason, role: str | None, since: str) -> ReasonOut:
     )
 
 
-def _service(beat: Heartbeat, heard_ms: int) -> ServiceOut:
+def _service(beat: Heartbeat, at_ms: int) -> ServiceOut:
     return ServiceOut(
         role=beat.role,
         instance=beat.instance,
         status=beat.status,
         revision=beat.revision,
         since=datetime.fromisoformat(beat.since),
-        heartbeat_at=datetime.fromtimestamp(heard_ms / 1000, UTC),
+        heartbeat_at=datetime.fromtimestamp(at_ms / 1000, UTC),
         version=beat.version,
         reason=_reason(beat.reason, beat.role, beat.since) if beat.reason else None,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bridge.config import Config, EgressConfig, IngressConfig, OptinConfig, default_ingress
@@ -30,10 +30,11 @@ SHAPES: Mapping[Workflow, type[Config]] = {"ingress": IngressConfig, "egress": E
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A heartbeat and how long ago control heard it. `left`: the instance has said goodbye since."""
+    """A heartbeat, how long ago it was sent, and when by its sender's clock. `left`: the instance has said goodbye since."""
 
     heartbeat: Heartbeat
     age_s: float
+    at_ms: int
     left: bool = False
 
     @property
@@ -43,7 +44,7 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The status of a workflow; `role` and `reason` say why it is FAILED."""
+    """The status of a workflow; `role` and `reason` say why it is FAILED, `since` when it came to be (ISO 8601)."""
 
     status: Status
     role: str | None = None
@@ -52,17 +53,17 @@ class Verdict:
 
 
 def verdict(workflow: Workflow, desired: Desired, beats: Sequence[Beat], now: datetime, start_deadline_s: float) -> Verdict:
-    """`beats`: the last one of every instance, those that left within the heartbeat deadline included."""
+    """`beats`: the last one of every instance; of those that left all within the heartbeat deadline, and the last of each role."""
     fresh = [beat for beat in beats if beat.fresh]
     if desired.desired == "STOPPED":
         return _stopping([beat for beat in fresh if not beat.left])
     current = [beat for beat in beats if beat.heartbeat.generation == desired.generation]
     for beat in current:
         if beat.heartbeat.status == "FAILED" and beat.fresh and not beat.left:
-            return Verdict("FAILED", beat.heartbeat.role, beat.heartbeat.reason, beat.heartbeat.since)
-    late = _elapsed_s(desired, now) > start_deadline_s
+            return _gone(beat)
+    due = _after(desired.changed_at, start_deadline_s) if desired.changed_at else None
     missing = [role for role in ROLES[workflow] if not _runs(role, current)]
-    verdicts = [_missing(role, current, late, now, start_deadline_s) for role in missing]
+    verdicts = [_missing(role, current, due, now, start_deadline_s) for role in missing]
     failed = next((each for each in verdicts if each.status == "FAILED"), None)
     return failed or (Verdict("STARTING") if missing else Verdict("RUNNING"))
 
@@ -78,21 +79,31 @@ def _runs(role: str, current: Sequence[Beat]) -> bool:
     return any(beat.heartbeat.role == role and beat.heartbeat.status == "RUNNING" and beat.fresh for beat in current)
 
 
-def _missing(role: str, current: Sequence[Beat], late: bool, now: datetime, start_deadline_s: float) -> Verdict:
+def _missing(role: str, current: Sequence[Beat], due: datetime | None, now: datetime, start_deadline_s: float) -> Verdict:
     mine = [beat for beat in current if beat.heartbeat.role == role]
-    starting = [beat for beat in mine if beat.heartbeat.status == "STARTING" and beat.fresh and not beat.left]
-    for beat in starting:
-        if (now - datetime.fromisoformat(beat.heartbeat.since)).total_seconds() > start_deadline_s:
-            return Verdict("FAILED", role, beat.heartbeat.reason or _slow(role))
+    starting = [beat.heartbeat for beat in mine if beat.heartbeat.status == "STARTING" and beat.fresh and not beat.left]
+    for each in starting:
+        if now > (own := _after(each.since, start_deadline_s)):
+            return Verdict("FAILED", role, each.reason or _slow(role), own.isoformat())
     if starting:
         return Verdict("STARTING")
-    if late or any(beat.heartbeat.status == "RUNNING" for beat in mine):
-        return Verdict("FAILED", role, _silent(role))
+    if ended := [beat for beat in mine if beat.heartbeat.status in ("RUNNING", "FAILED")]:
+        return _gone(min(ended, key=lambda beat: beat.age_s))
+    if due is not None and now > due:
+        return Verdict("FAILED", role, _silent(role), due.isoformat())
     return Verdict("STARTING")
 
 
-def _elapsed_s(desired: Desired, now: datetime) -> float:
-    return (now - datetime.fromisoformat(desired.changed_at)).total_seconds() if desired.changed_at else 0.0
+def _gone(last: Beat) -> Verdict:
+    """FAILED as its last heartbeat says, or because it was the last."""
+    if (beat := last.heartbeat).status == "FAILED":
+        return Verdict("FAILED", beat.role, beat.reason, beat.since)
+    silent = datetime.fromtimestamp(last.at_ms / 1000, UTC) + timedelta(seconds=HEARTBEAT_DEADLINE_S)
+    return Verdict("FAILED", beat.role, _silent(beat.role), silent.isoformat())
+
+
+def _after(moment: str, seconds: float) -> datetime:
+    return datetime.fromisoformat(moment) + timedelta(seconds=seconds)
 
 
 def _silent(role: str) -> Reason:

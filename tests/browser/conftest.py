@@ -142,6 +142,20 @@ async def live(_live: Stack) -> Stack:
     return _live
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def mailing(kafka: LocalKafka, tmp_path: Path) -> AsyncIterator[Stack]:
+    """A product of the test's own that sends e-mail events to Dynamics, RUNNING."""
+    async with product(kafka, tmp_path) as stack:
+        await until_ready(stack)
+        stack.id = "egress"
+        stack.campaign.settings.change({"journal_retry_after_s": 0.2})
+        await put(stack, "egress", {"events": {"send": True, "open": False, "click": False, "bounce": False}})
+        stack.service("reader")
+        stack.service("writer")
+        await stack.start()
+        yield stack
+
+
 @dataclass
 class Guarded:
     """Control with tokens. Every test makes its own, so that none uses up another's rate."""
@@ -201,4 +215,10 @@ async def live_visits(browser: Browser, live: Stack) -> AsyncIterator[Visits]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def guarded_visits(browser: Browser, guarded: Guarded) -> AsyncIterator[Visits]:
     async for each in _visiting(browser, guarded.stack):
+        yield each
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def mailing_visits(browser: Browser, mailing: Stack) -> AsyncIterator[Visits]:
+    async for each in _visiting(browser, mailing):
         yield each

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 PATHS = [
     *("/", "/workflows/ingress", "/workflows/ingress/tables/contact", "/workflows/ingress/tables/new_vehicle?target=cusVehicle"),
     *("/workflows/egress", "/workflows/optin", "/workflows/ingress/dead-letters", "/workflows/ingress/records", "/settings"),
-    *("/audit", "/documentation"),
+    *("/workflows/egress/records", "/workflows/optin/records", "/audit", "/documentation"),
 ]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 800}
 RUN = """async () => (await axe.run(document, { resultTypes: ["violations"] })).violations

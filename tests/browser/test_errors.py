@@ -184,6 +184,14 @@ async def test_of_two_who_edit_one_mapping_both_are_kept_when_the_second_merges(
     kept = await mapping(idle)
     assert kept["apply_deletes"] is True
     assert kept["fields"][-1]["source"] == "salutation", "what the first changed and the second did not touch stays"
+    await expect(second.get_by_role("combobox", name=f"Dynamics field, row {ROWS + 1}", exact=True)).to_have_value("salutation")
+    await expect(second.get_by_role("button", name="Save", exact=True)).to_be_focused()
+    await expect(second.get_by_text("There are unsaved changes")).to_have_count(0)
+
+    await messages(second).get_by_role("button", name="Dismiss").click()
+    await second.get_by_role("group", name=re.compile("^Use technical")).get_by_label("No").check()
+    await save(second)
+    assert await mapping(idle) == kept | {"picklists": "display"}, "nor does the next save take it away"
 
 
 async def pick_last(page: Page, source: str, target: str) -> None:

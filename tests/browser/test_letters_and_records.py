@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.browsing import INGRESS, Visits, messages, row, words
+from tests.browser.browsing import EGRESS, INGRESS, Visits, messages, row, words
 from tests.browser.conftest import Guarded, put
 from tests.e2e.helpers import everything_passed, new_key
 from tests.e2e.stack import Stack, contacts
@@ -106,6 +106,40 @@ async def test_a_record_that_was_never_seen_is_told_with_what_to_check(visits: V
     await page.get_by_label("Key of the record").fill(new_key())
     await page.get_by_role("button", name="Find").click()
     await expect(page.get_by_role("region", name="Result")).to_contain_text(words("Never seen", "Check table and key"))
+
+
+async def test_where_is_this_record_tells_the_way_of_an_event_in_the_words_of_egress(mailing: Stack, mailing_visits: Visits) -> None:
+    mailing_visits.expects("status of 404")
+    person, nobody = mailing.dynamics.upsert("contact", {"lastname": "Lovelace"}), new_key()
+    mailing.campaign.emit([{"kind": "send", "external_id": each} for each in (person, nobody)])
+    page = await mailing_visits.page()
+    await expect(row(page, EGRESS)).to_contain_text("1 event waits for a contact that is not in Dynamics yet (parked).", timeout=30_000)
+    await page.goto("/workflows/egress")
+    await page.get_by_role("link", name="Where is this record?").click()
+    await expect(page).to_have_url(re.compile("/workflows/egress/records$"))
+    await page.wait_for_load_state()
+
+    await page.get_by_label("Key of the contact").fill(person)
+    await page.keyboard.press("Enter")
+    found = page.get_by_role("region", name="Result")
+    await expect(found).to_contain_text(words(f"contact {person}", "on the timeline in Dynamics", "Dynamics answered", "HTTP 204"))
+    await expect(found.get_by_role("listitem").first).to_contain_text(words("Read from Campaign's journal", "egress.email-events"))
+    await expect(found.get_by_role("listitem").last).to_contain_text(words("Dealt with by the writer", "on the timeline"))
+    await expect(found).not_to_contain_text(re.compile("in Campaign|from Dynamics|[Vv]ersion"))
+    await page.reload()
+    await expect(found).to_contain_text("on the timeline in Dynamics")
+    await page.get_by_label("Key of the contact").fill(nobody)
+    await page.get_by_role("button", name="Find").click()
+    await expect(found.get_by_role("listitem")).to_contain_text(words("Waiting in the queue", "egress.email-events"))
+
+
+@pytest.mark.parametrize(("workflow", "told"), [("egress", "e-mail event"), ("optin", "status was observed in Dynamics or Campaign")])
+async def test_records_of_the_other_workflows_are_found_by_their_contact(visits: Visits, workflow: str, told: str) -> None:
+    visits.expects("status of 404")
+    page = await visits.page(f"/workflows/{workflow}/records?key={new_key()}")
+    await expect(page.get_by_role("main")).to_contain_text(told)
+    await expect(page.get_by_role("combobox")).to_have_count(0)
+    await expect(page.get_by_role("region", name="Result")).to_contain_text(words("Never seen", "Check the id of the contact"))
 
 
 async def test_the_audit_tells_who_did_what_refusals_included(guarded: Guarded, guarded_visits: Visits) -> None:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -113,24 +114,50 @@ async def one_failed(stack: Stack) -> bool:
     return (await asyncio.to_thread(heartbeat, stack, "reader")).get("status") == "FAILED"
 
 
-@pytest.mark.parametrize("role", ["reader", "writer"])
-async def test_f80_a_killed_service_is_told_within_its_deadline_and_a_new_one_clears_it(stack: Stack, role: str) -> None:
+@pytest.mark.parametrize(("role", "how"), [("reader", "killed"), ("writer", "killed"), ("writer", "ended")])
+async def test_f80_a_killed_service_is_told_within_its_deadline_and_a_new_one_clears_it(stack: Stack, role: str, how: str) -> None:
     people(stack, 20)
     await run_through(stack, contacts())
-    stack.processes[f"{role}-1"].kill()
-    killed = time.monotonic()
+    await ended(stack, role, how)
+    gone = time.monotonic()
 
     failed = await stack.until_status("FAILED", 15)
 
-    assert time.monotonic() - killed < 15
+    assert time.monotonic() - gone < 15
     reason = failed["reason"]
     assert (reason["role"], reason["code"], reason["origin"], failed["desired"]) == (role, "service_silent", "service", "RUNNING")
     assert reason["hint"] and reason["message"] and reason["since"]
+    for _ in range(12):
+        again = await stack.workflow()
+        assert [again[each] for each in ("status", "status_since", "reason")] == ["FAILED", failed["status_since"], reason]
+        await asyncio.sleep(0.5)
     stack.service(role)
     cleared = await stack.until_status("RUNNING", 30)
     assert cleared["reason"] is None
     await everything_passed(stack)
     assert stack.differences() == []
+
+
+async def ended(stack: Stack, role: str, how: str) -> None:
+    """By kill -9, or by SIGTERM, which lets it say goodbye."""
+    if how == "killed":
+        stack.processes[f"{role}-1"].kill()
+    else:
+        assert await stack.processes[f"{role}-1"].terminate() == 0
+
+
+async def test_control_restarted_says_since_the_same_time_that_a_service_is_silent(stack: Stack) -> None:
+    await run(stack, contacts())
+    stack.processes["writer-1"].kill()
+    before = await stack.until_status("FAILED", 15)
+
+    assert await stack.processes["control-1"].terminate() == 0
+    stack.service("control")
+    after = await stack.until_status("FAILED", 20)
+
+    assert after["reason"]["code"] == "service_silent"
+    for told in (after["status_since"], after["reason"]["since"], before["reason"]["since"]):
+        assert abs(datetime.fromisoformat(told) - datetime.fromisoformat(before["status_since"])) <= timedelta(seconds=3)
 
 
 async def test_what_one_control_saves_the_other_can_edit(stack: Stack) -> None:

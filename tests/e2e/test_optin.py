@@ -21,5 +21,5 @@ async def test_an_unsubscribe_reaches_dynamics_and_a_tick_reaches_campaign(kafka
         await stack.until_caught_up()
         assert not in_dynamics(stack, person(stack))
         assert in_campaign(stack, bob)
-        print((await stack.workflow()))
+        print(await stack.workflow())
         print(stack.logs(80))

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.config import Config
+from bridge.desired import Desired, Workflow
 from bridge.kafka.lag import GroupLag, PartitionLag
-from services.control.backlog import Sample, eta_s, rates, verdict, waiting_since
+from services.control.backlog import Backlog, Sample, eta_s, rates, verdict, waiting_since
+from services.control.views import backlog_view
+from services.control.workflows import default_config
+from tests.clock import FakeClock
 from tests.unit.fakes import NOON
 
 TOPIC = "ingress.changes.contact"
@@ -165,3 +176,88 @@ def test_every_course_has_a_verdict_that_fits_its_last_sample(course: Sequence[t
     assert (told == "STOPPED") is (stopped and bool(records))
     eta = eta_s(waiting_since(window))
     assert eta is None or eta >= 0
+
+
+@dataclass
+class Brokers:
+    """Stands for Kafka behind a LagReader: every group has the same lag. `most`: questions under way at once."""
+
+    answering: threading.Event = field(default_factory=threading.Event)
+    asked: list[str] = field(default_factory=list)
+    under_way: int = 0
+    most: int = 0
+
+    def group(self, group: str, topics: Sequence[str]) -> GroupLag:
+        self.asked.append(group)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        time.sleep(0.01)
+        assert self.answering.wait(10)
+        self.under_way -= 1
+        return GroupLag(group, "Stable", 1, {topic: [PartitionLag(0, 2, 5, 3)] for topic in topics})
+
+    def oldest_ms(self, waiting: Mapping[Any, int]) -> int | None:
+        return None
+
+
+class OutOfTheBox:
+    """A store in which nothing has been saved or started."""
+
+    config: Config
+
+    def verdict(self, workflow: Workflow) -> None:
+        self.config = default_config(workflow)
+
+    def desired(self, workflow: Workflow) -> Desired:
+        return Desired()
+
+    def saved(self, workflow: Workflow) -> OutOfTheBox:
+        return self
+
+
+@asynccontextmanager
+async def sampling(brokers: Brokers, clock: FakeClock) -> AsyncIterator[Backlog]:
+    backlog = Backlog(cast(Any, brokers), cast(Any, OutOfTheBox()), clock)
+    task = asyncio.create_task(backlog.run())
+    try:
+        yield backlog
+    finally:
+        brokers.answering.set()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
+async def test_kafka_is_asked_one_question_at_a_time() -> None:
+    brokers = Brokers()
+    brokers.answering.set()
+
+    async with sampling(brokers, FakeClock()):
+        await until(lambda: len(brokers.asked) > 12)
+
+    assert brokers.asked[:5] == ["ingress", "egress", "optin-resolver", "optin", "ingress"]
+    assert brokers.most == 1
+
+
+async def test_when_kafka_takes_too_long_the_last_number_is_not_shown_any_more() -> None:
+    brokers, clock = Brokers(), FakeClock()
+    brokers.answering.set()
+    async with sampling(brokers, clock) as backlog:
+        await until(lambda: len(backlog.window("ingress")) == 1)
+        brokers.answering.clear()
+        await until(lambda: brokers.under_way == 1)
+        at_s = backlog.window("ingress")[0].at_s
+        clock.advance(at_s + 3.9 - clock.monotonic())
+        assert backlog_view(backlog, clock, "ingress", False, 0).records == 6
+
+        clock.advance(0.2)
+
+        late = backlog_view(backlog, clock, "ingress", False, 0)
+        assert (late.records, late.verdict, late.eta_s, late.groups) == (None, "UNKNOWN", None, [])
+        brokers.answering.set()
+        await until(lambda: backlog_view(backlog, clock, "ingress", False, 0).records == 6)

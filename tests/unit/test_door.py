@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from services.control import door as doors
 from services.control.access import PER_SECOND, Tokens
 from services.control.pages.frame import Frame
 from tests.clock import FakeClock
-from tests.unit.control_app import AT, SECRET, Refusals, bearer, build, check_headers, client, logging_as, operations, roles_needed
+from tests.unit.control_app import AT, HOST, SECRET, Refusals, bearer, build, check_headers, client, logging_as, operations, roles_needed
 
 STATIC = Frame.folder / "static"
 
@@ -191,3 +193,41 @@ async def test_both_lengths_in_one_request_are_refused(app: Any, token: str) -> 
         signed = await http.post("/api/v1/workflows/ingress/stop", headers={"Content-Length": "-1"})
 
     assert (both.status_code, signed.status_code) == (413, 413)
+
+
+async def stalling() -> AsyncIterator[bytes]:
+    yield b"{"
+    await asyncio.sleep(60)
+
+
+async def test_a_body_in_chunks_that_stalls_is_answered_and_audited(
+    app: Any, token: str, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "LONGEST_S", 0.05)
+    async with client(app, **bearer(token)) as http:
+        answer = await http.post("/api/v1/workflows/ingress/stop", content=stalling())
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "took_too_long")
+    assert answer.headers["content-type"] == "application/problem+json"
+    check_headers(answer)
+    assert [(by, code) for by, _, _, code in refusals] == [("me", "took_too_long")]
+
+
+async def test_a_body_in_chunks_whose_sender_goes_away_commands_nothing(app: Any, token: str, refusals: Refusals) -> None:
+    broken(app)
+    messages: list[Any] = [{"type": "http.request", "body": b"{}", "more_body": True}, {"type": "http.disconnect"}]
+    names = {"host": HOST, "transfer-encoding": "chunked"} | {name.lower(): value for name, value in bearer(token).items()}
+    scope = {"type": "http", "method": "POST", "path": BROKEN, "query_string": b"", "client": ("10.0.0.1", 1), "scheme": "http"}
+    scope["headers"] = [(name.encode(), value.encode()) for name, value in names.items()]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+
+    assert sent[0]["status"] == 400, "the route would have answered 500"
+    assert [(by, code) for by, _, _, code in refusals] == [("me", "body_broken_off")]

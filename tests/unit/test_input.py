@@ -18,6 +18,7 @@ from tests.clock import FakeClock
 from tests.unit.control_app import AT, bearer, build, client, read_archive
 
 HOSTILE = ("contact')/x", "../users", "a b", "a?$x=1", "a&b", "a#b", "a%2fb", "a\n", "", "1a", "é", "a-b", "a.b.", ".a", "a" * 300)
+GUID = "6f9619ff-8b86-d011-b42d-00c04fc964ff"
 
 
 @pytest.fixture
@@ -73,6 +74,16 @@ async def test_no_table_is_asked_for_whose_name_could_lead_elsewhere(token: str,
             answer = await http.get(f"/api/v1/systems/dynamics/tables/{name}/fields")
             assert answer.status_code in (404, 422), name
             assert (await http.post(f"/api/v1/systems/{name}/test")).status_code in (404, 422)
+
+
+@pytest.mark.parametrize("key", ["contacts(1)/x", "", *(f"{GUID}{more}" for more in (")/x", "?$x=1", "/..", "\n"))])
+async def test_a_key_of_a_replay_that_could_lead_elsewhere_in_an_address_is_no_key(token: str, tmp_path: Path, key: str) -> None:
+    body = {"when": "now", "keys": [GUID, key]}
+    async with client(build(tmp_path / "tokens"), **bearer(token)) as http:
+        answer = await http.post("/api/v1/workflows/ingress/tables/contact/replay", json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
+    assert [each["path"] for each in answer.json()["errors"]] == ["/keys/1"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from services.control.workflows import (
 )
 from tests.unit.fakes import NOON
 
-START_DEADLINE_S = 120.0
+START_DEADLINE_S, NOW_S = 120.0, 30.0
 REASON = Reason("source_refused", "refused", "Check the credentials.", "source")
 
 
@@ -48,11 +48,12 @@ def a_beat(
     reason: Reason | None = None,
     left: bool = False,
 ) -> Beat:
-    since = at(since_s).isoformat()
-    return Beat(Heartbeat("ingress", role, instance, status, generation, 1, since, "0.1.0", reason), age_s, left)
+    """Heard `age_s` before `told` looks."""
+    beat = Heartbeat("ingress", role, instance, status, generation, 1, at(since_s).isoformat(), "0.1.0", reason)
+    return Beat(beat, age_s, int(at(NOW_S - age_s).timestamp() * 1000), left)
 
 
-def told(*beats: Beat, wanted: Desired | None = None, now_s: float = 30, workflow: Workflow = "ingress") -> Verdict:
+def told(*beats: Beat, wanted: Desired | None = None, now_s: float = NOW_S, workflow: Workflow = "ingress") -> Verdict:
     return verdict(workflow, wanted or desired(), beats, at(now_s), START_DEADLINE_S)
 
 
@@ -88,12 +89,13 @@ def test_failed_when_nobody_has_come_by_the_start_deadline() -> None:
     assert late.reason is not None
     assert (late.reason.code, late.reason.origin) == ("service_silent", "service")
     assert late.reason.hint
+    assert late.since == at(START_DEADLINE_S).isoformat(), "since the deadline, whenever it is looked at"
 
 
 def test_failed_when_a_role_is_starting_for_too_long_with_what_it_waits_for() -> None:
     late = told(a_beat("reader"), a_beat("writer", "STARTING", reason=REASON), now_s=START_DEADLINE_S + 1)
 
-    assert late == Verdict("FAILED", "writer", REASON)
+    assert late == Verdict("FAILED", "writer", REASON, at(START_DEADLINE_S).isoformat())
 
 
 def test_a_service_that_came_late_gets_its_own_time_to_start() -> None:
@@ -122,6 +124,32 @@ def test_no_heartbeat_within_its_deadline_is_never_running(silent: str) -> None:
     result = told(*beats)
 
     assert (result.status, result.role) == ("FAILED", silent)
+    assert result.since == at(NOW_S - 0.1).isoformat(), "the deadline after its last heartbeat"
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("age_s", [11, 60, 3600])
+def test_a_service_that_has_gone_is_failed_however_long_ago(left: bool, age_s: float) -> None:
+    gone = told(a_beat("reader"), a_beat("writer", age_s=age_s, left=left), now_s=NOW_S)
+
+    assert (gone.status, gone.role) == ("FAILED", "writer")
+    assert gone.reason is not None and gone.reason.code == "service_silent"
+
+
+def test_a_service_that_left_runs_until_its_deadline_and_then_waits_for_the_one_that_starts() -> None:
+    assert told(a_beat("reader"), a_beat("writer", age_s=9, left=True)).status == "RUNNING"
+    gone = a_beat("writer", age_s=11, left=True)
+
+    assert told(a_beat("reader"), gone, a_beat("writer", "STARTING", instance="host-2", since_s=29)).status == "STARTING"
+    assert told(a_beat("reader"), gone, a_beat("writer", instance="host-2")).status == "RUNNING"
+    assert told(a_beat("reader"), gone, wanted=desired(generation=4)).status == "STARTING", "not after another start"
+
+
+@pytest.mark.parametrize(("left", "age_s"), [(True, 1), (True, 60), (False, 60)])
+def test_a_service_that_halted_and_went_keeps_its_reason(left: bool, age_s: float) -> None:
+    halted = a_beat("writer", "FAILED", age_s=age_s, left=left, since_s=4, reason=REASON)
+
+    assert told(a_beat("reader"), halted) == Verdict("FAILED", "writer", REASON, at(4).isoformat())
 
 
 def test_a_failure_of_an_earlier_command_does_not_count() -> None:

@@ -11,7 +11,7 @@ from bridge.config import OPT_OUT_FLAGS
 from bridge.desired import WORKFLOWS
 from services.control.context import Viewer
 from services.control.pages.frame import Frame, Link
-from services.control.pages.words import ABOUT, EVENTS, FLAGS, SETTINGS
+from services.control.pages.words import ABOUT, EVENTS, FLAGS, RECORDS, SETTINGS
 from services.control.workflows import NAMES
 
 HOME = Link("Workflows", "/")
@@ -64,7 +64,7 @@ def _data(routes: APIRouter, frame: Frame) -> None:
         if workflow is None:
             return frame.page("missing.html", who, [HOME, Link("Not found")], 404)
         crumbs = [HOME, Link(NAMES[workflow], f"/workflows/{workflow}"), Link(title)]
-        return frame.page(template, who, crumbs, title=title, workflow=workflow, name=NAMES[workflow])
+        return frame.page(template, who, crumbs, title=title, workflow=workflow, name=NAMES[workflow], words=RECORDS[workflow])
 
 
 def _others(routes: APIRouter, frame: Frame) -> None:

@@ -13,6 +13,22 @@ ABOUT: Mapping[Workflow, str] = {
     "optin": "Opt-in and opt-out statuses, either way or both",
 }
 
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Of one record. `about`: what is known of it; `tables`: whether its table is to be chosen."""
+
+    about: str
+    key: str = "Key of the contact"
+    tables: bool = False
+
+
+RECORDS: Mapping[Workflow, Search] = {
+    "ingress": Search("one record: when it was read, whether it waits, what became of it.", "Key of the record", True),
+    "egress": Search("one contact: when its last e-mail event was read, which events wait, what became of the last one."),
+    "optin": Search("one contact: when its status was observed in Dynamics or Campaign, what was decided, whether it has been written."),
+}
+
 EVENTS: Sequence[tuple[str, str, str]] = (
     ("send", "Sends", "An e-mail was sent."),
     ("click", "Clicks", "A link (URL) in an e-mail was clicked."),

@@ -87,6 +87,7 @@ async function begin() {
   await Promise.all([describe("dynamics", draft.source), describe("campaign", draft.target)]);
   if (!there) draft.key.source = page.dynamics.find((each) => each.key)?.name ?? (source === "contact" ? "contactid" : "");
   show();
+  allow();
   guard.watch(() => page.draft);
   if (!there) guard.unsaved();
 }
@@ -135,6 +136,10 @@ function show() {
   replacementRows(page);
   filterRows(page);
   advanced();
+}
+
+/** What the role may do. */
+function allow() {
   $("#editable").disabled = !may("admin");
   $("#save").disabled = !may("admin");
   $("#plan").disabled = !may("admin");
@@ -239,19 +244,23 @@ async function keep() {
     guard.leave(location.pathname);
     return;
   }
-  page.base = result.saved;
-  const fresh = page.adding;
-  page.adding = false;
-  guard.clean();
-  $("#comment").value = "";
-  if (fresh) {
-    history.replaceState(null, "", location.pathname);
-    $("#tables").nextElementSibling?.matches(".hint") && $("#tables").nextElementSibling.remove();
-    fieldRows(page);
-  }
+  kept(result.saved);
   const found = await validate("ingress", page.config());
   if (found) tell(found);
   done(await savedWords("ingress", result.saved.revision), h("p", null, h("a", { href: "/workflows/ingress" }, "Go to the mapped tables")));
+}
+
+/** What is saved is what is edited from now on: after a merge it holds more than was on the page. */
+function kept(saved) {
+  if (page.adding) {
+    history.replaceState(null, "", location.pathname);
+    $("#tables").nextElementSibling?.matches(".hint") && $("#tables").nextElementSibling.remove();
+  }
+  const draft = structuredClone(saved.config.tables.find((each) => each.source === source));
+  Object.assign(page, { base: saved, draft, adding: false });
+  $("#comment").value = "";
+  show();
+  guard.clean();
 }
 
 /** Tells of what has not been filled in; whether there is something. */

@@ -19,7 +19,7 @@ export function strip(id, changed = () => {}) {
       statusWords(workflow),
       h("span", { class: "hint" }, pending || unset || "Edits take effect when the workflow is stopped and started."),
       h("a", { href: `/workflows/${id}/dead-letters` }, "Dead letters"),
-      id === "ingress" && h("a", { href: `/workflows/${id}/records` }, "Where is this record?"),
+      h("a", { href: `/workflows/${id}/records` }, "Where is this record?"),
     );
   });
 }

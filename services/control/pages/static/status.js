@@ -41,6 +41,15 @@ export function backlogWords(backlog) {
   return words.join(" · ");
 }
 
+const PARKED = {
+  ingress: (parked) => `${count(parked, "record waits", "records wait")} for a parent that has not arrived in Campaign yet (parked).`,
+  egress: (parked) => `${count(parked, "event waits", "events wait")} for a contact that is not in Dynamics yet (parked).`,
+  optin: (parked) => `${count(parked, "status waits", "statuses wait")} for a profile or a contact that is not there yet (parked).`,
+};
+
+/** What waits for something else than its turn; nothing if nothing does. */
+export const parkedWords = ({ id, backlog }) => (backlog.parked ? PARKED[id](backlog.parked) : "");
+
 /** Why Start is greyed. */
 export const UNCONFIGURED = {
   ingress: "Not configured: add a table mapping first.",

@@ -45,6 +45,7 @@ function make(box, workflow, graph) {
     box,
     h("h2", null, "Backlog, last 60 minutes"),
     graph,
+    h("p", { class: "hint" }, "As this instance of control has seen it since its own start; kept in memory."),
     links,
     h("h2", null, "Since the services started"),
     h("dl", { class: "counters" }, counters),

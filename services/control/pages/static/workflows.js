@@ -8,7 +8,7 @@ import { follow, isLive } from "./live.js";
 import { attempt } from "./messages.js";
 import { details } from "./workflow_details.js";
 import { load } from "./saving.js";
-import { UNCONFIGURED, backlogNumber, backlogWords, statusWords, stopping } from "./status.js";
+import { UNCONFIGURED, backlogNumber, backlogWords, parkedWords, statusWords, stopping } from "./status.js";
 
 class Row {
   constructor(body) {
@@ -100,11 +100,7 @@ class Row {
     text(this.number, backlogNumber(workflow.backlog));
     text(this.unit, workflow.backlog.records === null ? "" : workflow.backlog.records === 1 ? "record" : "records");
     text(this.words, backlogWords(workflow.backlog));
-    const parked = workflow.backlog.parked;
-    text(
-      this.parked,
-      parked ? `${count(parked, "record waits", "records wait")} for a parent that has not arrived in Campaign yet (parked).` : "",
-    );
+    text(this.parked, parkedWords(workflow));
     this.status(workflow);
     this.actions(workflow);
     this.pendingChanges(workflow);

@@ -1,0 +1,63 @@
+// What the hops of a record and its outcomes are called: every workflow takes another way.
+
+const ASIDE = "set aside as a dead letter";
+const QUEUE = { waiting: "Waiting in the queue", dead_lettered: "Set aside as a dead letter" };
+const QUEUED = { ...QUEUE, settled: "Dealt with by the writer" };
+const OBSERVED = { ...QUEUE, read: "Observed in Dynamics or Campaign", waiting: "Observed, waits to be decided", settled: "Decided" };
+const DECIDED = { ...QUEUE, read: "Decided", waiting: "Decided, waits to be written", settled: "Written" };
+
+const INGRESS = {
+  hop: (each) => ({ ...QUEUED, read: "Read from Dynamics and queued" })[each.hop],
+  outcomes: {
+    created: "created in Campaign",
+    updated: "updated in Campaign",
+    unchanged: "unchanged in Campaign",
+    deleted: "deleted in Campaign",
+    filtered: "filtered out",
+    dead_lettered: ASIDE,
+    parked: "waits for its parent",
+  },
+  waits: "a newer change waits",
+  answered: "Campaign answered",
+  read: "Read",
+  settled: "Settled",
+  versions: true,
+  check: "Check table and key. A record that was not changed since the table was mapped comes with a replay of the table.",
+};
+
+const EGRESS = {
+  hop: (each) => ({ ...QUEUED, read: "Read from Campaign's journal and queued" })[each.hop],
+  outcomes: {
+    created: "on the timeline in Dynamics",
+    unchanged: "was on the timeline in Dynamics already",
+    dead_lettered: ASIDE,
+    parked: "waits for its contact in Dynamics",
+  },
+  waits: "another event waits",
+  answered: "Dynamics answered",
+  read: "Read",
+  settled: "Written",
+  versions: false,
+  check: "Check the id of the contact. Only events of the kinds that are switched on come here, of contacts that came from Dynamics.",
+};
+
+const OPTIN = {
+  hop: (each) => (each.topic.endsWith("observations") ? OBSERVED : DECIDED)[each.hop],
+  outcomes: {
+    created: "written",
+    updated: "written",
+    unchanged: "the same on both sides",
+    filtered: "nothing to decide",
+    dead_lettered: ASIDE,
+    parked: "waits for the profile or the contact",
+  },
+  waits: "a newer status waits",
+  answered: "The destination answered",
+  read: "Observed",
+  settled: "Decided or written",
+  versions: true,
+  check: "Check the id of the contact. Only statuses that have changed since the workflow was started come here.",
+};
+
+/** `hop(each)`: its name; `outcomes`: in words; `waits`: what comes after what was dealt with; `check`: when nothing is known of a key. */
+export const WORDS = { ingress: INGRESS, egress: EGRESS, optin: OPTIN };
