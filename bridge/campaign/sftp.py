@@ -77,10 +77,6 @@ class ExportFolder:
 
         return await self._with(moved)
 
-    async def check(self) -> int:
-        """How many exports wait; for a test of the connection."""
-        return len(await self.files())
-
     async def _clean(self, sftp: asyncssh.SFTPClient, folder: str) -> None:
         entries = [each for each in await sftp.readdir(folder) if _plain(each)]
         newest = max((int(each.attrs.mtime or 0) for each in entries), default=0)

@@ -109,7 +109,7 @@ class DynamicsClient:
 
         Raises as `get` does, and RetryError `changed_meanwhile`.
         """
-        url = same_origin(path, self._settings.url + API, self._origin)
+        url = same_origin(path, self._settings.url + API, self.origin)
         headers = HEADERS | {"If-Match": etag, "Prefer": "return=representation"}
         response = await self._authorized(lambda: self._http.build_request("PATCH", url, json=body, headers=headers))
         if response.status_code == 404 and error_code(response) in NO_SUCH_ROW:

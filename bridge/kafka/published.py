@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 
 from confluent_kafka import Message
@@ -46,10 +46,10 @@ class Published:
                         known = Known.from_json(value)
                         yield key.removeprefix(prefix).decode(), known.version, not known.exists
 
-    def states(self, keys: Collection[str], partitions: int) -> dict[str, Known]:
-        """What the state topic holds of these records (`<table>/<key>`, or the key alone); reads their partitions from end to end."""
+    def states(self, keys: Mapping[str, str], partitions: int) -> dict[str, Known]:
+        """What the state topic holds of these records (its key → the key of their events); reads their partitions from end to end."""
         wanted = {key.encode() for key in keys}
-        numbers = {partition_for(key.rpartition("/")[2].encode(), partitions) for key in keys}
+        numbers = {partition_for(key.encode(), partitions) for key in keys.values()}
         found: dict[str, Known] = {}
         with closing(TopicReader(self._settings)) as reader:
             for number in sorted(numbers):

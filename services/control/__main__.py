@@ -22,19 +22,21 @@ from bridge.flow.waits import backoff_s
 from bridge.kafka.client import Names, check_settings
 from bridge.kafka.follower import Followed, Follower
 from bridge.kafka.lag import LagReader
-from bridge.kafka.topics import Topics, control_topics, workflow_topics
+from bridge.kafka.topics import Topics, control_topics, optin_topics, workflow_topics
 from bridge.log import configure, log
-from bridge.rooms import CampaignSettings, ControlSettings, DynamicsSettings, JournalSettings, TimelineSettings
+from bridge.rooms import CampaignSettings, ControlSettings, DynamicsSettings, ExportSettings, JournalSettings, TimelineSettings
 from bridge.settings import EXIT_UNUSABLE_SETTINGS, KafkaSettings, Room, ServiceSettings, SettingsError, load_all
 from services.control import tokens
 from services.control.access import Access, Tokens
 from services.control.app import build_app
 from services.control.archive import Archive
 from services.control.backlog import Backlog
+from services.control.consent import Decisions
 from services.control.context import Control
 from services.control.cursors import Cursors
 from services.control.letters import Letters
 from services.control.live import Live
+from services.control.outcomes import Outcomes
 from services.control.plan import Planner
 from services.control.store import Store
 from services.control.systems import Systems
@@ -54,7 +56,8 @@ class Server(uvicorn.Server):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All of control's settings. `dynamics`, `campaign` and `journal` are None where their URL is not set: control works without them."""
+    """All of control's settings. `dynamics`, `campaign`, `journal` and `exports` are None where their address is not set: control works
+    without them."""
 
     kafka: KafkaSettings
     service: ServiceSettings
@@ -62,6 +65,7 @@ class Settings:
     dynamics: DynamicsSettings | None
     campaign: CampaignSettings | None
     journal: JournalSettings | None
+    exports: ExportSettings | None
     timeline: TimelineSettings
 
     @staticmethod
@@ -71,13 +75,14 @@ class Settings:
             "DYNAMICS_URL": DynamicsSettings,
             "CAMPAIGN_URL": CampaignSettings,
             "CAMPAIGN_JOURNAL_URL": JournalSettings,
+            "CAMPAIGN_SFTP_HOST": ExportSettings,
         }
         given = [room for url, room in optional.items() if os.environ.get(url)]
         kafka, service, control, timeline, *systems = load_all(KafkaSettings, ServiceSettings, ControlSettings, TimelineSettings, *given)
         found = dict(zip(given, systems, strict=True))
         check_settings(kafka)
-        some = (found.get(DynamicsSettings), found.get(CampaignSettings), found.get(JournalSettings))
-        return Settings(kafka, service, control, *some, timeline)
+        dynamics, campaign, journal, exports = (found.get(room) for room in optional.values())
+        return Settings(kafka, service, control, dynamics, campaign, journal, exports, timeline)
 
 
 def main() -> int:
@@ -118,19 +123,21 @@ def _check_access(control: ControlSettings, known: Tokens | None) -> None:
 
 async def _serve(settings: Settings, known: Tokens | None) -> None:
     clock, kafka = SystemClock(), settings.kafka
-    archive = Archive(kafka.topic_prefix)
-    store = Store(kafka, clock, settings.control.start_deadline_s, archive.mark)
-    systems = Systems(settings.dynamics, settings.campaign, clock, settings.journal, settings.timeline)
-    cursors = Cursors()
+    archive, decisions = Archive(kafka.topic_prefix), Decisions(kafka)
+    store = Store(kafka, clock, settings.control.start_deadline_s, archive.mark, decisions.mark)
+    systems = Systems(settings.dynamics, settings.campaign, clock, settings.journal, settings.timeline, settings.exports)
+    cursors, backlog, traces = Cursors(), Backlog(LagReader(kafka), store, clock, decisions.held_count), Traces(kafka, archive)
     control = Control(
         settings=settings.control,
         store=store,
-        backlog=Backlog(LagReader(kafka), store, clock),
+        backlog=backlog,
         topics=Topics(kafka),
         cursors=cursors,
         archive=archive,
         letters=Letters(kafka, archive, store),
-        traces=Traces(kafka, archive),
+        decisions=decisions,
+        outcomes=Outcomes(traces, backlog),
+        traces=traces,
         systems=systems,
         planner=Planner(kafka, systems, cursors, clock),
         access=Access(known, clock, settings.control.public_url),
@@ -143,6 +150,7 @@ async def _serve(settings: Settings, known: Tokens | None) -> None:
     finally:
         store.close()
         archive.close()
+        decisions.close()
         await trail.close()
         await systems.close()
 
@@ -184,10 +192,11 @@ async def _follow(kafka: KafkaSettings, control: Control) -> None:
     """Reads what is there as soon as Kafka answers, then samples the backlog. The API answers meanwhile, with 503: a list that is not
     complete would say that the rest is not there."""
     partitions = await _patiently(lambda: asyncio.to_thread(_topics, control.topics))
-    names, told = Names(kafka), control.cursors.followed() | control.archive.followed()
+    names, told = Names(kafka), control.cursors.followed() | control.archive.followed() | control.decisions.followed()
     follower = Follower(kafka, *(Followed(names.topic(name), partitions[name], call) for name, call in told.items() if name in partitions))
     follower.begin()
-    control.cursors.complete = control.archive.complete = lambda: follower.caught_up and control.store.ready
+    for each in (control.cursors, control.archive, control.decisions):
+        each.complete = lambda: follower.caught_up and control.store.ready
     try:
         while not follower.caught_up:
             await asyncio.sleep(0.05)
@@ -213,9 +222,9 @@ def _topics(topics: Topics) -> dict[str, int]:
     """Makes sure of the topics control reads from, and gives the partitions of all. A workflow's topic that is not as it should be is the
     services' to complain about."""
     topics.ensure(control_topics())
-    for workflow in WORKFLOWS:
+    for wanted in (*map(workflow_topics, WORKFLOWS), optin_topics()):
         try:
-            topics.ensure(workflow_topics(workflow))
+            topics.ensure(wanted)
         except HaltError as exc:
             log("waiting_for", "error", what="a usable topic", reason=str(exc))
     return topics.partitions()

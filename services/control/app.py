@@ -17,7 +17,7 @@ from services.control.live import Live
 from services.control.metrics import CONTENT_TYPE, exposition
 from services.control.models import Problem
 from services.control.problems import Refused, described
-from services.control.routes import configuration, letters, systems, tables, workflows
+from services.control.routes import configuration, consent, letters, systems, tables, workflows
 from services.control.views import workflow_view
 
 ASK_EVERY_S = 1.0
@@ -27,7 +27,7 @@ PUBLIC: dict[str, Any] = {"security": []}  # needs no token
 def build_app(control: Control, live: Live, audit: Audited) -> FastAPI:
     app = FastAPI(title="Campaign Bridge control", version=__version__, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     problems.install(app)
-    for module in (workflows, configuration, tables, letters, systems):
+    for module in (workflows, configuration, consent, tables, letters, systems):
         app.include_router(module.router(control), prefix=API)
     app.include_router(_events(control, live), prefix=API)
     app.include_router(_health(control))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -116,8 +116,8 @@ def eta_s(window: Sequence[Sample]) -> float | None:
 class Backlog:
     """Samples every workflow's lag once a second; all who ask share the last sample."""
 
-    def __init__(self, lag: LagReader, store: Store, clock: Clock) -> None:
-        self._lag, self._store, self._clock = lag, store, clock
+    def __init__(self, lag: LagReader, store: Store, clock: Clock, held: Callable[[], int] = lambda: 0) -> None:
+        self._lag, self._store, self._clock, self._held = lag, store, clock, held
         self._samples: dict[Workflow, deque[Sample]] = {workflow: deque(maxlen=RECENT) for workflow in WORKFLOWS}
         self._points: dict[Workflow, deque[Point]] = {workflow: deque(maxlen=KEPT) for workflow in WORKFLOWS}
         self._oldest: dict[Workflow, tuple[float, Mapping[Position, int], int | None]] = {}
@@ -136,6 +136,10 @@ class Backlog:
         if window and now - window[-1].at_s > TRUE_FOR_S:
             window.append(Sample(self._clock.now(), now, None))
         return window
+
+    def held(self, workflow: Workflow) -> int:
+        """Decisions that the consent guard holds; they are in Kafka, and no part of the lag."""
+        return self._held() if workflow == "optin" else 0
 
     def history(self, workflow: Workflow, seconds: float) -> list[Point]:
         """Oldest first, of the last hour at most."""

@@ -89,7 +89,7 @@ class Checks:
             "permissions": self._read_resources,
             "change-tracking": lambda: _skip("belongs to Dynamics"),
             "journal": self._journal,
-            "sftp": lambda: _skip("no SFTP server is configured"),
+            "sftp": self._sftp,
             "clock": lambda: self._clock("campaign"),
         }
 
@@ -134,6 +134,12 @@ class Checks:
             raise _Skipped("no journal is configured: CAMPAIGN_JOURNAL_URL is not set")
         await journal.page(journal.first("latest"))
         return "the journal answers"
+
+    async def _sftp(self) -> str:
+        if self._systems.exports is None:
+            raise _Skipped("no SFTP server is configured: CAMPAIGN_SFTP_HOST is not set")
+        files = await self._systems.exports.files()
+        return f"signed in; {len(files)} export{'' if len(files) == 1 else 's'} in the folder"
 
     async def _clock(self, system: System) -> str:
         client = self._systems.dynamics if system == "dynamics" else self._systems.campaign

@@ -34,7 +34,10 @@ CREATE TABLE held (part INTEGER, at INTEGER, contact TEXT, target TEXT, flag TEX
 CREATE INDEX held_of_contact ON held (contact, target, flag);
 CREATE TABLE marks (id TEXT PRIMARY KEY, action TEXT) WITHOUT ROWID;
 """
-OPEN = "SELECT DISTINCT d.* FROM held h JOIN decisions d USING (part, at) LEFT JOIN marks m ON m.id = h.part || '-' || h.at WHERE m.id IS NULL"
+OPEN = (
+    "SELECT DISTINCT d.* FROM held h JOIN decisions d USING (part, at) LEFT JOIN marks m ON m.id = h.part || '-' || h.at"
+    " WHERE m.id IS NULL"
+)
 
 
 @dataclass(frozen=True, slots=True)

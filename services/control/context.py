@@ -16,9 +16,11 @@ from services.control.access import Access, Principal
 from services.control.archive import Archive
 from services.control.backlog import Backlog
 from services.control.commands import By
+from services.control.consent import Decisions
 from services.control.cursors import Cursors
 from services.control.letters import Letters
 from services.control.models_systems import Role
+from services.control.outcomes import Outcomes
 from services.control.plan import Planner
 from services.control.problems import Refused
 from services.control.store import Store
@@ -35,6 +37,8 @@ class Control:
     cursors: Cursors
     archive: Archive
     letters: Letters
+    decisions: Decisions
+    outcomes: Outcomes
     traces: Traces
     systems: Systems
     planner: Planner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from bridge.desired import HEARTBEAT_DEADLINE_S, Heartbeat, Workflow
 from bridge.kafka.follower import Entry
 from services.control.workflows import Beat
 
+MEASURED_S = 60.0
 SKEW_S = 3.0  # by so much clocks may differ, and a heartbeat may take so long
 
 
@@ -24,19 +26,38 @@ class Last:
     left: bool = False
 
 
+class Pace:
+    """Tells the age of what has just come by the broker's times alone: our wall clock may be hours off, or jump. What came fastest in the
+    last two minutes is the measure."""
+
+    def __init__(self) -> None:
+        self._least = self._least_before = math.inf
+        self._since = -math.inf
+
+    def age_s(self, now: float, timestamp_ms: int) -> float:
+        """Seconds; 0 for what clocks and the way of a message may make. `now` is monotonic."""
+        behind = now - timestamp_ms / 1000
+        if now - self._since > MEASURED_S:
+            self._least_before, self._least, self._since = self._least, math.inf, now
+        self._least = min(self._least, behind)
+        age_s = behind - min(self._least, self._least_before)
+        return age_s if age_s > SKEW_S else 0.0
+
+
 class Heard:
     """Fed by a follower of `control.services`, read from memory."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last: dict[str, Last] = {}
+        self._pace = Pace()
 
     def take(self, entries: Sequence[Entry]) -> None:
         """A heartbeat is as old as it says, however late it is read: Kafka may have been away since."""
         now, wall_ms = self._clock.monotonic(), self._clock.now().timestamp() * 1000
         for entry in entries:
             if entry.value is not None:
-                age_s = age(wall_ms, entry.timestamp_ms)
+                age_s = age(wall_ms, entry.timestamp_ms) if entry.old else self._pace.age_s(now, entry.timestamp_ms)
                 self._last[entry.key] = Last(Heartbeat.from_json(json.loads(entry.value)), now - age_s, entry.timestamp_ms)
             elif (last := self._last.get(entry.key)) is not None:
                 last.left = True

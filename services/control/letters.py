@@ -15,7 +15,7 @@ from typing import Any
 from bridge.avro import Decoder, load_schema
 from bridge.desired import Workflow
 from bridge.errors import RejectError
-from bridge.events import ChangeEvent, EmailEvent, Record
+from bridge.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, Record
 from bridge.flow.failures import without_parking
 from bridge.kafka.client import Names, headers_of
 from bridge.kafka.reader import TopicReader
@@ -71,6 +71,14 @@ CURES: Mapping[str, tuple[str, str]] = {
         "Dynamics refuses the activity.",
         "See the code in the reason: a column's limits, a plug-in of the environment. Change that, then re-drive.",
     ),
+    "profile_missing": (
+        "The contact has no profile in Campaign.",
+        "Bring it there (map or replay contact), then re-drive; else discard.",
+    ),
+    "flag_refused": (
+        "A system refuses the flag.",
+        "See the code in the reason: a column that cannot be written, a plug-in of the environment. Change that, then re-drive.",
+    ),
     "not_avro": ("The message is not one of ours: somebody else writes to our topic.", "Find the producer and stop it, then discard."),
     "unknown_schema": ("The message's schema is not in the registry.", "Restore the registry's subjects, then re-drive; else discard."),
     "other_schema": ("The message was written with a schema that ours cannot read.", "Find the producer and stop it, then discard."),
@@ -89,6 +97,10 @@ class Letters:
         self._decoders: Mapping[Workflow, Decoder[Any]] = {
             "ingress": Decoder(registry, load_schema("ChangeEvent"), ChangeEvent),
             "egress": Decoder(registry, load_schema("EmailEvent"), EmailEvent),
+        }
+        self._optin: Mapping[str, Decoder[Any]] = {
+            "optin.observations": Decoder(registry, load_schema("OptStatusObserved"), OptStatusObserved),
+            "optin.decisions": Decoder(registry, load_schema("OptStatusDecided"), OptStatusDecided),
         }
 
     async def page(self, workflow: Workflow, after: str | None, limit: int, fingerprint: str | None, values: bool) -> list[LetterOut]:
@@ -136,8 +148,10 @@ class Letters:
 
     async def _value(self, workflow: Workflow, record: Record) -> Any:
         """The event; of a letter that a reader wrote what the system gave it; bytes for what is neither."""
+        source = self._names.bare((record.header("dlq.topic") or b"").decode("utf-8", "replace"))
         with suppress(RejectError, KeyError):
-            return asdict(await self._decoders[workflow].decode(record.value))
+            decoder = self._optin[source] if workflow == "optin" else self._decoders[workflow]
+            return asdict(await decoder.decode(record.value))
         with suppress(ValueError):
             if (record.value or b"")[:1] == b"{":
                 return json.loads(record.value or b"")

@@ -49,6 +49,7 @@ class BacklogOut(Out):
     eta_s: float | None
     as_of: datetime | None
     parked: int
+    held: int = Field(0, description="Opt In/Out: decisions that take an opt-out away and wait for an admin to release them.")
     groups: list[GroupOut]
 
 

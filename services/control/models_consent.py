@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 from services.control.models import In, Out
 from services.control.models_data import GUID
 
-Outcome = Literal["held", "released", "discarded", "waiting", "written", "unchanged", "absent", "observed_again", "stale", "dead_lettered", "done"]
+Outcome = Literal[
+    "held", "released", "discarded", "waiting", "written", "unchanged", "absent", "observed_again", "stale", "dead_lettered", "done"
+]  # fmt: skip
 
 
 class InputsOut(Out):

@@ -120,7 +120,7 @@ class Planner:
         drafts = [Draft(table, self._lane(table)) for table in config.tables]
         await within(self._within_s / 2, spread(drafts, lambda draft: self._read(draft, sample)))
         keys = [f"{event.table}/{event.key}" for draft in drafts for event in draft.events]
-        known = await asyncio.to_thread(self._published.states, keys, partitions)
+        known = await asyncio.to_thread(self._published.states, {key: key.rpartition("/")[2] for key in keys}, partitions)
         left = self._within_s - (self._clock.monotonic() - began)
         await within(left, spread(in_turn(drafts), lambda each: self._try(*each, known)))
         tables = [_table_plan(draft) for draft in drafts]

@@ -10,11 +10,12 @@ from bridge.campaign.catalogue import list_resources
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.journal import JournalClient
 from bridge.campaign.metadata import Resource, read_resource
+from bridge.campaign.sftp import ExportFolder
 from bridge.clock import Clock
 from bridge.dynamics.catalogue import list_columns, list_tables
 from bridge.dynamics.client import DynamicsClient
 from bridge.errors import BridgeError, HaltError
-from bridge.rooms import CampaignSettings, DynamicsSettings, JournalSettings, TimelineSettings
+from bridge.rooms import CampaignSettings, DynamicsSettings, ExportSettings, JournalSettings, TimelineSettings
 from bridge.settings import Room, Secret
 from services.control.models_systems import ConnectionOut, FieldOut, LastErrorOut, OptionOut, System, SystemOut, TableNameOut
 from services.control.problems import Refused
@@ -52,6 +53,7 @@ class Systems:
         clock: Clock,
         journal: JournalSettings | None = None,
         timeline: TimelineSettings | None = None,
+        exports: ExportSettings | None = None,
     ) -> None:
         self._settings: dict[System, Room | None] = {"dynamics": dynamics, "campaign": campaign}
         self._clock = clock
@@ -60,6 +62,8 @@ class Systems:
         self._journal_settings = journal
         self.journal = JournalClient(journal, campaign, clock) if journal and campaign else None
         self.timeline = timeline or TimelineSettings()
+        self._export_settings = exports
+        self.exports = ExportFolder(exports) if exports else None
         self._tables: Cached[list[TableNameOut]] = Cached(clock)
         self._fields: Cached[list[FieldOut]] = Cached(clock)
         self._resources: Cached[Resource] = Cached(clock)
@@ -112,8 +116,8 @@ class Systems:
         """What belongs to a system, but is only one workflow's: the journal, the tables of the timeline."""
         if system == "dynamics":
             return {f"timeline_{name}": value for name, value in shown(self.timeline).items()}
-        journal = shown(self._journal_settings) if self._journal_settings else {}
-        return {f"journal_{name}": value for name, value in journal.items()}
+        beside = {"journal": self._journal_settings, "sftp": self._export_settings}
+        return {f"{what}_{name}": value for what, room in beside.items() if room for name, value in shown(room).items()}
 
     async def tables(self, system: System) -> list[TableNameOut]:
         return await self._tables.get(system, lambda: self.asked(system, self._list_tables(system)))

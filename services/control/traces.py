@@ -17,7 +17,7 @@ from bridge.kafka.partitioner import partition_for
 from bridge.kafka.published import Published
 from bridge.kafka.reader import TopicReader
 from bridge.kafka.registry import HttpRegistry
-from bridge.kafka.topics import egress_topics
+from bridge.kafka.topics import egress_topics, optin_topics
 from bridge.settings import KafkaSettings
 from bridge.state import Known
 from services.control.archive import Archive
@@ -45,11 +45,29 @@ class Traces:
         """The last event of a contact, and those that wait. `partitions` of `egress.state`."""
         return await self._record("egress", "contact", key, key, [topic.name for topic in egress_topics()], partitions, groups)
 
+    async def optin(self, key: str, partitions: int, groups: list[GroupLag]) -> RecordOut | None:
+        """What was last seen of a contact's flags, what waits, and what became of the last decision for each system."""
+        found = await self._record("optin", "contact", key, key, [topic.name for topic in optin_topics()], partitions, groups)
+        states = await self.written(key, partitions)
+        told = [hop for known in states.values() for hop in _settled(known)]
+        if found is None or not told:
+            return found
+        last = max(states.values(), key=lambda each: each.settled_at)
+        hops = sorted([*found.hops, *told], key=lambda hop: hop.at or datetime.min.replace(tzinfo=UTC))
+        about = {"outcome": last.outcome, "target_status": last.status, "attempts": last.attempts, "settled_at": _moment(last.settled_at)}
+        return found.model_copy(update={"hops": hops, **about})
+
+    async def written(self, key: str, partitions: int) -> dict[str, Known]:
+        """What the writer of Opt In/Out notes of a contact, by `<contact>/<system>`."""
+        keys = {f"{key}/{target}": key for target in ("dynamics", "campaign")}
+        async with self._one:
+            return await asyncio.to_thread(self._published["optin"].states, keys, partitions)
+
     async def _record(
         self, workflow: Workflow, table: str, key: str, state_key: str, topics: Sequence[str], partitions: int, groups: list[GroupLag]
     ) -> RecordOut | None:
         async with self._one:
-            known = (await asyncio.to_thread(self._published[workflow].states, [state_key], partitions)).get(state_key)
+            known = (await asyncio.to_thread(self._published[workflow].states, {state_key: key}, partitions)).get(state_key)
             waiting = await asyncio.to_thread(lambda: list(self._waiting(topics, key, partitions, groups)))
         hops = [*(_settled(known) if known else ()), *self._dead(table, key, workflow), *waiting]
         if not hops:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from bridge.clock import Clock
 from bridge.desired import Heartbeat, Reason, Workflow
 from bridge.kafka.lag import GroupLag
+from services.control import workflows
 from services.control.backlog import Backlog, eta_s, rates, verdict, waiting_since
 from services.control.models import (
     BacklogOut,
@@ -22,7 +24,7 @@ from services.control.models import (
     WorkflowOut,
 )
 from services.control.store import Revision, Store
-from services.control.workflows import NAMES, Verdict, difference, dumped
+from services.control.workflows import NAMES, NOTICES, Beat, Verdict, difference, dumped
 
 
 def workflow_view(store: Store, backlog: Backlog, clock: Clock, workflow: Workflow) -> WorkflowOut:
@@ -41,7 +43,7 @@ def workflow_view(store: Store, backlog: Backlog, clock: Clock, workflow: Workfl
         status=state.status,
         desired=desired.desired,
         status_since=datetime.fromisoformat(since),
-        reason=_failed(state, since),
+        reason=_failed(state, since) or _notice(state, beats, backlog.held(workflow), since),
         configured=saved.config.configured(),
         pending_changes=bool(config.diff),
         saved_revision=saved.revision,
@@ -71,6 +73,7 @@ def backlog_view(backlog: Backlog, clock: Clock, workflow: Workflow, stopped: bo
         eta_s=_rounded(eta_s(moved)) if known else None,
         as_of=last.at if last else None,
         parked=parked,
+        held=backlog.held(workflow),
         groups=[_group(group) for group in (last.groups if last and last.groups else ())],
     )
 
@@ -101,6 +104,17 @@ def _failed(state: Verdict, since: str) -> ReasonOut | None:
     if state.status != "FAILED" or state.reason is None:
         return None
     return _reason(state.reason, state.role, state.since or since)
+
+
+def _notice(state: Verdict, beats: Sequence[Beat], held: int, since: str) -> ReasonOut | None:
+    """What people have to know although the workflow runs."""
+    if state.status != "RUNNING":
+        return None
+    for beat in beats:
+        reason = beat.heartbeat.reason
+        if reason is not None and reason.code in NOTICES:
+            return _reason(reason, beat.heartbeat.role, since)
+    return _reason(workflows.releases_held(held), "resolver", since) if held else None
 
 
 def _reason(reason: Reason, role: str | None, since: str) -> ReasonOut:

@@ -25,6 +25,7 @@ GROUPS: Mapping[Workflow, tuple[str, ...]] = {
     "egress": ("egress",),
     "optin": ("optin-resolver", "optin"),
 }
+NOTICES = ("export_overdue", "export_folder_missing")  # codes of reasons that are told while a workflow runs
 SHAPES: Mapping[Workflow, type[Config]] = {"ingress": IngressConfig, "egress": EgressConfig, "optin": OptinConfig}
 
 
@@ -117,6 +118,15 @@ def _silent(role: str) -> Reason:
 
 def _slow(role: str) -> Reason:
     return Reason("start_deadline", f"the {role} has not started in time", f"See the {role}'s log.", "service")
+
+
+def releases_held(held: int) -> Reason:
+    return Reason(
+        "releases_held",
+        f"{held} decisions that take an opt-out away are held: there were more in an hour than OPTIN_RELEASE_LIMIT allows",
+        "See on the page of Opt In/Out whether they are meant, then release or discard them; opt-outs go on meanwhile.",
+        "service",
+    )
 
 
 def started(desired: Desired, status: Status, revision: int, config: Mapping[str, Any], by: str, at: str, comment: str | None) -> Desired:

@@ -22,13 +22,14 @@ def config(*pairs: tuple[str, str], direction: str = "bidirectional") -> dict[st
 @asynccontextmanager
 async def consenting(kafka: KafkaSettings, folder: Path, start: Sequence[str] = ROLES, **environment: str) -> AsyncIterator[Stack]:
     """The services of `start` are up, nothing is configured."""
-    fast = {"CAMPAIGN_SFTP_POLL_INTERVAL_S": "0.3"}
-    async with running(kafka, folder, workflow="optin", **fast | environment) as stack:
-        async with stack.campaign.sftp_serving(folder / "sftp", port=0, exports=True) as access:
-            stack.environment |= access.environment()
-            for role in start:
-                stack.service(role)
-            yield stack
+    async with (
+        running(kafka, folder, True, "optin", **{"CAMPAIGN_SFTP_POLL_INTERVAL_S": "0.3"} | environment) as stack,
+        stack.campaign.sftp_serving(folder / "sftp", port=0, exports=True) as access,
+    ):
+        stack.environment |= access.environment()
+        for role in start:
+            stack.service(role)
+        yield stack
 
 
 def person(stack: Stack, **flags: bool) -> str:
@@ -46,8 +47,8 @@ def in_campaign(stack: Stack, key: str, flag: str = "blackListEmail") -> bool:
     return bool(next(row for row in stack.campaign.rows("profile") if row["externalId"] == key)[flag])
 
 
-async def until_both(stack: Stack, key: str, value: bool, within_s: float = 40) -> None:
+async def until_both(stack: Stack, key: str, value: bool, within_s: float = 40, flags: tuple[str, str] = EMAIL) -> None:
     async def equal() -> bool:
-        return in_dynamics(stack, key) == in_campaign(stack, key) == value
+        return in_dynamics(stack, key, flags[0]) == in_campaign(stack, key, flags[1]) == value
 
     await stack.until(equal, f"both say {value}", within_s)

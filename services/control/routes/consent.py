@@ -40,7 +40,7 @@ def router(control: Control) -> APIRouter:
         file with a line for each flag."""
         key = None if contact is None else contact.lower()
         found = await control.decisions.page(key, after, limit)
-        outcomes = await control.outcomes.of(found, one_contact=contact is not None)
+        outcomes = await control.outcomes.of(found, key, await control.topics.partitions_of("optin.state"))
         shown = [_shown(each, outcomes[each.id]) for each in found]
         if "text/csv" in request.headers.get("accept", ""):
             name = f"decisions-{key or 'all'}.csv"
@@ -113,8 +113,6 @@ def _csv(decisions: Sequence[DecisionOut]) -> str:
     for each in decisions:
         for flag, value in each.flags.items():
             inputs = each.inputs[flag].model_dump(mode="json")
-            writer.writerow(
-                [each.id, each.contact, each.target, flag, value, each.rule, *(inputs[name] for name in COLUMNS[6:])]
-                + [each.decided_at.isoformat(), each.outcome]
-            )
+            facts = [each.id, each.contact, each.target, flag, value, each.rule, *(inputs[name] for name in COLUMNS[6:])]
+            writer.writerow([*facts, each.decided_at.isoformat(), each.outcome])
     return text.getvalue()

@@ -75,6 +75,8 @@ def _records(routes: APIRouter, control: Control) -> None:
             found = await control.traces.ingress(table, key.lower(), partitions, groups)
         elif workflow == "egress":
             found = await control.traces.egress(key.lower(), await control.topics.partitions_of("egress.state"), groups)
+        else:
+            found = await control.traces.optin(key.lower(), await control.topics.partitions_of("optin.state"), groups)
         if found is None:
             raise Refused(404, "never_seen", f"No {table} record {key} has been seen by {workflow}.")
         return found
