@@ -1,0 +1,106 @@
+"""The resolver without Faust: batches of observations, twins in memory, and a bus that can break: what its tests are built on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from bridge.avro import Decoder, Encoder, load_schema
+from bridge.errors import RetryError
+from bridge.events import Headers, OptStatusDecided, OptStatusObserved, Record, System, event_headers
+from bridge.flow.waits import LetterLimit
+from bridge.memory import MemoryDeadLetters, MemoryRegistry, MemoryState
+from bridge.state import Digests
+from services.optin.guard import ConsentGuard
+from services.optin.resolve import Direction, Pair
+from services.optin.resolving import Released, Resolving
+from services.optin.status import StatusCodec
+from tests.clock import FakeClock
+
+EMAIL, PHONE = Pair("donotemail", "blackListEmail"), Pair("donotphone", "blackListPhone")
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TOPIC = "optin.observations"
+
+
+class CountingState(MemoryState):
+    """`broken`: so many puts fail first."""
+
+    broken = 0
+
+    def count(self) -> int:
+        return len(self.known)
+
+    async def put(self, partition: int, key: str, known: object) -> None:
+        if self.broken:
+            self.broken -= 1
+            raise RetryError("away", code="kafka_unavailable")
+        await super().put(partition, key, known)  # type: ignore[arg-type]
+
+
+@dataclass
+class Bench:
+    """`decided`: what went out, in order; `unsent`: so many sends fail first."""
+
+    direction: Direction = "bidirectional"
+    limit: int | None = None
+    past: Sequence[Released] = ()
+    pairs: tuple[Pair, ...] = (EMAIL, PHONE)
+    state: CountingState = field(default_factory=CountingState)
+    letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
+    clock: FakeClock = field(default_factory=FakeClock)
+    decided: list[tuple[OptStatusDecided, Headers]] = field(default_factory=list)
+    unsent: int = 0
+
+    def __post_init__(self) -> None:
+        self.registry = MemoryRegistry()
+        schema = load_schema("OptStatusObserved")
+        self.encoder = Encoder(schema, self.registry.register(f"{TOPIC}-value", schema))
+        self.offset = 0
+
+    async def resolver(self, partitions: Sequence[int] = (0,), of: int = 1) -> Resolving:
+        async def past(partition: int, now: datetime) -> Sequence[Released]:
+            return [each for each in self.past if each.partition == partition]
+
+        made = Resolving(
+            Decoder(self.registry, load_schema("OptStatusObserved"), OptStatusObserved),
+            self.state,
+            StatusCodec(Digests("secret"), self.pairs),
+            self.pairs,
+            self.direction,
+            ConsentGuard(self.limit),
+            self._publish,
+            past,
+            self.letters,
+            LetterLimit(100, 0.9),
+            self.clock,
+            partitions=of,
+            produced_by="optin-resolver/test",
+        )
+        await made.gain(partitions)
+        return made
+
+    async def _publish(self, decision: OptStatusDecided, headers: Headers) -> None:
+        if self.unsent:
+            self.unsent -= 1
+            raise RetryError("away", code="kafka_unavailable")
+        self.decided.append((decision, headers))
+
+    def observed(self, contact: str, system: System, at: float, **flags: bool) -> Record:
+        """As a reader publishes it; `at`: hours since noon."""
+        moment = NOON + timedelta(hours=at)
+        times = {name: {"value": value, "changed_at": moment if system == "campaign" else None} for name, value in flags.items()}
+        event = OptStatusObserved(contact, system, times, moment, moment)
+        return self.record(contact, self.encoder.encode(event))
+
+    def record(self, contact: str, value: bytes) -> Record:
+        self.offset += 1
+        headers = event_headers("live", "", "optin-reader/test")
+        return Record(TOPIC, 0, self.offset, int(NOON.timestamp() * 1000), contact.encode(), value, headers)
+
+    def said(self) -> list[tuple[str, str, dict[str, bool]]]:
+        return [(each.contact_key, each.target, dict(each.flags)) for each, _ in self.decided]
+
+    def marks(self, name: str) -> list[bytes | None]:
+        """A header of every decision."""
+        return [dict(headers).get(name) for _, headers in self.decided]
