@@ -52,13 +52,15 @@ def _backlog(views: list[WorkflowOut]) -> Iterator[Metric]:
     records = GaugeMetricFamily("bridge_backlog_records", "Records read and queued, not yet written", labels=["workflow"])
     age = GaugeMetricFamily("bridge_backlog_oldest_seconds", "Age of the oldest waiting record", labels=["workflow"])
     parked = GaugeMetricFamily("bridge_parked_keys", "Keys that wait for another record", labels=["workflow"])
+    held = GaugeMetricFamily("bridge_held_decisions", "Decisions that the consent guard holds", labels=["workflow"])
     for view in views:
         if view.backlog.records is not None:
             records.add_metric([view.id], view.backlog.records)
         if view.backlog.oldest_age_s is not None:
             age.add_metric([view.id], view.backlog.oldest_age_s)
         parked.add_metric([view.id], view.backlog.parked)
-    yield from (records, age, parked)
+        held.add_metric([view.id], view.backlog.held)
+    yield from (records, age, parked, held)
 
 
 def _counters(views: list[WorkflowOut]) -> Iterator[Metric]:

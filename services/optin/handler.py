@@ -32,15 +32,16 @@ HELD = "held"
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision, and whether it is held for a person to release it."""
+    """A decision, whether it is held for a person to release it, and the contact's version in Dynamics when it was made."""
 
     event: OptStatusDecided
     held: bool = False
+    version: int | None = None
 
 
 class Observe(Protocol):
-    async def __call__(self, event: OptStatusObserved, version: int | None) -> None:
-        """Publishes what the writer has seen. Raises RetryError."""
+    async def __call__(self, event: OptStatusObserved, version: int | None, *, own: bool) -> None:
+        """Publishes what the writer has seen; `own`: after its own write. Raises RetryError."""
 
 
 class OptinHandler:
@@ -78,11 +79,13 @@ class OptinHandler:
         event = await self._decoder.decode(record.value)
         if event.contact_key.encode() != record.key:
             raise RejectError("the decision belongs to another contact than its record", code="misplaced", stage="decode")
-        return Decided(event, _is_held(record))
+        known = _text(record.header("source-version"))
+        return Decided(event, _is_held(record), int(known) if known.isdigit() else None)
 
     def merge(self, waiting: Decided, arrived: Decided) -> Decided:
-        older, newer = sorted((waiting.event, arrived.event), key=lambda each: each.decided_at)
-        return Decided(replace(newer, flags={**older.flags, **newer.flags}, inputs={**older.inputs, **newer.inputs}))
+        older, newer = sorted((waiting, arrived), key=lambda each: each.event.decided_at)
+        flags, inputs = {**older.event.flags, **newer.event.flags}, {**older.event.inputs, **newer.event.inputs}
+        return replace(newer, event=replace(newer.event, flags=flags, inputs=inputs))
 
     def older(self, arrived: Decided, waiting: Decided) -> bool:
         return arrived.event.decided_at < waiting.event.decided_at
@@ -99,34 +102,56 @@ class OptinHandler:
         if not flags:
             return Result("stale")
         try:
-            tell = self._tell_dynamics if decision.target == "dynamics" else self._tell_campaign
-            outcome, status = await tell(decision, flags)
+            if decision.target == "dynamics":
+                return await self._tell_dynamics(event, flags, known)
+            outcome, status = await self._tell_campaign(decision, flags)
         except (QueryRefused, Duplicate) as exc:
             raise RejectError(str(exc), code="flag_refused", status=exc.status) from exc
         return Result(outcome, replace(_noting(known, decision), status=status))
 
-    async def _tell_dynamics(self, decision: OptStatusDecided, flags: Mapping[str, bool]) -> tuple[str, int]:
+    async def _tell_dynamics(self, decided: Decided, flags: Mapping[str, bool], known: Known | None) -> Result:
+        """`known.version`: of the contact after our last write."""
+        decision, then = decided.event, replace(_noting(known, decided.event), status=200)
         contact = decision.contact_key
         names = sorted({*flags, *(pair.dynamics for pair in self._pairs)})
         path = f"{self._contacts}({contact})?$select={','.join([*names, 'modifiedon'])}"
         row = await self._dynamics.row(path)
         if row is None:
-            return "absent", 404
+            return Result("absent", replace(then, status=404))
         different = {name: value for name, value in flags.items() if bool(row.get(name)) != value}
-        if not all(different.values()) and (back := await self._opted_out_again(contact, different)):
-            different = {name: value for name, value in different.items() if name not in back}
-            if not different:
-                return "observed_again", 200
-        if not different:
-            return "unchanged", 200
-        written = await self._dynamics.patch(path, different, str(row.get("@odata.etag") or "*"))
+        kept: set[str] = set()
+        if not all(different.values()):
+            kept = await self._not_to_be_released(decided, different, row, None if known is None else known.version)
+        wanted = {name: value for name, value in different.items() if name not in kept}
+        if not wanted:
+            return Result("observed_again" if kept else "unchanged", then)
+        written = await self._dynamics.patch(path, wanted, str(row.get("@odata.etag") or "*"))
         if written is None:
-            return "absent", 404
+            return Result("absent", replace(then, status=404))
         if "modifiedon" in written:  # so that the resolver knows our own change from somebody's
-            shown = {name: {"value": value, "changed_at": None} for name in names if isinstance(value := written.get(name), bool)}
-            changed_at = datetime.fromisoformat(written["modifiedon"])
-            await self._observe(OptStatusObserved(contact, "dynamics", shown, changed_at, self._clock.now()), version(written))
-        return "updated", 200
+            await self._observe(self._seen(contact, written), version(written), own=True)
+        return Result("updated", replace(then, version=version(written) or then.version))
+
+    async def _not_to_be_released(
+        self, decided: Decided, different: Mapping[str, bool], row: Mapping[str, Any], ours: int | None
+    ) -> set[str]:
+        """Of the flags to be released, those that somebody may have set after what the decision knew, in either system; both are heard."""
+        released, contact = {name for name, value in different.items() if not value}, decided.event.contact_key
+        kept = await self._opted_out_again(contact, different)
+        if ours is None or version(row) != ours:
+            inputs = decided.event.inputs
+            edited = _edited_since(decided, row)
+            unforeseen = {name for name in released if edited or inputs.get(name, {}).get("dynamics") is not True}
+            if unforeseen:
+                log("observed_again", key=contact)
+                await self._observe(self._seen(contact, row), version(row), own=False)
+            kept |= unforeseen
+        return kept
+
+    def _seen(self, contact: str, row: Mapping[str, Any]) -> OptStatusObserved:
+        names = {pair.dynamics for pair in self._pairs}
+        shown = {name: {"value": value, "changed_at": None} for name in names if isinstance(value := row.get(name), bool)}
+        return OptStatusObserved(contact, "dynamics", shown, _modified_at(row), self._clock.now())
 
     async def _opted_out_again(self, contact: str, different: Mapping[str, bool]) -> set[str]:
         """Of the flags to be released, those that Campaign shows as opted out by now: the export is of last night."""
@@ -165,7 +190,20 @@ class OptinHandler:
             if pair.campaign in profile
         }
         changed_at = _time(lambda _, each: record_changed_at(each), "", profile)
-        await self._observe(OptStatusObserved(contact, "campaign", flags, changed_at, self._clock.now()), None)
+        await self._observe(OptStatusObserved(contact, "campaign", flags, changed_at, self._clock.now()), None, own=False)
+
+
+def _modified_at(row: Mapping[str, Any]) -> datetime | None:
+    text = row.get("modifiedon")
+    return datetime.fromisoformat(text) if isinstance(text, str) else None
+
+
+def _edited_since(decided: Decided, row: Mapping[str, Any]) -> bool:
+    """Whether the contact was changed after the decision, which knew an older version of it: then an opt-out that looks as ever may be
+    somebody's new word, set after a write of ours that we know nothing of any more."""
+    now, known = version(row), decided.version
+    newer = now is None or known is None or now > known
+    return newer and (_modified_at(row) or OLDEST) > decided.event.decided_at
 
 
 def _changed_since(name: str, profile: Mapping[str, Any], decision: OptStatusDecided) -> bool:

@@ -24,12 +24,12 @@ from bridge.flow.waits import LetterLimit, backoff_s
 from bridge.log import log
 from bridge.state import Known, StateStore
 from services.optin.guard import ConsentGuard
-from services.optin.resolve import Direction, Observation, Pair, Status, releases, resolve
+from services.optin.resolve import Direction, Observation, Pair, Status, holding, releases, resolve
 from services.optin.status import StatusCodec
 
 T = TypeVar("T")
 TOPIC = "optin.decisions"
-OWN = b"optin-writer/"  # begins `produced-by` of what the writer read back from its own writes
+READ_BACK = "read-back"  # header of what the writer read back from its own write
 GUARD = "guard"  # header of a release that is held, or that an operator has released
 FINAL = ("lease", "released")  # not ours any more: the run begins anew
 
@@ -108,8 +108,10 @@ class Resolving:
                 place = (record.partition, contact)
                 status = known[place][0] if place in known else self._codec.status(contact, self._state.get(*place))
                 status, decisions = resolve(status, observation, self._pairs, self._direction, self._clock.now())
+                for part, held in [part for each in decisions for part in self._guarded(each, record)]:
+                    status = holding(status, part) if held else status
+                    decided.append((part, self._headers(record, part, held, status)))
                 known[place] = (status, record)
-                decided += [(part, self._headers(record, part, held)) for each in decisions for part, held in self._guarded(each, record)]
         await asyncio.gather(*(self._patiently(partial(self._publish, *each)) for each in decided))
         await asyncio.gather(*(self._keep(place, *what) for place, what in known.items()))
 
@@ -125,7 +127,7 @@ class Resolving:
             return None
         self._limit.passed()
         version = (record.header("source-version") or b"").decode("ascii", "replace")
-        own = (record.header("produced-by") or b"").startswith(OWN) and event.system == "dynamics"
+        own = record.header(READ_BACK) is not None and event.system == "dynamics"
         return Observation(event, int(version) if event.system == "dynamics" and version.isdigit() else None, own)
 
     async def _dead_letter(self, record: Record, exc: RejectError) -> None:
@@ -149,9 +151,11 @@ class Resolving:
         parts = [(_only(decision, value), not value) for value in (True, False)]
         return [(part, held) for part, held in parts if part.flags]
 
-    def _headers(self, record: Record, decision: OptStatusDecided, held: bool) -> Headers:
+    def _headers(self, record: Record, decision: OptStatusDecided, held: bool, status: Status) -> Headers:
+        """`source-version`: of the contact in Dynamics, as far as it was known."""
         lane = (record.header("origin-lane") or b"live").decode("ascii", "replace")
-        version = (record.header("source-version") or b"").decode("ascii", "replace")
+        order = status.dynamics.order
+        version = "" if order is None or order.version is None else str(order.version)
         headers = event_headers(lane, version, self._produced_by, record.header("traceparent"))  # type: ignore[arg-type]
         decides = b"opt-out" if any(decision.flags.values()) else b"opt-in"
         more = [("target", decision.target.encode()), ("flags", ",".join(sorted(decision.flags)).encode()), ("decides", decides)]

@@ -2,7 +2,8 @@
 
 A flag has two values, so its digest is one of two as well; the key and the contact in it keep others from telling which. Names in
 `digests` and `times`: `dynamics:donotemail` for what a system showed, `told:dynamics:donotemail` for what it was to become, `dynamics` and
-`dynamics:seen` for the latest observation of a system, `decided` for the last decision. `version` is the contact's in Dynamics.
+`dynamics:seen` for the latest observation of a system, `decided` for the last decision; `held:…` is what a person has to release, `own:…`
+what the writer read back. `version` is the contact's in Dynamics, that of the own write stands as `own:dynamics:version` among the times.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ class StatusCodec:
                 digests[f"{system}:{name}"] = self._digest(contact, f"{system}:{name}", seen.value)
                 if seen.at is not None:
                     times[f"{system}:{name}"] = seen.at.isoformat()
-            for name, value in side.told.items():
-                digests[f"told:{system}:{name}"] = self._digest(contact, f"told:{system}:{name}", value)
-            if side.order is not None:
-                times[f"{system}:seen"] = side.order.observed_at.isoformat()
-                if side.order.record_at is not None:
-                    times[system] = side.order.record_at.isoformat()
+            more = {"told": side.told, "held": dict.fromkeys(side.held, True), "own": side.own}
+            for what, values in more.items():
+                for name, value in values.items():
+                    digests[f"{what}:{system}:{name}"] = self._digest(contact, f"{what}:{system}:{name}", value)
+            times |= _times(system, side.order) | _times(f"own:{system}", side.own_order)
+            if side.own_order is not None and side.own_order.version is not None:
+                times[f"own:{system}:version"] = str(side.own_order.version)
         if status.decided_at is not None:
             times["decided"] = status.decided_at.isoformat()
         version = status.dynamics.order.version if status.dynamics.order else None
@@ -51,18 +53,23 @@ class StatusCodec:
         return Status(campaign, dynamics, _moment(known.times, "decided"))
 
     def _side(self, contact: str, known: Known, system: System) -> Side:
-        flags: dict[str, Seen] = {}
-        told: dict[str, bool] = {}
-        for pair in self._pairs:
-            name = pair.name(system)
-            if (value := self._value(contact, known, f"{system}:{name}")) is not None:
-                flags[name] = Seen(value, _moment(known.times, f"{system}:{name}"))
-            if (value := self._value(contact, known, f"told:{system}:{name}")) is not None:
-                told[name] = value
-        seen_at = _moment(known.times, f"{system}:seen")
+        names = [pair.name(system) for pair in self._pairs]
+
+        def values(what: str) -> dict[str, bool]:
+            found = {name: self._value(contact, known, f"{what}{system}:{name}") for name in names}
+            return {name: value for name, value in found.items() if value is not None}
+
+        flags = {name: Seen(value, _moment(known.times, f"{system}:{name}")) for name, value in values("").items()}
         version = known.version if system == "dynamics" else None
-        order = Order(version, _moment(known.times, system), seen_at) if seen_at is not None else None
-        return Side(order, flags, told)
+        own_version = known.times.get(f"own:{system}:version")
+        return Side(
+            _order(known, system, version),
+            flags,
+            values("told:"),
+            frozenset(values("held:")),
+            values("own:"),
+            _order(known, f"own:{system}", int(own_version) if own_version else None),
+        )
 
     def _digest(self, contact: str, name: str, value: bool) -> str:
         return self._digests.one(f"{contact}/{name}", value)
@@ -76,3 +83,15 @@ class StatusCodec:
 
 def _moment(times: Mapping[str, str], name: str) -> datetime | None:
     return datetime.fromisoformat(times[name]) if name in times else None
+
+
+def _times(name: str, order: Order | None) -> dict[str, str]:
+    if order is None:
+        return {}
+    record = {} if order.record_at is None else {name: order.record_at.isoformat()}
+    return {f"{name}:seen": order.observed_at.isoformat()} | record
+
+
+def _order(known: Known, name: str, version: int | None) -> Order | None:
+    seen_at = _moment(known.times, f"{name}:seen")
+    return None if seen_at is None else Order(version, _moment(known.times, name), seen_at)

@@ -60,8 +60,9 @@ class OptinWriting:
         encoder = Encoder(schema, await asyncio.to_thread(registry.register, f"{topic}-value", schema))
         producer = self._producer = KafkaProducer(self._kafka)
 
-        async def observe(event: OptStatusObserved, version: int | None) -> None:
+        async def observe(event: OptStatusObserved, version: int | None, *, own: bool) -> None:
             headers = event_headers("live", "" if version is None else str(version), self._produced_by)
+            headers += [("read-back", b"1")] if own else []
             await producer.send(topic, event.contact_key.encode(), encoder.encode(event), headers)
 
         decoder = Decoder(registry, load_schema("OptStatusDecided"), OptStatusDecided)

@@ -37,6 +37,7 @@ class Rig:
     def __init__(self, dynamics: DynamicsSandbox, campaign: CampaignSandbox, urls: tuple[str, str]) -> None:
         self.dynamics, self.campaign = dynamics, campaign
         self.observed: list[tuple[OptStatusObserved, int | None]] = []
+        self.own: list[bool] = []
         self.registry = MemoryRegistry()
         there = {"DYNAMICS_URL": urls[0], "DYNAMICS_TENANT_ID": "sandbox-tenant", "DYNAMICS_CLIENT_ID": "sandbox-client"}
         there |= {"DYNAMICS_CLIENT_SECRET": "sandbox-secret", "DYNAMICS_TOKEN_URL": f"{urls[0]}/sandbox-tenant/oauth2/v2.0/token"}
@@ -52,11 +53,14 @@ class Rig:
         self.person = dynamics.upsert("contact", {"lastname": "Lovelace"})
         campaign.put("profile", {"externalId": self.person, "lastName": "Lovelace"})
 
-    async def _observe(self, event: OptStatusObserved, version: int | None) -> None:
+    async def _observe(self, event: OptStatusObserved, version: int | None, *, own: bool) -> None:
         self.observed.append((event, version))
+        self.own.append(own)
 
     def decision(self, target: System, contact: str = "", at: datetime | None = None, **flags: bool) -> OptStatusDecided:
-        inputs = {name: {"campaign": None, "campaign_changed_at": None, "dynamics": None, "dynamics_changed_at": None} for name in flags}
+        """Made for what Dynamics has to take back, in the knowledge that it is there."""
+        known = {"campaign": None, "campaign_changed_at": None, "dynamics_changed_at": None}
+        inputs = {name: {**known, "dynamics": not value if target == "dynamics" else None} for name, value in flags.items()}
         return OptStatusDecided(contact or self.person, target, flags, "rule", inputs, at or datetime.now(UTC))
 
     async def write(self, target: System, known: Known | None = None, **facts: Any) -> str:
@@ -122,6 +126,35 @@ async def test_somebody_who_was_faster_makes_the_writer_look_again() -> None:
             await rig.clients[0].patch(f"contacts({rig.person})?$select=donotemail", {"donotemail": True}, row["@odata.etag"])
         assert getattr(caught.value, "code", "") == "changed_meanwhile"
         assert await rig.write("dynamics", donotemail=True) == "updated"
+
+
+async def test_an_opt_out_that_the_decision_did_not_know_is_observed_not_overwritten() -> None:
+    async with a_rig() as rig:
+        rig.dynamics.upsert("contact", {"contactid": rig.person, "donotemail": True})
+        decision = rig.decision("dynamics", donotemail=False)
+        inputs = {"donotemail": {**decision.inputs["donotemail"], "dynamics": False}}
+
+        result = await rig.handler.write(Decided(replace(decision, inputs=inputs)), None)
+
+        assert (result.outcome, rig.patches(), rig.own) == ("observed_again", [], [False])
+        assert rig.observed[0][0].flags["donotemail"]["value"] is True
+
+
+async def test_a_contact_that_was_edited_after_the_decision_is_observed_but_for_our_own_last_write() -> None:
+    async with a_rig() as rig:
+        earlier = datetime.now(UTC) - timedelta(seconds=5)
+        rig.dynamics.upsert("contact", {"contactid": rig.person, "donotemail": True})
+        version = next(row["versionnumber"] for row in rig.dynamics.rows("contact"))
+        decision = rig.decision("dynamics", at=earlier, donotemail=False)
+
+        unknown = await rig.handler.write(Decided(decision, version=version - 1), None)
+        ours = await rig.handler.write(Decided(decision, version=version - 1), Known(version=version))
+        rig.dynamics.upsert("contact", {"contactid": rig.person, "donotemail": True})
+        latest = next(row["versionnumber"] for row in rig.dynamics.rows("contact"))
+        known = await rig.handler.write(Decided(decision, version=latest), None)
+
+        assert [each.outcome for each in (unknown, ours, known)] == ["observed_again", "updated", "updated"]
+        assert ours.known is not None and (ours.known.version or 0) > version
 
 
 async def test_an_opt_out_is_not_taken_away_if_campaign_says_no_again_by_now() -> None:

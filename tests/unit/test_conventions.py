@@ -14,7 +14,8 @@ import fastavro
 import pytest
 
 from bridge.config import IngressConfig
-from bridge.kafka.topics import control_topics, egress_topics, ingress_topics, workflow_topics
+from bridge.desired import WORKFLOWS
+from bridge.kafka.topics import control_topics, egress_topics, ingress_topics, optin_topics, workflow_topics
 from bridge.rooms import ROOMS
 from bridge.settings import Secret
 
@@ -29,6 +30,11 @@ PURE = [
     "services/egress/pointers.py",
     "services/egress/payload.py",
     "services/egress/activity.py",
+    "services/optin/resolve.py",
+    "services/optin/status.py",
+    "services/optin/guard.py",
+    "services/optin/export.py",
+    "services/optin/running.py",
     "services/control/workflows.py",
     "services/control/validation.py",
     "services/control/fitting.py",
@@ -36,7 +42,13 @@ PURE = [
     "services/control/tables.py",
 ]
 OUTSIDE = {"asyncio", "socket", "time", "httpx", "confluent_kafka", "sqlite3", "os", "random", "subprocess", "aiohttp"}
-SCHEMAS = {"ingress.changes.contact": "ChangeEvent", "ingress.replay.contact": "ChangeEvent", "egress.email-events": "EmailEvent"}
+SCHEMAS = {
+    "ingress.changes.contact": "ChangeEvent",
+    "ingress.replay.contact": "ChangeEvent",
+    "egress.email-events": "EmailEvent",
+    "optin.observations": "OptStatusObserved",
+    "optin.decisions": "OptStatusDecided",
+}
 JSON_TOPICS = {"cursors", "state", "dead-letters", "workflows", "services", "audit"}
 
 
@@ -72,6 +84,8 @@ def test_imports_point_one_way() -> None:
 def test_only_the_kafka_room_knows_librdkafka() -> None:
     assert offenders("bridge", "confluent_kafka", but_not_in="bridge/kafka/") == []
     assert offenders("services", "confluent_kafka") == []
+    assert offenders("bridge", "faust", but_not_in="bridge/kafka/") == []
+    assert offenders("services", "faust") == []
 
 
 def test_the_loops_know_neither_kafka_nor_the_systems() -> None:
@@ -109,8 +123,8 @@ def test_every_route_of_the_api_says_which_role_it_needs() -> None:
 
 
 def test_every_topic_has_a_schema_or_is_json() -> None:
-    ours = [*control_topics(), *workflow_topics("ingress"), *ingress_topics(["contact"]), *workflow_topics("egress"), *egress_topics()]
-    topics = [topic.name for topic in ours]
+    workflows = [topic for workflow in WORKFLOWS for topic in workflow_topics(workflow)]
+    topics = [topic.name for topic in [*control_topics(), *workflows, *ingress_topics(["contact"]), *egress_topics(), *optin_topics()]]
 
     for topic in topics:
         assert topic in SCHEMAS or topic.rsplit(".", 1)[1] in JSON_TOPICS, topic

@@ -290,7 +290,6 @@ def test_the_same_row_read_by_writer_and_reader_is_seen_once() -> None:
     assert resolver.hears(dynamics(True, 20, 2)) == []
 
 
-# found: nothing is decided; the opt-in stays in Campaign, and a writer that begins again writes it over the opt-out
 def test_an_opt_out_after_our_opt_in_counts_though_our_write_was_never_read_back() -> None:
     resolver = Resolver()
     resolver.hears(dynamics(True, 5, 1), campaign(True, 5), campaign(False, 10))
@@ -300,7 +299,6 @@ def test_an_opt_out_after_our_opt_in_counts_though_our_write_was_never_read_back
     assert told(decided, "campaign") == {EMAIL.campaign: True}
 
 
-# found: as above, the opt-in that waits is not called off
 def test_an_opt_out_after_our_opt_in_calls_off_the_opt_in_that_may_still_wait() -> None:
     resolver = Resolver()
     decided = resolver.hears(dynamics(True, 5, 1), campaign(True, 5), campaign(False, 10))
@@ -310,7 +308,6 @@ def test_an_opt_out_after_our_opt_in_calls_off_the_opt_in_that_may_still_wait() 
     assert told(decided, "dynamics") == {EMAIL.dynamics: True}
 
 
-# found: Campaign is told TRUE, but the FALSE that waits for Dynamics is not called off and is written over the opt-out
 def test_an_opt_out_calls_off_an_opt_in_though_the_flag_was_off_meanwhile() -> None:
     resolver = Resolver()
     decided = resolver.hears(dynamics(True, 5, 1), campaign(True, 5), campaign(False, 10))
@@ -321,7 +318,6 @@ def test_an_opt_out_calls_off_an_opt_in_though_the_flag_was_off_meanwhile() -> N
     assert told(decided, "dynamics") == {EMAIL.dynamics: True}
 
 
-# found: nothing is decided, as FALSE was told already, when there was nothing to write; the systems stay unequal
 def test_what_was_told_when_it_was_so_already_is_told_again_when_it_is_no_longer_so() -> None:
     resolver = Resolver()
     resolver.hears(dynamics(False, 5, 1), campaign(True, 5), campaign(False, 10))  # FALSE: calls off the TRUE
@@ -331,7 +327,6 @@ def test_what_was_told_when_it_was_so_already_is_told_again_when_it_is_no_longer
     assert told(decided, "dynamics") == {EMAIL.dynamics: False}
 
 
-# found: as above, in the order that does not need the same flag to change twice between two exports
 def test_an_opt_out_earlier_in_the_same_second_than_campaigns_opt_in_ends_equal() -> None:
     resolver = Resolver()
     resolver.hears(dynamics(False, 5, 1), campaign(True, 20), campaign(False, 30.5))
@@ -341,7 +336,6 @@ def test_an_opt_out_earlier_in_the_same_second_than_campaigns_opt_in_ends_equal(
     assert told(decided, "dynamics") == {EMAIL.dynamics: False}
 
 
-# found: taken for a repetition and ignored; the opt-out that our write has hidden is lost
 def test_an_opt_out_that_our_opt_in_overwrote_counts_though_it_is_heard_after_our_write() -> None:
     resolver = Resolver()
     resolver.hears(dynamics(True, 5, 1), campaign(True, 5), dynamics(False, 7, 2), campaign(False, 10), dynamics(False, 14, 4, own=True))
@@ -471,7 +465,6 @@ def test_a_push_flag_row_that_comes_late_changes_nothing() -> None:
     assert resolver.hears(rows[0]) == []
 
 
-# found: the late TRUE goes to Dynamics, since 20 did not count as the push flag's; the systems stay unequal
 def test_a_push_flag_row_older_than_one_without_a_change_comes_too_late() -> None:
     resolver = Resolver(PUSH)
     resolver.hears(dynamics(False, 1, 1, donotbulkemail=False), campaign(blackListPushnotification=(False, None), record=5))
@@ -547,7 +540,6 @@ def test_one_way_a_manual_change_that_was_made_earlier_but_seen_later_is_overwri
     assert told(decided, "dynamics") == {EMAIL.dynamics: False}
 
 
-# found: nothing is decided, as Dynamics seemed to have the value already; Campaign's opt-out never arrives
 @pytest.mark.parametrize("value", [True, False])
 def test_one_way_a_change_in_campaign_overwrites_an_earlier_one_in_dynamics_heard_later(value: bool) -> None:
     resolver = one_way()
