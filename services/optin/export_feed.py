@@ -107,7 +107,7 @@ class ExportFeed:
             return Export(self._copy(), self._flags, self._settings.key_column, self._settings.encoding, exported_at, labels)
 
         labels: Mapping[str, str] = LABELS
-        if not await asyncio.to_thread(export(labels).readable):
+        if not await asyncio.to_thread(export(labels).understood):
             labels = {**labels, **await self._labels()}
         self._rows = export(labels).rows(file["row"], self._clock.now())
         log("export_started", name=file["name"], size=file["size"], row=file["row"])
