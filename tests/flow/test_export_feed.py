@@ -137,7 +137,8 @@ async def access(tmp_path: Path, sandbox: CampaignSandbox, keys: Path) -> AsyncI
 
 @pytest.fixture
 def rig(tmp_path: Path, sandbox: CampaignSandbox, access: Access) -> Rig:
-    made = Rig(sandbox, access.environment(), tmp_path / "state" / "exports")
+    quick = str(access.key_file.with_name("client_key_ed25519"))
+    made = Rig(sandbox, access.environment() | {"CAMPAIGN_SFTP_KEY_FILE": quick}, tmp_path / "state" / "exports")
     made.start()
     return made
 
@@ -593,8 +594,9 @@ async def test_a_file_of_keys_that_cannot_be_used_halts_and_is_not_shown(
     assert "c2VjcmV0" not in f"{error}{error.hint}{error.__cause__}"
 
 
-async def test_either_kind_of_key_logs_in(rig: Rig, access: Access) -> None:
-    rig.start(CAMPAIGN_SFTP_KEY_FILE=str(access.key_file.with_name("client_key_ed25519")))
+@pytest.mark.parametrize("key", ["client_key", "client_key_ed25519"])
+async def test_either_kind_of_key_logs_in(rig: Rig, access: Access, key: str) -> None:
+    rig.start(CAMPAIGN_SFTP_KEY_FILE=str(access.key_file.with_name(key)))
     rig.write(name(1), export(ANN))
 
     await rig.poll(2)
