@@ -99,10 +99,6 @@ class ExportFolder:
         except asyncssh.PermissionDenied as exc:
             hint = "Check CAMPAIGN_SFTP_USER and _KEY_FILE, and in Campaign's Control Panel that the public key is there and valid."
             raise HaltError(f"{place}: log-in refused", code="source_refused", hint=hint, origin="source") from exc
-        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, FileNotFoundError, PermissionError) as exc:
-            hint = "Give the paths of a private key without passphrase (PEM or OpenSSH) and of a known_hosts file, then start again."
-            text = f"CAMPAIGN_SFTP_KEY_FILE or CAMPAIGN_SFTP_KNOWN_HOSTS_FILE cannot be used ({type(exc).__name__})"
-            raise HaltError(text, code="sftp_key_unusable", hint=hint, origin="configuration") from exc
         except OSError as exc:
             raise RetryError(f"{place}: {type(exc).__name__}", code="source_unavailable") from exc
         except asyncssh.SFTPNoSuchFile as exc:
@@ -114,13 +110,14 @@ class ExportFolder:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncssh.SFTPClient]:
         settings = self._settings
+        keys, known_hosts = self._keys()
         async with (
             asyncssh.connect(
                 settings.host,
                 settings.port,
                 username=settings.user,
-                client_keys=[str(settings.key_file)],
-                known_hosts=str(settings.known_hosts_file),
+                client_keys=keys,
+                known_hosts=known_hosts,
                 config=None,
                 agent_path=None,
                 password=None,
@@ -131,6 +128,18 @@ class ExportFolder:
             connection.start_sftp_client() as sftp,
         ):
             yield sftp
+
+    def _keys(self) -> tuple[list[asyncssh.SSHKeyPair], asyncssh.SSHKnownHosts]:
+        """Read anew for each connection: they may have been changed. What is wrong is not quoted, it may be the key."""
+        name = "KEY"
+        try:
+            keys = list(asyncssh.load_keypairs(str(self._settings.key_file)))
+            name = "KNOWN_HOSTS"
+            return keys, asyncssh.read_known_hosts(str(self._settings.known_hosts_file))
+        except (OSError, ValueError) as exc:
+            hint = "Give the paths of a private key without passphrase (PEM or OpenSSH) and of a known_hosts file, then start again."
+            text = f"CAMPAIGN_SFTP_{name}_FILE cannot be used ({type(exc).__name__})"
+            raise HaltError(text, code="sftp_key_unusable", hint=hint, origin="configuration") from None
 
 
 def _plain(entry: asyncssh.SFTPName) -> bool:

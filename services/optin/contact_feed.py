@@ -52,7 +52,7 @@ class ContactFeed:
                     return await self._live(cursor)
         except TrackingExpired:
             log("tracking_expired", "warning", table=TABLE)
-            return await self._begin(cursor["lane"] if cursor["phase"] == "load" else "resync")
+            return await self._begin(_lane(cursor))
         except QueryRefused as exc:
             return await self._refused(cursor, exc)
 
@@ -110,7 +110,7 @@ class ContactFeed:
             raise refused(exc)
         if cursor["page_link"] and cursor["phase"] in ("live", "again"):
             return Step([], {**cursor, "page_link": None, "restarts": restarts})
-        return await self._begin(cursor["lane"], restarts)
+        return await self._begin(_lane(cursor), restarts)
 
     def _observed(self, row: Row, lane: Lane) -> Outgoing:
         """An empty flag is no answer; it is left out."""
@@ -122,6 +122,12 @@ class ContactFeed:
 
     def _now(self) -> str:
         return self._clock.now().isoformat()
+
+
+def _lane(cursor: Cursor) -> Lane:
+    """Of a load that has to be begun again: it goes on, or comes after one that was finished."""
+    lane: Lane = cursor["lane"] if cursor["phase"] == "load" else "resync"
+    return lane
 
 
 def _highest(rows: Iterable[Row]) -> int:

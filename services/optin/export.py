@@ -9,6 +9,7 @@ import csv
 import gzip
 import re
 import zlib
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from services.optin.resolve import NO_OWN_TIME
 
 GUID = re.compile(r"\{?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}?", re.IGNORECASE)
 DELIMITERS = ",;\t"
-TRUE, FALSE = {"true", "1", "yes"}, {"false", "0", "no", ""}
+TRUE, FALSE = {"true", "1", "yes"}, {"false", "0", "no"}
+LONGEST_ROW = 20  # lines: a quote that is open for longer is a stray one
 GZIP = b"\x1f\x8b"
 ALL, RECORD = "blackListAllLastModified", "lastModified"
 LABELS = {  # of a profile's fields, where Campaign's own metadata do not tell
@@ -69,24 +71,25 @@ class Export:
         self._names = {_folded(shown): name for shown, name in {**labels, **names}.items()}
 
     def rows(self, skip: int, observed_at: datetime) -> Iterator[OptStatusObserved | BadRow]:
-        """In the order of the file, without the first `skip` ones."""
+        """In the order of the file, without the first `skip` ones. Empty lines are none."""
         try:
             with closing(self._text()) as text:
-                reader, header = self._header(text)
-                for number, row in enumerate(islice(reader, skip, None), skip + 1):
-                    if row:
-                        yield self._row(number, dict(zip(header, row, strict=False)), observed_at)
+                delimiter, header = self._header(text)
+                rows = filter(None, _cells(text, delimiter))
+                for number, row in enumerate(islice(rows, skip, None), skip + 1):
+                    yield self._row(number, dict(zip(header, row, strict=False)), observed_at)
         except (OSError, EOFError, zlib.error, csv.Error, UnicodeError, LookupError) as exc:
             raise BadExport(f"it cannot be read to its end ({type(exc).__name__})") from exc
 
-    def readable(self) -> bool:
-        """Whether its first line is understood."""
+    def understood(self) -> bool:
+        """Whether its first line has every mapped flag and its time under a name that is known here."""
+        times = [f"{name}LastModified" for name in self._flags if name != NO_OWN_TIME]
         try:
             with closing(self._text()) as text:
-                self._header(text)
+                _, header = self._header(text)
         except (BadExport, OSError, EOFError, zlib.error, csv.Error, UnicodeError, LookupError):
             return False
-        return True
+        return set(header) >= {*self._flags, *times}
 
     def _text(self) -> IO[str]:
         with self._path.open("rb") as raw:
@@ -95,8 +98,8 @@ class Export:
         text: IO[str] = opened(self._path, "rt", encoding=self._encoding, newline="")
         return text
 
-    def _header(self, text: IO[str]) -> tuple[Iterator[list[str]], list[str]]:
-        """Names as we know them; the delimiter is the one with which the key column is found."""
+    def _header(self, text: IO[str]) -> tuple[str, list[str]]:
+        """The delimiter, which is the one with which the key column is found, and names as we know them."""
         first = text.readline()
         for delimiter in DELIMITERS:
             shown = next(csv.reader([first], delimiter=delimiter), [])
@@ -104,7 +107,7 @@ class Export:
             if self._key_column in header:
                 if not set(self._flags) & set(header):
                     raise BadExport("it has none of the mapped flags")
-                return csv.reader(text, delimiter=delimiter), header
+                return delimiter, header
         raise BadExport(f"its first line has no column {self._key_column}")
 
     def _row(self, number: int, row: Mapping[str, str], observed_at: datetime) -> OptStatusObserved | BadRow:
@@ -112,7 +115,7 @@ class Export:
         if key is None:
             return BadRow(number, "no key of a contact")
         try:
-            flags = {name: self._flag(name, row) for name in self._flags if name in row}
+            flags = {name: self._flag(name, row) for name in self._flags if row.get(name, "").strip()}  # empty: it says nothing
             changed_at = record_changed_at(row) or self._exported_at
         except ValueError as exc:
             return BadRow(number, str(exc))
@@ -123,6 +126,28 @@ class Export:
         if text not in TRUE | FALSE:
             raise ValueError(f"{name} is neither true nor false")
         return {"value": text in TRUE, "changed_at": flag_changed_at(name, row)}
+
+
+def _cells(text: Iterator[str], delimiter: str) -> Iterator[list[str]]:
+    """The lines that one row goes over are taken together; a stray quote spoils its own line only."""
+    ahead = deque(islice(text, LONGEST_ROW))
+    while ahead:
+        reader = csv.reader(ahead, delimiter=delimiter, strict=True)
+        try:
+            row, lines = next(reader), reader.line_num
+        except csv.Error:
+            row, lines = _alone(ahead[0], delimiter), 1
+        yield row
+        for _ in range(lines):
+            ahead.popleft()
+        ahead.extend(islice(text, lines))
+
+
+def _alone(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return [""]  # too long: no row of an export
 
 
 def flag_changed_at(name: str, profile: Mapping[str, Any]) -> datetime | None:
@@ -160,7 +185,7 @@ def _moment(text: str) -> datetime | None:
         return None
     try:
         parsed = datetime.fromisoformat(text.replace("/", "-"))
-    except ValueError:
+        moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ValueError("a time cannot be read") from None
-    moment = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

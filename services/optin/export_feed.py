@@ -44,8 +44,9 @@ class ExportFeed:
     ) -> None:
         self._folder, self._settings, self._flags, self._labels = folder, settings, flags, labels
         self._local, self._clock, self._produced_by = local, clock, produced_by
-        self._sizes: dict[str, tuple[int, int]] = {}
+        self._looked: dict[str, tuple[int, int, float]] = {}  # size, mtime and since when (monotonic) it is so
         self._rows: Iterator[OptStatusObserved | BadRow] | None = None  # of the file under way, None: to be opened
+        self._told = 0  # skipped rows of the file under way
         self.counted: Counter[str] = Counter()
 
     async def step(self, cursor: Cursor | None) -> Step:
@@ -56,13 +57,22 @@ class ExportFeed:
         files = await self._folder.files()
         here = {each.name: (each.size, each.mtime) for each in files}
         cursor = {**cursor, "done": [each for each in cursor["done"] if here.get(each[0]) == (each[1], each[2])]}
-        ready = [each for each in files if self._sizes.get(each.name) == here[each.name] and not _done(cursor, each)]
-        self._sizes = here
+        unchanged = self._unchanged(files)
+        ready = [each for each in files if each.name in unchanged and not _done(cursor, each)]
         if not ready:
             waiting = not all(_done(cursor, each) for each in files)
             return Step([], cursor, self._settings.poll_interval_s, notice=None if waiting else self._overdue(cursor))
         first = ready[0]
         return Step([], {**cursor, "file": {"name": first.name, "size": first.size, "mtime": first.mtime, "row": 0}})
+
+    def _unchanged(self, files: Sequence[ExportFile]) -> set[str]:
+        """Names of those that are as they were a poll ago. A look at the folder in between, after a file was read, is no poll."""
+        now, before = self._clock.monotonic(), self._looked
+        self._looked = {}
+        for each in files:
+            size, mtime, since = before.get(each.name, (-1, -1, now))
+            self._looked[each.name] = (each.size, each.mtime, since if (size, mtime) == (each.size, each.mtime) else now)
+        return {name for name, (_, _, since) in self._looked.items() if now - since >= self._settings.poll_interval_s}
 
     def _overdue(self, cursor: Cursor) -> HaltError | None:
         """What to tell people when no file has come for longer than expected. Nothing is stopped by it."""
@@ -107,9 +117,9 @@ class ExportFeed:
             return Export(self._copy(), self._flags, self._settings.key_column, self._settings.encoding, exported_at, labels)
 
         labels: Mapping[str, str] = LABELS
-        if not await asyncio.to_thread(export(labels).readable):
+        if not await asyncio.to_thread(export(labels).understood):
             labels = {**labels, **await self._labels()}
-        self._rows = export(labels).rows(file["row"], self._clock.now())
+        self._rows, self._told = export(labels).rows(file["row"], self._clock.now()), 0
         log("export_started", name=file["name"], size=file["size"], row=file["row"])
 
     def _copy(self) -> Path:
@@ -120,8 +130,9 @@ class ExportFeed:
     async def _failed(self, cursor: Cursor, why: str) -> Step:
         file = cursor["file"]
         log("export_failed", "warning", name=file["name"], reason=why)
-        self.counted["files_failed"] += 1
+        self._close()  # if it cannot be put away now, it is read and found bad once more
         moved = await self._folder.put_away(file["name"], FAILED)
+        self.counted["files_failed"] += 1
         return self._finished(cursor, moved, came=False)
 
     def _finished(self, cursor: Cursor, moved: bool, came: bool = True) -> Step:
@@ -140,9 +151,9 @@ class ExportFeed:
 
     def _skipped(self, name: str, rows: Sequence[BadRow]) -> None:
         self.counted["rows_skipped"] += len(rows)
-        for row in rows:
-            if self.counted["rows_skipped"] <= LOGGED_ROWS:
-                log("export_row_skipped", "warning", name=name, row=row.number, reason=row.why)
+        for row in rows[: max(0, LOGGED_ROWS - self._told)]:
+            log("export_row_skipped", "warning", name=name, row=row.number, reason=row.why)
+        self._told += len(rows)
 
 
 def _done(cursor: Cursor, file: ExportFile) -> bool:
