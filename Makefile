@@ -5,7 +5,7 @@ VENV := .venv
 WORKERS ?= 3
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test unit lint bench kafka-up kafka-down lock clean
+.PHONY: help demo test unit faults lint bench kafka-up kafka-down lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -28,6 +28,9 @@ test: $(VENV)/ready ## Run all tests (real Kafka, registry and Chromium included
 
 unit: $(VENV)/ready ## Run the tests that need nothing but Python
 	@exec $(RUN) -m pytest tests/unit tests/flow $(ARGS)
+
+faults: $(VENV)/ready ## Run the tests that kill processes (BRIDGE_SEED=<number> for other moments)
+	@exec $(RUN) -m pytest tests/faults $(ARGS)
 
 lint: $(VENV)/ready ## Check style and types
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/mypy

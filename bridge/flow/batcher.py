@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError, RejectError, RetryError
-from bridge.http import call_guard
+from bridge.http import REGAIN, call_guard
 
 I = TypeVar("I")  # noqa: E741
 A = TypeVar("A")
@@ -23,6 +23,7 @@ LINGER_S = 0.02  # what comes together goes together
 AIM_S, SLOW_S = 2.0, 10.0
 GROWTH = 10
 LOOK_EVERY_S = 0.5
+REGAIN_REFUSED = 10 * REGAIN
 
 
 class BatchSize:
@@ -32,10 +33,8 @@ class BatchSize:
     def __init__(self, most: int) -> None:
         self._most = most
         self.now = min(START, most)
-        self.known = False  # whether a request has been answered yet
 
     def took(self, items: int, seconds: float) -> None:
-        self.known = True
         fits = int(AIM_S * items / max(seconds, 0.001))
         if seconds > SLOW_S:
             self.now = max(1, min(self.now, fits))
@@ -47,6 +46,25 @@ class BatchSize:
 
     def one_by_one(self) -> None:
         self.now = 1
+
+
+class Lanes:
+    """How many requests may be under way: one at first, one more for every fifty that were answered. A 429 halves them, and from then on it
+    takes five hundred: the windows of a service are minutes long, it would refuse again. What is on the wire when it refuses comes inside
+    the wait it asks for, and nobody can call it back; so there is little of it. Pure."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._now, self._step = float(most), 1.0, 1 / REGAIN
+
+    @property
+    def now(self) -> int:
+        return int(self._now)
+
+    def answered(self) -> None:
+        self._now = min(self._most, self._now + self._step)
+
+    def refused(self) -> None:
+        self._now, self._step = max(1.0, self._now / 2), 1 / REGAIN_REFUSED
 
 
 Call = Callable[[Callable[[], Sequence[I]]], Awaitable[Sequence[A]]]
@@ -65,7 +83,7 @@ class Batcher(Generic[I, A]):
     that is refused as a whole: then its items are tried again one by one."""
 
     def __init__(self, call: Call[I, A], lanes: int, size: BatchSize, clock: Clock) -> None:
-        self._call, self._lanes, self._size, self._clock = call, lanes, size, clock
+        self._call, self._lanes, self._size, self._clock = call, Lanes(lanes), size, clock
         self._waiting: deque[_Waiting[I, A]] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._looked = 0.0
@@ -83,13 +101,13 @@ class Batcher(Generic[I, A]):
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _open_lane(self) -> None:
-        """One more, if there is work for it; only one until the first answer has shown what a request may hold."""
-        if len(self._running) < (self._lanes if self._size.known else 1) and self._waiting:
+        """One more, if there is work for it; the first answer shows what a request may hold."""
+        if len(self._running) < self._lanes.now and self._waiting:
             self._running.add(asyncio.create_task(self._lane()))
 
     async def _lane(self) -> None:
         try:
-            while self._waiting:
+            while self._waiting and len(self._running) <= self._lanes.now:
                 if len(self._waiting) < self._size.now:
                     await self._clock.sleep(LINGER_S)
                 batch = [self._waiting.popleft() for _ in range(min(self._size.now, len(self._waiting)))]
@@ -113,6 +131,7 @@ class Batcher(Generic[I, A]):
         try:
             answers = await self._call(items)
             self._size.took(len(batch), self._clock.monotonic() - began)
+            self._lanes.answered()
             for each, answer in zip(batch, answers, strict=True):
                 if not each.answer.done():
                     each.answer.set_result(answer)
@@ -126,7 +145,9 @@ class Batcher(Generic[I, A]):
         if isinstance(exc, RejectError) and items > 1:
             self._size.one_by_one()
             return RetryError(str(exc), code=exc.code, status=exc.status)
-        if isinstance(exc, RetryError) and exc.status != 429:  # which was refused unheard, and says nothing of the size
+        if isinstance(exc, RetryError) and exc.status == 429:  # refused unheard, which says nothing of the size
+            self._lanes.refused()
+        elif isinstance(exc, RetryError):
             self._size.failed()
         if isinstance(exc, Exception):
             return exc

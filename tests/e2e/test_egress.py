@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,13 @@ from tests.e2e.stack import Stack, running
 KINDS = ("send", "open", "click", "bounce")
 TABLES = {"send": "adobe_emailsend", "open": "adobe_emailopen", "click": "adobe_emailurlclick", "bounce": "adobe_emailbounce"}
 DATES = {"send": "adobe_datesent", "open": "adobe_dateopened", "click": "adobe_dateclicked", "bounce": "adobe_datebounced"}
+
+
+CLICKED, BOUNCED = "Follow up on URL click", "Reconcile email address"  # F172, F173
+FOLLOW_UPS = {
+    CLICKED: "Adobe campaign email clicked at 2026-03-01T11:30:00Z",
+    BOUNCED: "Adobe campaign email bounced at 2026-03-01T11:30:00Z",
+}
 
 
 def events(*kinds: str) -> dict[str, Any]:
@@ -38,6 +47,19 @@ async def until_there(stack: Stack, number: int, within_s: float = 60) -> None:
     await stack.until_caught_up()
 
 
+async def until_filtered(stack: Stack, number: int) -> None:
+    """Counters come with the heartbeats."""
+
+    async def filtered() -> bool:
+        return bool((await stack.workflow())["counters"]["filtered"] == number)
+
+    await stack.until(filtered, f"{number} events are dropped")
+
+
+def tasks(stack: Stack) -> Counter[str]:
+    return Counter(row["subject"] for row in stack.dynamics.rows("task"))
+
+
 @pytest.fixture
 async def stack(kafka_settings: KafkaSettings, tmp_path: Path) -> AsyncIterator[Stack]:
     async with running(kafka_settings, tmp_path, workflow="egress", PARK_BUDGET_S="3") as stack:
@@ -58,17 +80,15 @@ async def test_f158_to_f161_nothing_by_default_then_the_kinds_selected_from_the_
     await stack.start()
     await until_there(stack, 1)
     assert [row["activitytypecode"] for row in stack.dynamics.timeline(person)] == ["adobe_emailsend"]
-    assert (await stack.workflow())["counters"]["filtered"] == 4
+    await until_filtered(stack, 4)
     await stack.save(events("send", "open"))
     stack.campaign.emit([{"kind": "open", "external_id": person}])
+    await until_filtered(stack, 5)
     assert (await stack.workflow())["pending_changes"]
     await restart(stack)
     stack.campaign.emit([{"kind": "open", "external_id": person}])
-
-    async def opened() -> bool:
-        return stack.dynamics.activities()["adobe_emailopen"] >= 1
-
-    await stack.until(opened, "the open is there")
+    await until_there(stack, 2)
+    assert stack.dynamics.activities()["adobe_emailopen"] == 1, "what was dropped came again"
 
 
 async def test_f162_to_f174_each_event_is_one_activity_with_its_facts_and_follow_ups_as_switched(stack: Stack) -> None:
@@ -89,11 +109,16 @@ async def test_f162_to_f174_each_event_is_one_activity_with_its_facts_and_follow
         assert row[DATES[kind]] == "2026-03-01T11:30:00Z"
         assert row["adobe_mirrorpageurl"]
         assert row.get("adobe_trackingurl") == ("https://shop.example/x" if kind == "click" else None)
-    assert len([row for row in timeline if row["activitytypecode"] == "task"]) == 2
-    stack.dynamics.settings.change({"click_follow_up": False, "bounce_follow_up": False})
-    stack.campaign.emit([{"kind": kind, **about} for kind in ("click", "bounce")])
-    await until_there(stack, 8)
-    assert stack.dynamics.activities()["task"] == 2
+    for task in (row for row in timeline if row["activitytypecode"] == "task"):
+        due = datetime.fromisoformat(task["scheduledend"]) - datetime.fromisoformat(task["createdon"])
+        assert abs(due - timedelta(days=3)) <= timedelta(seconds=2)
+        assert task["description"].startswith(FOLLOW_UPS[task["subject"]]), task["description"]
+    assert tasks(stack) == {CLICKED: 1, BOUNCED: 1}
+    for click, bounce, there, made in ((True, False, 9, (2, 1)), (False, True, 12, (2, 2)), (False, False, 14, (2, 2))):
+        stack.dynamics.settings.change({"click_follow_up": click, "bounce_follow_up": bounce})
+        stack.campaign.emit([{"kind": kind, **about} for kind in ("click", "bounce")])
+        await until_there(stack, there)
+        assert tasks(stack) == {CLICKED: made[0], BOUNCED: made[1]}
 
     topic = messages(stack.kafka, "egress.email-events")
     assert {(message.key() or b"").decode() for message in topic} == {person}

@@ -8,21 +8,25 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from bridge.errors import RejectError, RetryError
-from bridge.flow.batcher import Batcher, BatchSize
+from bridge.flow.batcher import Batcher, BatchSize, Lanes
 from bridge.http import call_guard
 from tests.clock import FakeClock
 
 
 class Service:
-    """Notes what it was asked for; an item below 0 is answered with its own refusal, `refuse` refuses whole requests with that item."""
+    """Notes what it was asked for; an item below 0 is answered with its own refusal, `refuse` refuses whole requests with that item, and
+    the next `busy` ones get a 429."""
 
     def __init__(self, clock: FakeClock, seconds: float = 0.1, refuse: int | None = None) -> None:
         self.requests: list[list[int]] = []
-        self.under_way = self.most = 0
+        self.under_way = self.most = self.busy = 0
         self._clock, self._seconds, self._refuse = clock, seconds, refuse
 
     async def call(self, items: Callable[[], Sequence[int]]) -> list[str]:
         asked = list(items())
+        if self.busy:
+            self.busy -= 1
+            raise RetryError("429", code="target_busy", status=429)
         self.requests.append(asked)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
@@ -116,6 +120,37 @@ def test_a_failure_halves_and_a_small_request_says_nothing() -> None:
     size.took(3, 0.01)
 
     assert size.now == 50
+
+
+def test_lanes_open_one_by_one_and_a_refusal_halves_them() -> None:
+    lanes, seen = Lanes(4), list[int]()
+    for _ in range(200):
+        seen.append(lanes.now)
+        lanes.answered()
+    lanes.refused()
+
+    assert [seen.count(number) for number in (1, 2, 3)] == pytest.approx([50, 50, 50], abs=1)
+    assert (max(seen), lanes.now) == (4, 2)
+    for _ in range(490):
+        lanes.answered()
+    assert lanes.now == 2, "the same again would be refused again"
+    lanes.refused()
+    lanes.refused()
+    assert lanes.now == 1
+
+
+async def test_a_refusal_closes_lanes_that_are_open_and_the_rest_is_sent() -> None:
+    clock = FakeClock()
+    service = Service(clock)
+    batcher = a_batcher(service, clock, most=1, lanes=3)
+    await asyncio.gather(*(batcher.send(number) for number in range(150)))
+    assert service.most == 3
+    service.busy, service.most = 4, 0
+    answers = await asyncio.gather(*(batcher.send(number) for number in range(30)), return_exceptions=True)
+
+    assert len([each for each in answers if isinstance(each, RetryError)]) == 4
+    assert len([each for each in answers if isinstance(each, str)]) == 26
+    assert service.most == 1
 
 
 async def test_an_item_sent_the_moment_the_only_lane_ends_is_not_forgotten() -> None:
