@@ -125,7 +125,7 @@ async def test_f80_a_killed_writer_shows_as_failed_and_a_new_one_as_running(stac
 
     stack.processes["writer-1"].kill()
     failed = await stack.until_status("FAILED", 15)
-    assert 5 < time.monotonic() - killed_at < 13.5
+    assert 5 < time.monotonic() - killed_at < 15
     assert (failed["reason"]["role"], failed["reason"]["code"], failed["reason"]["origin"]) == ("writer", "service_silent", "service")
     assert failed["reason"]["hint"]
 
