@@ -23,8 +23,8 @@ from bridge.kafka.reader import TopicReader
 from bridge.settings import KafkaSettings
 
 T = TypeVar("T")
-TIMEOUT_S = 10
-GIVE_UP_S = 8.0
+GIVE_UP_S = 8.0  # of a command in all
+LEAST_S = 1.0  # for a question to Kafka, however late it is
 
 View = dict[str, Any]
 Write = tuple[str, str, Mapping[str, Any] | None]  # bare topic, key, JSON value (None: tombstone)
@@ -52,7 +52,7 @@ class CommandLog:
         deadline = time.monotonic() + GIVE_UP_S
         while True:
             try:
-                return self._attempt(command)
+                return self._attempt(command, deadline)
             except _Doubtful:
                 self._producer = None
             except (FencedError, RetryError) as exc:
@@ -63,10 +63,10 @@ class CommandLog:
                     raise RetryError(f"Kafka, writing a command: {exc.code}", code="kafka_unavailable") from exc
                 time.sleep(self._rng.uniform(0.01, 0.2))  # two instances that displace each other must not do it in step
 
-    def _attempt(self, command: Callable[[View], tuple[T, Sequence[Write | Record]]]) -> T:
+    def _attempt(self, command: Callable[[View], tuple[T, Sequence[Write | Record]]], deadline: float) -> T:
         """A commit proves that nobody came in between. A command that refuses, or that has nothing to write, proves nothing: it is
         believed only when we have just become the owner. Raises _Doubtful otherwise."""
-        just_now = self._own()
+        just_now = self._own(deadline)
         try:
             result, writes = command(dict(self._view))
         except Exception as exc:
@@ -74,12 +74,12 @@ class CommandLog:
                 raise
             raise _Doubtful from exc
         if writes:
-            self._commit(writes)
+            self._commit(writes, deadline)
         elif not just_now:
             raise _Doubtful
         return result
 
-    def _own(self) -> bool:
+    def _own(self, deadline: float) -> bool:
         """Whether we have become the owner only now: other instances are fenced then, what they committed is complete, and read."""
         if self._producer is not None:
             return False
@@ -87,7 +87,7 @@ class CommandLog:
             client_config(self._settings, transactional_id=self._names.transactional_id("control"), partitioner=PARTITIONER, linger_ms=0)
         )
         try:
-            producer.init_transactions(TIMEOUT_S)
+            producer.init_transactions(_left_s(deadline))
         except KafkaException as exc:
             raise error_for(exc, "writing a command") from exc
         self._read_on()
@@ -103,13 +103,13 @@ class CommandLog:
                     self._view[(message.key() or b"").decode()] = json.loads(message.value() or b"null")
                     self._next[number] = (message.offset() or 0) + 1
 
-    def _commit(self, writes: Sequence[Write | Record]) -> None:
+    def _commit(self, writes: Sequence[Write | Record], deadline: float) -> None:
         assert self._producer is not None
         try:
             self._producer.begin_transaction()
             for write in writes:
                 self._produce(self._producer, write)
-            self._producer.commit_transaction(TIMEOUT_S)
+            self._producer.commit_transaction(_left_s(deadline))
         except KafkaException as exc:
             raise error_for(exc, "writing a command") from exc
         # read back from Kafka this would come a moment too late: a transaction is complete only some time after its commit
@@ -122,3 +122,7 @@ class CommandLog:
         else:
             topic, key, value = write
             producer.produce(self._names.topic(topic), None if value is None else json.dumps(value).encode(), key.encode())
+
+
+def _left_s(deadline: float) -> float:
+    return max(LEAST_S, deadline - time.monotonic())

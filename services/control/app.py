@@ -98,7 +98,7 @@ def _health(control: Control) -> APIRouter:
 
 
 def _describe(app: FastAPI) -> None:
-    """OpenAPI with our problem in place of FastAPI's own error, and how to sign in."""
+    """OpenAPI with our problem in place of FastAPI's own error, with a fault of ours for every operation, and how to sign in."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -110,6 +110,8 @@ def _describe(app: FastAPI) -> None:
             parts["schemas"]["Problem"].pop("$defs", None)
             parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             schema["security"] = [{"token": []}]
+            for operation in (each for methods in schema["paths"].values() for each in methods.values()):
+                operation["responses"]["500"] = described(500)[500] | {"description": "A fault of control's own, `internal_error`"}
             app.openapi_schema = schema
         return app.openapi_schema
 

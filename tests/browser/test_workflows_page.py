@@ -120,8 +120,9 @@ async def test_f80_a_failed_workflow_says_why_in_words_and_goes_on_when_the_serv
     await expect(again).to_be_enabled()
     red, green, blue = await dot_colour(page)
     assert red > green and red > blue
-    live.service("writer")
     await again.click()
+    await expect(stop(page)).to_be_visible()
+    live.service("writer")
     await status(page, "RUNNING", within_ms=30_000)
     await expect(row(page, INGRESS)).not_to_contain_text("no writer has been heard of")
 
@@ -205,6 +206,7 @@ async def test_the_details_show_services_queues_and_counters(live: Stack, live_v
     page = await live_visits.page()
     await started(page)
     await details(page).get_by_text(f"Details of {INGRESS}", exact=True).click()
+    await expect(details(page)).to_contain_text(words("Backlog, last 60 minutes", "since its own start"))
     services = page.get_by_role("table", name=f"Services of {INGRESS}")
     for role in ("reader", "writer"):
         await expect(services.get_by_role("row", name=role)).to_contain_text("RUNNING")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from bridge.errors import RetryError
-from bridge.kafka.commands import CommandLog, View, Write
+from bridge.kafka.commands import LEAST_S, CommandLog, View, Write
 from bridge.kafka.topics import control_topics
 from bridge.settings import KafkaSettings
 from tests.contract.broker import content, latest, make, nowhere
@@ -122,10 +123,13 @@ def test_an_instance_sees_what_another_wrote_before_it_came_in_between(settings:
 
 
 def test_kafka_that_is_away_is_a_retry(kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.kafka.commands.TIMEOUT_S", 1)
+    monkeypatch.setattr("bridge.kafka.commands.GIVE_UP_S", 2)
+    began = time.monotonic()
 
     with pytest.raises(RetryError):
         CommandLog(nowhere(kafka_settings), 3).transact(increment)
+
+    assert time.monotonic() - began < 2 + LEAST_S + 1, "whoever gave the command is answered in time"
 
 
 def test_a_refusal_is_not_made_on_what_another_instance_has_changed_since(settings: KafkaSettings) -> None:

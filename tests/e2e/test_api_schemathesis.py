@@ -31,6 +31,7 @@ from sandbox.kafka import LocalKafka
 from tests.e2e.helpers import everything_passed, new_key, run
 from tests.e2e.stack import Stack, contacts, running
 from tests.e2e.test_api_access import new_token, settings
+from tests.e2e.test_control_config import CONTRACT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SEED = 20261124
@@ -141,21 +142,13 @@ async def test_every_operation_answers_as_described(guarded: tuple[Stack, str], 
 async def test_what_the_contract_lists_is_in_openapi(guarded: tuple[Stack, str]) -> None:
     stack, _ = guarded
     paths = (await stack.http.get("/openapi.json")).json()["paths"]
-    one = "/api/v1/workflows/{id}"
-    wanted = {
-        *(("get", path) for path in ("/api/v1/workflows", one, f"{one}/config", f"{one}/config/revisions", f"{one}/cursors")),
-        *(("get", path) for path in (f"{one}/dead-letters", f"{one}/dead-letters/groups", f"{one}/records/{{key}}", "/api/v1/audit")),
-        *(("post", f"{one}/{path}") for path in ("start", "stop", "config/validate", "config/plan", "dead-letters/redrive")),
-        *(("post", f"{one}/{path}") for path in ("dead-letters/discard",)),
-        *(("get", path) for path in ("/api/v1/events", "/healthz", "/readyz", "/metrics", "/api/v1/workflows/ingress/tables")),
-        ("put", "/api/v1/workflows/egress/cursors/journal"),
-    }
-    assert [each for each in sorted(wanted) if each[0] not in paths.get(each[1], {})] == []
+    assert [each for each in sorted(CONTRACT) if each[0] not in paths.get(each[1], {})] == []
     for path, operations_there in paths.items():
         for method, described in operations_there.items():
             assert described.get("summary") or described.get("description"), (path, method)
+            assert "500" in described["responses"], (path, method)
             if path.startswith("/api/v1/"):
-                assert {"401", "403", "429"} <= described["responses"].keys(), (path, method)
+                assert {"401", "403", "429", "503"} <= described["responses"].keys(), (path, method)
 
 
 async def test_openapi_says_what_needs_no_token(guarded: tuple[Stack, str]) -> None:

@@ -210,7 +210,8 @@ async def test_start_pressed_on_two_controls_at_once_starts_once(stack: Stack) -
 
 async def press(client: httpx.AsyncClient, first: int) -> list[str]:
     """Start and Stop in turn, twenty-five times; the answers that were not 202."""
-    answers = [await client.post(f"{INGRESS}/{('start', 'stop')[(first + number) % 2]}") for number in range(25)]
+    paths = [f"{INGRESS}/{('start', 'stop')[(first + number) % 2]}" for number in range(25)]
+    answers = [await client.post(path, timeout=60) for path in paths]  # each waits for those of the others
     return [f"{answer.status_code} {answer.text}" for answer in answers if answer.status_code != 202]
 
 

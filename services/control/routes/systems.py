@@ -27,7 +27,7 @@ def router(control: Control) -> APIRouter:
 
 
 def _systems(routes: APIRouter, control: Control) -> None:
-    @routes.get("/systems/{system}", tags=["systems"], responses=described(401, 403, 422, 429))
+    @routes.get("/systems/{system}", tags=["systems"], responses=described(*READ))
     async def get_system(system: System, _: Viewer) -> SystemOut:
         """Settings without secrets, and how the last question to it went."""
         return control.systems.view(system)
@@ -65,7 +65,7 @@ def _audit(routes: APIRouter, control: Control) -> None:
         found = control.archive.audit(after, limit)
         return AuditsOut(entries=[_entry(*each) for each in found], next=found[-1][0] if len(found) == limit else None)
 
-    @routes.get("/me", tags=["audit"], responses=described(401, 403, 429))
+    @routes.get("/me", tags=["audit"], responses=described(401, 403, 429, 503))
     async def who_am_i(who: Viewer) -> WhoOut:
         """Name and role of the token."""
         return WhoOut(name=who.name, role=who.role)

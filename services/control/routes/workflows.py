@@ -53,7 +53,7 @@ def router(control: Control) -> APIRouter:
         log("command", what="stop", workflow=workflow)
         return workflow_view(store, backlog, clock, workflow)
 
-    @routes.get("/workflows/{id}/backlog/history", responses=described(401, 403, 404, 422, 429))
+    @routes.get("/workflows/{id}/backlog/history", responses=described(401, 403, 404, 422, 429, 503))
     async def backlog_history(id: str, _: Viewer, minutes: Annotated[int, Query(ge=1, le=60)] = 60) -> HistoryOut:
         """Samples of the backlog, oldest first; null where Kafka could not be asked. This instance's, since its start."""
         points = backlog.history(known(id), minutes * 60)

@@ -44,12 +44,15 @@ const EGRESS = {
 const OPTIN = {
   hop: (each) => (each.topic.endsWith("observations") ? OBSERVED : DECIDED)[each.hop],
   outcomes: {
-    created: "written",
+    observed: "observed and decided",
+    held: "held by the consent guard",
+    stale: "decided anew since",
     updated: "written",
     unchanged: "the same on both sides",
-    filtered: "nothing to decide",
+    absent: "there is no contact or profile to be told",
+    observed_again: "changed meanwhile, so observed again",
     dead_lettered: ASIDE,
-    parked: "waits for the profile or the contact",
+    parked: "waits for the profile",
   },
   waits: "a newer status waits",
   answered: "The destination answered",

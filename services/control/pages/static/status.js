@@ -44,7 +44,7 @@ export function backlogWords(backlog) {
 const PARKED = {
   ingress: (parked) => `${count(parked, "record waits", "records wait")} for a parent that has not arrived in Campaign yet (parked).`,
   egress: (parked) => `${count(parked, "event waits", "events wait")} for a contact that is not in Dynamics yet (parked).`,
-  optin: (parked) => `${count(parked, "status waits", "statuses wait")} for a profile or a contact that is not there yet (parked).`,
+  optin: (parked) => `${count(parked, "status waits", "statuses wait")} for a profile that is not in Campaign yet (parked).`,
 };
 
 /** What waits for something else than its turn; nothing if nothing does. */
