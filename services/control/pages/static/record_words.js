@@ -46,7 +46,11 @@ const OPTIN = {
   outcomes: {
     created: "written",
     updated: "written",
+    observed: "compared with the other system",
     unchanged: "the same on both sides",
+    observed_again: "changed meanwhile: observed and decided anew",
+    absent: "not there in the destination",
+    stale: "overtaken by a newer decision",
     filtered: "nothing to decide",
     dead_lettered: ASIDE,
     parked: "waits for the profile or the contact",
@@ -55,7 +59,7 @@ const OPTIN = {
   answered: "The destination answered",
   read: "Observed",
   settled: "Decided or written",
-  versions: true,
+  versions: false,
   check: "Check the id of the contact. Only statuses that have changed since the workflow was started come here.",
 };
 
