@@ -14,13 +14,12 @@ from rich.text import Text
 
 from services.control.cli.api import Api, path
 from services.control.cli.failures import USAGE, Failure
-from services.control.cli.lists import ListByDefault
 from services.control.cli.options import Json, Yes, connect
 from services.control.cli.screen import Screen, clean, confirm, table, when
 
 HELD, DECISIONS = path("workflows", "optin", "held"), path("workflows", "optin", "decisions")
 IN_A_FILE = 1000  # decisions of one answer
-group = typer.Typer(cls=ListByDefault, help="Decisions of Opt In/Out that wait for an administrator.", no_args_is_help=True)
+group = typer.Typer(help="Decisions of Opt In/Out that wait for an administrator.", no_args_is_help=True)
 Contacts = Annotated[list[str] | None, typer.Option("--contact", help="What is held of this contact; may be given several times.")]
 All = Annotated[bool, typer.Option("--all", help="All that is held.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept.", show_default=False)]
@@ -79,12 +78,8 @@ def decisions(
         _save(file, _lines(connect(ctx), contact))
         return
     body = connect(ctx).get(DECISIONS, contact=contact, limit=limit, after=after)
-    rows = [
-        (when(each["decided_at"]), each["contact"], each["target"], flags(each["flags"]), each["rule"], *_said(each), each["outcome"])
-        for each in body["decisions"]
-    ]
     screen = Screen(as_json)
-    screen.show(body, table(["DECIDED", "CONTACT", "TARGET", "FLAGS", "RULE", "CAMPAIGN SAID", "DYNAMICS SAID", "OUTCOME"], rows))
+    screen.show(body, Text(clean("\n".join(line for each in body["decisions"] for line in _told(each)) or "No decision is kept.")))
     if body["next"] and not as_json:
         screen.tell(f"Go on with --after {body['next']}")
 
@@ -98,17 +93,16 @@ def _word(value: bool | None) -> str:
     return "never seen" if value is None else "opted out" if value else "opted in"
 
 
-def _said(decision: dict[str, Any]) -> tuple[str, str]:
-    """What Campaign and Dynamics said, with the flag's name where there are several."""
-    inputs = decision["inputs"].items()
-
-    def one(name: str, each: dict[str, Any], system: str) -> str:
-        since = when(each[f"{system}_changed_at"])
-        words = _word(each[system]) + (f" since {since}" if since else "")
-        return f"{name} {words}" if len(inputs) > 1 else words
-
-    campaign, dynamics = (", ".join(one(name, each, system) for name, each in inputs) for system in ("campaign", "dynamics"))
-    return campaign, dynamics
+def _told(decision: dict[str, Any]) -> Iterator[str]:
+    """A decision, and below it what each system said, with the flag's name where there are several."""
+    target, inputs = decision["target"] or "(cannot be read)", decision["inputs"]
+    what = f"{when(decision['decided_at'])}  {decision['contact']}  {target}: {flags(decision['flags'])}"
+    yield f"{what}  {decision['rule']}, {decision['outcome']}"
+    for system in ("campaign", "dynamics"):
+        for name, each in inputs.items():
+            since = when(each[f"{system}_changed_at"])
+            words = _word(each[system]) + (f" since {since}" if since else "")
+            yield f"    {system}: {f'{name} ' if len(inputs) > 1 else ''}{words}"
 
 
 def _chosen(contacts: list[str] | None, every: bool) -> dict[str, Any]:
