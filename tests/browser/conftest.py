@@ -1,5 +1,6 @@
-"""The product with a browser before it. Three of them are shared by all tests of a worker, since a start takes seconds: `idle` (no service
-runs), `live` (reader and writer run) and `guarded` (with tokens). Whoever uses one brings it into the state the test needs."""
+"""The product with a browser before it. Four of them are shared by all tests of a worker, since a start takes seconds: `idle` (no service
+runs), `live` (reader and writer run), `deciding` (Opt In/Out runs) and `guarded` (with tokens). Whoever uses one brings it into the state
+the test needs."""
 
 from __future__ import annotations
 
@@ -25,6 +26,8 @@ from sandbox.kafka import LocalKafka
 from services.control.access import Tokens
 from services.control.models_systems import Role
 from tests.browser.browsing import Visits, chromium, sign_in
+from tests.browser.deciding import discard_all
+from tests.e2e.consent import config, consenting
 from tests.e2e.stack import ROOT, Stack, running
 
 HERE = Path(__file__).parent
@@ -156,6 +159,26 @@ async def mailing(kafka: LocalKafka, tmp_path: Path) -> AsyncIterator[Stack]:
         yield stack
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def _deciding(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    settings = KafkaSettings(
+        bootstrap_servers=kafka.bootstrap, registry_url=kafka.registry_url, topic_prefix=f"b{uuid.uuid4().hex[:8]}.", partitions=3
+    )
+    folder = tmp_path_factory.mktemp("deciding")
+    async with consenting(settings, folder, ORG_NAME=ORG, INSTANCE_NAME=INSTANCE, OPTIN_RELEASE_LIMIT="0") as stack:
+        await until_ready(stack)
+        await stack.save(config())
+        await stack.start()
+        yield stack
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def deciding(_deciding: Stack) -> Stack:
+    """Opt In/Out, both ways, RUNNING; whoever opts in is held, and nobody is."""
+    await discard_all(_deciding)
+    return _deciding
+
+
 @dataclass
 class Guarded:
     """Control with tokens. Every test makes its own, so that none uses up another's rate."""
@@ -221,4 +244,10 @@ async def guarded_visits(browser: Browser, guarded: Guarded) -> AsyncIterator[Vi
 @pytest_asyncio.fixture(loop_scope="session")
 async def mailing_visits(browser: Browser, mailing: Stack) -> AsyncIterator[Visits]:
     async for each in _visiting(browser, mailing):
+        yield each
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def deciding_visits(browser: Browser, deciding: Stack) -> AsyncIterator[Visits]:
+    async for each in _visiting(browser, deciding):
         yield each

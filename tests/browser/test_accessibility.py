@@ -10,8 +10,9 @@ import pytest
 from playwright.async_api import Page, expect
 
 from sandbox.web import Fault
-from tests.browser.browsing import INGRESS, Visits, row
+from tests.browser.browsing import INGRESS, OPTIN, Visits, row
 from tests.browser.conftest import DEFAULT, Guarded, put
+from tests.browser.deciding import come_back, until_held
 from tests.e2e.stack import Stack, contacts, vehicles
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -141,6 +142,25 @@ async def test_axe_finds_nothing_serious_while_it_is_busy_with_changes_pending_a
     live.processes["writer-1"].kill()
     await page.goto("/")
     await expect(row(page, INGRESS).get_by_role("status")).to_contain_text("FAILED", timeout=25_000)
+    await check(page, axe)
+
+
+async def test_axe_finds_nothing_serious_while_decisions_are_held(deciding: Stack, deciding_visits: Visits, axe: str) -> None:
+    contact, _ = await come_back(deciding, 2)
+    await until_held(deciding, 2)
+    page = await deciding_visits.page(f"/workflows/optin?contact={contact}")
+    await expect(page.get_by_role("table", name=f"Decisions of {contact}")).to_be_visible()
+    await expect(page.get_by_role("checkbox", name=f"Choose {contact}")).to_be_visible()
+    await check(page, axe)
+    await named(page)
+    await page.get_by_role("checkbox", name=f"Choose {contact}").check()
+    await page.get_by_role("button", name="Release").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    assert await found_by_axe(page, axe) == []
+    await page.goto("/")
+    await expect(row(page, OPTIN).get_by_role("link", name="2 held")).to_be_visible()
+    await check(page, axe)
+    await page.goto(f"/workflows/optin/records?key={contact}")
     await check(page, axe)
 
 

@@ -67,6 +67,13 @@ class Api:
         """The body. Members of the query that are None are left out."""
         return self.call("GET", path, query=query).body
 
+    def text(self, path: str, accept: str, **query: Any) -> str:
+        """The body of a GET as a file of this media type. Members of the query that are None are left out."""
+        response = self._sent("GET", path, query=query, headers={"Accept": accept})
+        if not response.is_success:
+            raise _refusal(response)
+        return response.text
+
     def post(self, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S) -> Any:
         return self.call("POST", path, body, timeout_s=timeout_s).body
 
@@ -81,6 +88,18 @@ class Api:
         timeout_s: float = TIMEOUT_S,
     ) -> Answer:
         """A 429 is tried again, at most twice, after the wait that control asks for."""
+        return _answer(self._sent(method, path, body, query=query, headers=headers, timeout_s=timeout_s))
+
+    def _sent(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> httpx.Response:
         params = {name: value for name, value in (query or {}).items() if value is not None}
         with self._reaching():
             request = self._http.build_request(method, self._join(path), json=body, params=params, headers=headers, timeout=timeout_s)
@@ -91,7 +110,7 @@ class Api:
                     break
                 self._sleep(wait_s)
                 response = self._http.send(request)
-        return _answer(response)
+        return response
 
     @contextmanager
     def events(self) -> Iterator[Iterator[tuple[str, Any]]]:

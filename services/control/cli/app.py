@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from services.control.cli import applying, backlog, config, cursors, editing, letters, systems, workflows
+from services.control.cli import applying, backlog, config, consent, cursors, editing, letters, systems, workflows
 from services.control.cli.failures import INTERRUPTED, MEANINGS, Failure
 from services.control.cli.options import DEFAULT_URL, connection
 from services.control.cli.screen import warn
@@ -57,7 +57,7 @@ def options(
     ctx.obj = connection(url, token_file, ca_file)
 
 
-for module in (workflows, config, applying, editing, cursors, letters, backlog, systems):
+for module in (workflows, config, applying, editing, cursors, letters, consent, backlog, systems):
     module.add(app)
 
 

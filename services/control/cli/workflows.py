@@ -114,12 +114,13 @@ def _print_changes(api: Api, workflow: str | None) -> None:
 
 
 def view(workflows: Iterable[dict[str, Any]], trouble: Failure | None = None) -> Group:
-    """The table, and under it why a workflow is FAILED and whether control is away."""
+    """The table, and under it why a workflow is FAILED, what it warns of while it runs, and whether control is away."""
     listed = list(workflows)
     parts: list[RenderableType] = [table(["WORKFLOW", "NAME", "STATUS", "BACKLOG", "DESIRED", "SINCE", "CHANGES"], map(_row, listed))]
     for each in listed:
         if lines := reason_lines(each):
-            parts.append(Text(f"\n{each['id']}: " + "\n".join(lines), style="red"))
+            failed = each["status"] == "FAILED"
+            parts.append(Text(f"\n{each['id']}: {'' if failed else 'warning: '}" + "\n".join(lines), style="red" if failed else "yellow"))
     if trouble is not None:
         parts.append(Text("\nNot up to date. " + clean("\n".join(trouble.lines)), style="bold red"))
     return Group(*parts)
@@ -132,13 +133,13 @@ def _row(workflow: dict[str, Any]) -> Sequence[Any]:
 
 
 def waiting(backlog: dict[str, Any]) -> str:
-    """`120 (DRAINING)`; what is not known is not 0."""
-    records = backlog["records"]
-    return f"{'unknown' if records is None else f'{records:,}'} ({backlog['verdict']})"
+    """`120 (DRAINING), 3 held`; what is not known is not 0."""
+    records, held = backlog["records"], backlog.get("held", 0)
+    return f"{'unknown' if records is None else f'{records:,}'} ({backlog['verdict']})" + (f", {held:,} held" if held else "")
 
 
 def reason_lines(workflow: dict[str, Any]) -> list[str]:
-    """Why it is FAILED, and what to do; nothing for a workflow that is not."""
+    """Why it is FAILED, or what it warns of, and what to do; nothing if there is nothing to say."""
     reason = workflow.get("reason")
     if not reason:
         return []

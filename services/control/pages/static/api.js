@@ -30,6 +30,15 @@ export const accepted = () => !me.open || localStorage.getItem("bridge-privacy")
 
 /** Calls the API; `{data, etag}`. Throws Problem. */
 export async function call(method, path, body, headers = {}) {
+  const answer = await answered(method, path, body, headers);
+  const data = answer.status === 204 ? null : await answer.json().catch(() => ({}));
+  return { data, etag: answer.headers.get("ETag") };
+}
+
+/** What GET gives as a file of this type, as text. Throws Problem. */
+export const file = async (path, type) => (await answered("GET", path, undefined, { Accept: type })).text();
+
+async function answered(method, path, body, headers) {
   if (method !== "GET" && !accepted()) {
     document.getElementById("privacy")?.focus();
     throw new Problem(0, { title: "Privacy notice", detail: "Accept the privacy notice at the top of this page first.", code: "privacy" });
@@ -39,9 +48,8 @@ export async function call(method, path, body, headers = {}) {
     location.assign("/login?ended");
     throw new Problem(401, { title: "Not signed in", detail: "Your session has ended; sign in again." });
   }
-  const data = answer.status === 204 ? null : await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Problem(answer.status, data ?? {});
-  return { data, etag: answer.headers.get("ETag") };
+  if (!answer.ok) throw new Problem(answer.status, (await answer.json().catch(() => ({}))) ?? {});
+  return answer;
 }
 
 async function asked(method, path, body, headers, again = method === "GET") {

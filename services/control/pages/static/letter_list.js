@@ -57,11 +57,13 @@ export class LetterList {
   }
 
   cells(each) {
-    const where = `/workflows/${this.workflow}/records?table=${encodeURIComponent(each.table ?? "contact")}&key=${encodeURIComponent(each.key)}`;
-    const name = this.workflow === "ingress" && each.table ? h("a", { href: where }, each.key) : each.key;
+    const table = this.workflow === "ingress" ? `table=${encodeURIComponent(each.table ?? "contact")}&` : "";
+    const where = `/workflows/${this.workflow}/records?${table}key=${encodeURIComponent(each.key)}`;
+    const known = { ingress: each.table, optin: each.key }[this.workflow];
+    const name = known ? h("a", { href: where }, each.key) : each.key;
     const value = this.values && h("pre", null, JSON.stringify(each.value, null, 2));
     return [
-      [name, h("span", { class: "hint block" }, `${each.table ?? "unknown table"}, letter ${each.id}`)],
+      [name, h("span", { class: "hint block" }, `${each.table ? `${each.table}, ` : ""}letter ${each.id}`)],
       moment(each.when),
       String(each.attempts),
       [STATES[each.state], each.redriven > 0 && h("span", { class: "hint block" }, `re-driven ${each.redriven} times before`)],

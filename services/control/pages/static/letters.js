@@ -118,7 +118,12 @@ function card(group, isOpen) {
       { class: "facts" },
       facts.slice(1).flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)]),
     ),
-    h("p", { class: "hint" }, h("code", null, group.code), ` at ${group.sample.stage}, table ${group.sample.table ?? "unknown"}`),
+    h(
+      "p",
+      { class: "hint" },
+      h("code", null, group.code),
+      ` at ${group.sample.stage}${group.sample.table ? `, table ${group.sample.table}` : ""}`,
+    ),
     h("div", { class: "buttons" }, redrive, discard, why && h("span", { class: "hint" }, why)),
     details,
   );

@@ -1,7 +1,9 @@
 // Opt In/Out: the direction, and which yes/no field of contact goes with which flag of Campaign.
 import { $, $$, h, text } from "./dom.js";
 import { fieldsOf, may, whyNot } from "./api.js";
+import * as decisions from "./decisions.js";
 import * as guard from "./guard.js";
+import { Held } from "./held.js";
 import { history } from "./history.js";
 import { attempt, clear, done, failed } from "./messages.js";
 import { Picker } from "./picker.js";
@@ -152,5 +154,9 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   attempt($("#save"), keep);
 });
-strip("optin");
-begin().catch(failed);
+const held = new Held($("#held-list"), decisions.lookAt);
+strip("optin", (workflow) => held.told(workflow.backlog.held));
+begin()
+  .then(decisions.begin)
+  .then(() => location.hash === "#held" && $("#held").scrollIntoView())
+  .catch(failed);

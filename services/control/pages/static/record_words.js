@@ -44,13 +44,13 @@ const EGRESS = {
 const OPTIN = {
   hop: (each) => (each.topic.endsWith("observations") ? OBSERVED : DECIDED)[each.hop],
   outcomes: {
-    observed: "observed and decided",
+    observed: "compared with the other system",
     held: "held by the consent guard",
-    stale: "decided anew since",
     updated: "written",
     unchanged: "the same on both sides",
+    observed_again: "changed meanwhile: observed and decided anew",
     absent: "there is no contact or profile to be told",
-    observed_again: "changed meanwhile, so observed again",
+    stale: "overtaken by a newer decision",
     dead_lettered: ASIDE,
     parked: "waits for the profile",
   },
@@ -58,7 +58,7 @@ const OPTIN = {
   answered: "The destination answered",
   read: "Observed",
   settled: "Decided or written",
-  versions: true,
+  versions: false,
   check: "Check the id of the contact. Only statuses that have changed since the workflow was started come here.",
 };
 

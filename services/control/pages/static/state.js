@@ -1,7 +1,7 @@
-// The strip on the pages of one workflow: its status, and what awaits a restart.
+// The strip on the pages of one workflow: its status, and what awaits a restart, what needs attention.
 import { $, fill, h } from "./dom.js";
 import { follow } from "./live.js";
-import { statusWords } from "./status.js";
+import { heldLink, statusWords, warningWords } from "./status.js";
 
 /** Keeps #state up to date. `changed(workflow)` is told too. */
 export function strip(id, changed = () => {}) {
@@ -9,7 +9,14 @@ export function strip(id, changed = () => {}) {
   follow((workflow) => {
     if (workflow.id !== id) return;
     changed(workflow);
-    const key = JSON.stringify([workflow.status, workflow.desired, workflow.pending_changes, workflow.configured]);
+    const key = JSON.stringify([
+      workflow.status,
+      workflow.desired,
+      workflow.pending_changes,
+      workflow.configured,
+      workflow.reason,
+      workflow.backlog.held,
+    ]);
     if (key === last) return;
     last = key;
     const pending = workflow.pending_changes && "Saved changes await a stop and start.";
@@ -20,6 +27,8 @@ export function strip(id, changed = () => {}) {
       h("span", { class: "hint" }, pending || unset || "Edits take effect when the workflow is stopped and started."),
       h("a", { href: `/workflows/${id}/dead-letters` }, "Dead letters"),
       h("a", { href: `/workflows/${id}/records` }, "Where is this record?"),
+      heldLink(workflow),
+      warningWords(workflow),
     );
   });
 }

@@ -1,5 +1,5 @@
 // A workflow's status and backlog in words.
-import { h } from "./dom.js";
+import { h, icon } from "./dom.js";
 import { count, duration, number } from "./format.js";
 
 const VERDICTS = {
@@ -49,6 +49,28 @@ const PARKED = {
 
 /** What waits for something else than its turn; nothing if nothing does. */
 export const parkedWords = ({ id, backlog }) => (backlog.parked ? PARKED[id](backlog.parked) : "");
+
+/** The way to what the consent guard holds; nothing if it holds nothing. */
+export const heldLink = ({ backlog }) =>
+  backlog.held > 0 &&
+  h("a", { class: "alarm caution", href: "/workflows/optin#held" }, icon("warning"), h("span", null, `${number(backlog.held)} held`));
+
+/** What people have to know although the workflow runs; nothing if that is nothing. */
+export function warningWords({ status, reason }) {
+  if (status === "FAILED" || !reason) return null;
+  const message = h(
+    "p",
+    null,
+    icon("warning"),
+    h("span", { class: "visually-hidden" }, "Warning:"),
+    " ",
+    h("strong", null, sentence(reason.message)),
+  );
+  return h("div", { class: "reason caution" }, message, h("p", null, reason.hint));
+}
+
+/** A message of a service as it stands alone. */
+const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1);
 
 /** Why Start is greyed. */
 export const UNCONFIGURED = {

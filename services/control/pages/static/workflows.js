@@ -8,7 +8,7 @@ import { follow, isLive } from "./live.js";
 import { attempt } from "./messages.js";
 import { details } from "./workflow_details.js";
 import { load } from "./saving.js";
-import { UNCONFIGURED, backlogNumber, backlogWords, parkedWords, statusWords, stopping } from "./status.js";
+import { UNCONFIGURED, backlogNumber, backlogWords, heldLink, parkedWords, statusWords, stopping, warningWords } from "./status.js";
 
 class Row {
   constructor(body) {
@@ -30,6 +30,7 @@ class Row {
     this.number = h("span", { class: "big" }, "…");
     this.words = h("p", { class: "hint" });
     this.parked = h("p", { class: "hint" });
+    this.held = h("p");
     this.letters = h("p");
     this.spark = svg("svg", { class: "spark", role: "img", "aria-label": "Backlog", preserveAspectRatio: "none" });
     this.large = svg("svg", { class: "graph", role: "img", "aria-label": "Backlog" });
@@ -43,6 +44,7 @@ class Row {
       ),
       this.words,
       this.parked,
+      this.held,
       this.letters,
     );
   }
@@ -101,6 +103,7 @@ class Row {
     text(this.unit, workflow.backlog.records === null ? "" : workflow.backlog.records === 1 ? "record" : "records");
     text(this.words, backlogWords(workflow.backlog));
     text(this.parked, parkedWords(workflow));
+    if (this.fresh("held", workflow.backlog.held)) fill(this.held, heldLink(workflow));
     this.status(workflow);
     this.actions(workflow);
     this.pendingChanges(workflow);
@@ -110,22 +113,14 @@ class Row {
 
   status(workflow) {
     if (!this.fresh("status", [workflow.status, workflow.desired, workflow.reason, workflow.status_since])) return;
-    const reason = workflow.reason;
-    const why =
-      reason &&
-      h(
-        "div",
-        { class: "reason" },
-        h("p", null, h("strong", null, reason.message)),
-        h("p", null, reason.hint),
-        h("p", { class: "hint" }, `${reason.role ? `${reason.role}, ` : ""}${reason.origin}, since ${time(reason.since)} (${reason.code})`),
-      );
+    const why = workflow.status === "FAILED" && workflow.reason && failure(workflow.reason);
     const starting = workflow.status === "STARTING" && h("p", { class: "hint" }, "Requested; it becomes RUNNING within a few minutes.");
     fill(
       this.statusBox,
       h("div", { role: "status" }, statusWords(workflow)),
       starting,
       why,
+      warningWords(workflow),
       !why && h("p", { class: "hint" }, `since ${time(workflow.status_since)}`),
     );
   }
@@ -227,6 +222,17 @@ class Row {
     this.deadLetters(this.workflow);
     this.drawn();
   }
+}
+
+/** Why it is FAILED. */
+function failure(reason) {
+  return h(
+    "div",
+    { class: "reason" },
+    h("p", null, h("strong", null, reason.message)),
+    h("p", null, reason.hint),
+    h("p", { class: "hint" }, `${reason.role ? `${reason.role}, ` : ""}${reason.origin}, since ${time(reason.since)} (${reason.code})`),
+  );
 }
 
 const rows = new Map($$("[data-workflow]").map((body) => [body.dataset.workflow, new Row(body)]));
