@@ -12,6 +12,7 @@ from bridge.errors import ParkError, RetryError
 from bridge.events import Headers, Record
 from bridge.flow.waits import FIRST_S, LONGEST_S, backoff_s
 
+OUTAGE = 10  # records
 PARKED_SINCE = "parked-since"  # header of a record that was published again while its key was parked: milliseconds since 1970
 
 
@@ -59,6 +60,26 @@ class Failures:
             return None
         by_age = 1 + int(math.log2(1 + age_s / FIRST_S))
         return min(backoff_s(max(self._parked, by_age), rng, max(LONGEST_S, age_s / 10)), budget_s - age_s)
+
+
+class Outage:
+    """Failures without a reason use up a record's tries, unless many records meet them and none is written: then it is not the records."""
+
+    def __init__(self) -> None:
+        self._met: set[str] = set()
+
+    def met(self, key: str, exc: RetryError) -> RetryError:
+        """The error as it counts: in an outage its tries have no end."""
+        if exc.attempts is None:
+            return exc
+        self._met.add(key)
+        if len(self._met) < OUTAGE:
+            return exc
+        return RetryError(str(exc), code=exc.code, status=exc.status, retry_after_s=exc.retry_after_s)
+
+    def over(self) -> None:
+        """A record was written."""
+        self._met.clear()
 
 
 def without_parking(headers: Headers) -> Headers:

@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 from bridge.clock import Clock
 from bridge.errors import BridgeError, ParkError, RejectError, RetryError
 from bridge.events import Record
+from bridge.flow.failures import Outage
 from bridge.flow.jobs import Job, JobQueue
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.ports import DeadLetters, Handler, Requeue, Result
@@ -59,6 +60,7 @@ class Writer(Generic[E]):
         self._stopping = asyncio.Event()
         self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._aside: set[asyncio.Task[None]] = set()
+        self._outage = Outage()
         self.counters: Counter[str] = Counter()
         self.last_written_at: datetime | None = None
         self.trouble: BridgeError | None = None
@@ -188,6 +190,7 @@ class Writer(Generic[E]):
 
     def _count(self, result: Result) -> None:
         self._limit.passed()
+        self._outage.over()
         self.trouble = None
         self.counters[result.outcome] += 1
         self.last_written_at = self._clock.now()
@@ -200,6 +203,7 @@ class Writer(Generic[E]):
     async def _failed(self, job: Job[E], exc: RetryError) -> None:
         if job.dropped:
             return
+        exc = self._outage.met(job.key, exc)
         wait_s = job.failures.wait_s(exc, job.records, self._clock.now(), self._park_budget_s, self._rng)
         if wait_s is None:
             await self._reject(job, RejectError(str(exc), code=exc.code, status=exc.status), job.failures.count)

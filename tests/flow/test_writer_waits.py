@@ -171,3 +171,30 @@ async def test_records_are_lost_by_no_stop_during_a_wait() -> None:
 
     await turns()
     assert rig.ledger.waiting() == 2
+
+
+async def test_an_outage_without_a_reason_uses_up_no_records_tries() -> None:
+    rig = Rig()
+    records = [record(f"k{number}", number) for number in range(30)]
+    over = [False]
+    for number in range(30):
+        rig.handler.always[f"k{number}"] = lambda: None if over[0] else away(attempts=3)
+    rig.offer(*records)
+
+    async with rig.running():
+        await until(lambda: len(rig.handler.calls) > 200)
+        over[0] = True
+        await until(lambda: rig.ledger.waiting() == 0)
+
+    assert rig.letters.letters == []
+    assert rig.settled(*records)
+
+
+async def test_a_few_records_that_fail_without_a_reason_are_dead_letters_though_nothing_else_is_written() -> None:
+    rig = Rig()
+    for number in range(5):
+        rig.handler.always[f"k{number}"] = lambda: away(attempts=3)
+
+    await rig.work(*(record(f"k{number}", number) for number in range(5)))
+
+    assert len(rig.letters.letters) == 5
