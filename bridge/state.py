@@ -7,7 +7,7 @@ One JSON object per record in the compacted topic `<workflow>.state`, keyed `<ta
      "read_at": "…Z", "settled_at": "…Z"}
 
 Opt-in/out has two for each contact: `<contact>` of the resolver (services/optin/status.py), `<contact>/<system>` of the writer; `times`
-are those of the resolver's flags.
+are those of their flags, and a few versions.
 
 Digests are keyed (BLAKE2b) and short: equal means unchanged, and nobody without the key can test a guess against them.
 """

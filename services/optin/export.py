@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from bridge.config import OPT_OUT_FLAGS, canonical_flag
 from bridge.events import OptStatusObserved
-from services.optin.resolve import NO_OWN_TIME
+from services.optin.hearing import NO_OWN_TIME
 
 GUID = re.compile(r"\{?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}?", re.IGNORECASE)
 DELIMITERS = ",;\t"

@@ -6,8 +6,8 @@ overwritten but observed again: the resolver hears of it and decides anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -24,19 +24,28 @@ from bridge.flow.ports import Result
 from bridge.log import log
 from bridge.state import Known
 from services.optin.export import flag_changed_at, record_changed_at
-from services.optin.resolve import NO_OWN_TIME, OLDEST, Pair
+from services.optin.hearing import NO_OWN_TIME
+from services.optin.known import OLDEST, Pair, since
 
 PROFILES = "profileAndServicesExt/profile"
 HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
+class Basis:
+    """What a decision on a flag stood on: the contact's version in Dynamics, and when that was heard which led to it."""
+
+    version: int | None
+    heard_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision, whether it is held for a person to release it, and the contact's version in Dynamics when it was made."""
+    """A decision, whether it is held for a person to release it, and what it stood on, flag by flag."""
 
     event: OptStatusDecided
     held: bool = False
-    version: int | None = None
+    basis: Mapping[str, Basis] = field(default_factory=dict)
 
 
 class Observe(Protocol):
@@ -79,13 +88,14 @@ class OptinHandler:
         event = await self._decoder.decode(record.value)
         if event.contact_key.encode() != record.key:
             raise RejectError("the decision belongs to another contact than its record", code="misplaced", stage="decode")
-        known = _text(record.header("source-version"))
-        return Decided(event, _is_held(record), int(known) if known.isdigit() else None)
+        known, heard = _text(record.header("source-version")), _text(record.header("heard-at"))
+        basis = Basis(int(known) if known.isdigit() else None, datetime.fromisoformat(heard) if heard else event.decided_at)
+        return Decided(event, _is_held(record), dict.fromkeys(event.flags, basis))
 
     def merge(self, waiting: Decided, arrived: Decided) -> Decided:
         older, newer = sorted((waiting, arrived), key=lambda each: each.event.decided_at)
         flags, inputs = {**older.event.flags, **newer.event.flags}, {**older.event.inputs, **newer.event.inputs}
-        return replace(newer, event=replace(newer.event, flags=flags, inputs=inputs))
+        return Decided(replace(newer.event, flags=flags, inputs=inputs), basis={**older.basis, **newer.basis})
 
     def older(self, arrived: Decided, waiting: Decided) -> bool:
         return arrived.event.decided_at < waiting.event.decided_at
@@ -110,7 +120,6 @@ class OptinHandler:
         return Result(outcome, replace(_noting(known, decision), status=status))
 
     async def _tell_dynamics(self, decided: Decided, flags: Mapping[str, bool], known: Known | None) -> Result:
-        """`known.version`: of the contact after our last write."""
         decision, then = decided.event, replace(_noting(known, decided.event), status=200)
         contact = decision.contact_key
         names = sorted({*flags, *(pair.dynamics for pair in self._pairs)})
@@ -121,7 +130,7 @@ class OptinHandler:
         different = {name: value for name, value in flags.items() if bool(row.get(name)) != value}
         kept: set[str] = set()
         if not all(different.values()):
-            kept = await self._not_to_be_released(decided, different, row, None if known is None else known.version)
+            kept = await self._not_to_be_released(decided, different, row, known)
         wanted = {name: value for name, value in different.items() if name not in kept}
         if not wanted:
             return Result("observed_again" if kept else "unchanged", then)
@@ -129,27 +138,26 @@ class OptinHandler:
         if written is None:
             return Result("absent", replace(then, status=404))
         if "modifiedon" in written:  # so that the resolver knows our own change from somebody's
-            await self._observe(self._seen(contact, written), version(written), own=True)
-        return Result("updated", replace(then, version=version(written) or then.version))
+            await self._observe(self._seen(contact, written, wanted), version(written), own=True)
+        return Result("updated", replace(then, times={**then.times, **dict.fromkeys(map(_written, wanted), str(version(written)))}))
 
     async def _not_to_be_released(
-        self, decided: Decided, different: Mapping[str, bool], row: Mapping[str, Any], ours: int | None
+        self, decided: Decided, different: Mapping[str, bool], row: Mapping[str, Any], known: Known | None
     ) -> set[str]:
         """Of the flags to be released, those that somebody may have set after what the decision knew, in either system; both are heard."""
-        released, contact = {name for name, value in different.items() if not value}, decided.event.contact_key
-        kept = await self._opted_out_again(contact, different)
-        if ours is None or version(row) != ours:
-            inputs = decided.event.inputs
-            edited = _edited_since(decided, row)
-            unforeseen = {name for name in released if edited or inputs.get(name, {}).get("dynamics") is not True}
-            if unforeseen:
-                log("observed_again", key=contact)
-                await self._observe(self._seen(contact, row), version(row), own=False)
-            kept |= unforeseen
-        return kept
+        contact, inputs, now = decided.event.contact_key, decided.event.inputs, str(version(row))
+        ours = {name for name in different if known is not None and known.times.get(_written(name)) == now}  # nobody came after us
+        doubtful = {name for name, value in different.items() if not value} - ours
+        unforeseen = {
+            name for name in doubtful if inputs.get(name, {}).get("dynamics") is not True or _edited_since(decided.basis.get(name), row)
+        }
+        if unforeseen:
+            log("observed_again", key=contact)
+            everything = [pair.dynamics for pair in self._pairs]
+            await self._observe(self._seen(contact, row, everything), version(row), own=False)
+        return unforeseen | await self._opted_out_again(contact, different)
 
-    def _seen(self, contact: str, row: Mapping[str, Any]) -> OptStatusObserved:
-        names = {pair.dynamics for pair in self._pairs}
+    def _seen(self, contact: str, row: Mapping[str, Any], names: Iterable[str]) -> OptStatusObserved:
         shown = {name: {"value": value, "changed_at": None} for name in names if isinstance(value := row.get(name), bool)}
         return OptStatusObserved(contact, "dynamics", shown, _modified_at(row), self._clock.now())
 
@@ -193,17 +201,24 @@ class OptinHandler:
         await self._observe(OptStatusObserved(contact, "campaign", flags, changed_at, self._clock.now()), None, own=False)
 
 
+def _written(name: str) -> str:
+    """Under which name `times` holds the contact's version after our last write of a flag."""
+    return f"version:{name}"
+
+
 def _modified_at(row: Mapping[str, Any]) -> datetime | None:
     text = row.get("modifiedon")
     return datetime.fromisoformat(text) if isinstance(text, str) else None
 
 
-def _edited_since(decided: Decided, row: Mapping[str, Any]) -> bool:
-    """Whether the contact was changed after the decision, which knew an older version of it: then an opt-out that looks as ever may be
+def _edited_since(basis: Basis | None, row: Mapping[str, Any]) -> bool:
+    """Whether the contact is newer than the decision knew, and was changed after what led to it: then an opt-out that looks as ever may be
     somebody's new word, set after a write of ours that we know nothing of any more."""
-    now, known = version(row), decided.version
-    newer = now is None or known is None or now > known
-    return newer and (_modified_at(row) or OLDEST) > decided.event.decided_at
+    if basis is None:
+        return True
+    now = version(row)
+    newer = now is None or basis.version is None or now > basis.version
+    return newer and since(_modified_at(row), basis.heard_at)
 
 
 def _changed_since(name: str, profile: Mapping[str, Any], decision: OptStatusDecided) -> bool:

@@ -19,96 +19,15 @@ FALSE, and its row was changed since), it is taken for a new word: the safe side
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Literal
 
-from bridge.events import OptStatusDecided, OptStatusObserved, System
+from bridge.events import OptStatusDecided, System
+from services.optin.hearing import heard
+from services.optin.known import OLDEST, Observation, Pair, Seen, Side, Status, Told, fresh
 
 Direction = Literal["campaign-to-dynamics", "bidirectional"]
-OLDEST = datetime.min.replace(tzinfo=UTC)
-NO_OWN_TIME = "blackListPushnotification"  # has that of any flag's last change, which counts as its own when its value has changed
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """Which of two observations of one system is the later one: by version where both have one, else by times."""
-
-    version: int | None
-    record_at: datetime | None
-    observed_at: datetime
-
-    def before(self, other: Order) -> bool:
-        if self.version is not None and other.version is not None:
-            return self.version < other.version
-        return (self.record_at or OLDEST, self.observed_at) < (other.record_at or OLDEST, other.observed_at)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A flag as a system showed it; `at`: when somebody changed it to this value, None for older than anything."""
-
-    value: bool
-    at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """What is known of one system.
-
-    `order` is that of the latest observation. `told`: what it was last told to become, until the writer has read that back; `held` of them
-    are not told yet, a person has to release them. `own`: flags as the writer read them back at `own_order`, later than `order`.
-    """
-
-    order: Order | None = None
-    flags: Mapping[str, Seen] = field(default_factory=dict)
-    told: Mapping[str, bool] = field(default_factory=dict)
-    held: frozenset[str] = frozenset()
-    own: Mapping[str, bool] = field(default_factory=dict)
-    own_order: Order | None = None
-
-    def flag(self, name: str) -> Seen | None:
-        """The flag as it is by all we know."""
-        return Seen(self.own[name], None) if name in self.own else self.flags.get(name)
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What is known of one contact. `decided_at`: of the last decision."""
-
-    campaign: Side = Side()
-    dynamics: Side = Side()
-    decided_at: datetime | None = None
-
-    def side(self, system: System) -> Side:
-        return self.campaign if system == "campaign" else self.dynamics
-
-    def having(self, system: System, side: Side) -> Status:
-        return replace(self, campaign=side) if system == "campaign" else replace(self, dynamics=side)
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """An event with what its record says besides. `version`: of the contact; `own`: the writer read it back from its own write."""
-
-    event: OptStatusObserved
-    version: int | None = None
-    own: bool = False
-
-    @property
-    def order(self) -> Order:
-        return Order(self.version, self.event.record_changed_at, self.event.observed_at)
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A flag under its two names."""
-
-    dynamics: str
-    campaign: str
-
-    def name(self, system: System) -> str:
-        return self.campaign if system == "campaign" else self.dynamics
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +44,21 @@ def resolve(
     """Decisions come one for each system that has to be told something, Dynamics first. `now` stamps them; within a contact their times
     only grow, whatever the clock does."""
     system = observation.event.system
-    before, after = status, _noted(status, observation, pairs)
-    fresh = _fresh(status.side(system).order, observation.order)
+    before, after = status, heard(status, observation, pairs)
+    news = fresh(status.side(system).order, observation.order)
     rulings = {}
     for pair in pairs:
         if _news(before, after, pair, system) and (ruled := _ruling(before, after, pair, observation, direction)) is not None:
             rulings[pair] = ruled
     targets: tuple[System, ...] = ("dynamics",) if direction == "campaign-to-dynamics" else ("dynamics", "campaign")
     moment = now if after.decided_at is None else max(now, after.decided_at + timedelta(milliseconds=1))
-    decided = [_decision(after, observation, rulings, target, moment, fresh and target == system) for target in targets]
+    decided = [_decision(after, observation, rulings, target, moment, news and target == system) for target in targets]
     decisions = [decision for decision in decided if decision is not None]
     for decision in decisions:
         side = after.side(decision.target)
-        told, held = {**side.told, **decision.flags}, side.held - decision.flags.keys()
-        after = replace(after.having(decision.target, replace(side, told=told, held=held)), decided_at=moment)
+        told = {name: _told(side.told.get(name), value, observation) for name, value in decision.flags.items()}
+        side = replace(side, told={**side.told, **told}, held=side.held - told.keys())
+        after = replace(after.having(decision.target, side), decided_at=moment)
     return after, decisions
 
 
@@ -163,77 +83,8 @@ def releases(decision: OptStatusDecided) -> bool:
     return any(not value and decision.inputs[name][decision.target] for name, value in decision.flags.items())
 
 
-def _noted(status: Status, observation: Observation, pairs: tuple[Pair, ...]) -> Status:
-    """What is known after the observation."""
-    system = observation.event.system
-    side, names = status.side(system), [pair.name(system) for pair in pairs]
-    seen = {name: Seen(bool(each["value"]), each["changed_at"]) for name, each in observation.event.flags.items() if name in names}
-    if system == "campaign":
-        return status.having(system, _campaign(side, observation, seen))
-    values = {name: each.value for name, each in seen.items()}
-    if observation.own:
-        return status.having(system, _own(side, observation, values))
-    if side.order is not None and observation.order.before(side.order):
-        return status
-    return status.having(system, _dynamics(side, observation, values, status.decided_at))
-
-
-def _campaign(side: Side, observation: Observation, seen: Mapping[str, Seen]) -> Side:
-    late = side.order is not None and observation.order.before(side.order)
-    flags = {name: _in_campaign(name, side.flags.get(name), now, late) for name, now in seen.items()}
-    told = {name: value for name, value in side.told.items() if late or name not in flags or flags[name].value != value}
-    return replace(side, order=side.order if late else observation.order, flags={**side.flags, **flags}, told=told)
-
-
-def _own(side: Side, observation: Observation, seen: Mapping[str, bool]) -> Side:
-    """What the writer read back. If the reader has seen the same row or a later one, that is what counts; where it differs from what we
-    wrote, somebody has changed it after us."""
-    order, told = side.order, {name: value for name, value in side.told.items() if seen.get(name) != value}
-    if order is None or order.before(observation.order):
-        return replace(side, told=told, own={**side.own, **seen}, own_order=observation.order)
-    same = not observation.order.before(order)
-    flags = dict(side.flags)
-    for name in seen.keys() & flags.keys():
-        if flags[name].value != seen[name]:
-            flags[name] = Seen(flags[name].value, order.record_at)
-        elif same:
-            flags[name] = Seen(seen[name], None)
-    return replace(side, told=told, flags=flags)
-
-
-def _dynamics(side: Side, observation: Observation, seen: Mapping[str, bool], decided_at: datetime | None) -> Side:
-    """What the reader saw: a row later than any it saw before, though our own write may be later still."""
-    order, record_at = observation.order, observation.event.record_changed_at
-    hidden = side.own_order is not None and order.before(side.own_order)
-    ours = side.own_order is not None and not hidden and not side.own_order.before(order)
-    flags, own, told = dict(side.flags), dict(side.own), dict(side.told)
-    for name, value in seen.items():
-        before = flags.get(name) if hidden else side.flag(name)
-        same = before is not None and before.value == value
-        if hidden and same:
-            continue
-        mine = own.pop(name, None)
-        if hidden and mine is not None:  # somebody's word, which we wrote over: that is what the flag is
-            told[name] = mine
-        told_off = value and side.told.get(name) is False and name not in side.held and _fresh(side.order, order)
-        may_be_new = told_off and not ours and (record_at or OLDEST) > (decided_at or OLDEST)
-        flags[name] = before if before is not None and same and not may_be_new else Seen(value, record_at)
-    return replace(side, order=order, flags=flags, told=told, own=own)
-
-
-def _fresh(known: Order | None, heard: Order) -> bool:
-    """Whether it is later than all that was heard of this system."""
-    return known is None or known.before(heard)
-
-
-def _in_campaign(name: str, before: Seen | None, now: Seen, late: bool) -> Seen:
-    """A flag's own time tells which state is later; with equal times, or without one, the row that changed later does."""
-    if before is None:
-        return now
-    if name == NO_OWN_TIME:
-        return before if late or before.value == now.value else now
-    known, new = before.at or OLDEST, now.at or OLDEST
-    return before if new < known or (new == known and now.value != before.value and late) else now
+def _told(before: Told | None, value: bool, observation: Observation) -> Told:
+    return before if before is not None and before.value == value else Told(value, observation.event.observed_at)
 
 
 def _news(before: Status, after: Status, pair: Pair, system: System) -> bool:
@@ -278,7 +129,7 @@ def _to_be_told(side: Side, name: str, value: bool, own_word: bool) -> bool:
     """Unless the target is known to be so, or was told so and has not said otherwise since. What was told otherwise is called off."""
     seen, told = side.flag(name), side.told.get(name)
     there = seen is not None and seen.value
-    if told is None or told == value:
+    if told is None or told.value == value:
         return there != value and (told is None or own_word)
     return True
 

@@ -24,7 +24,8 @@ from bridge.flow.waits import LetterLimit, backoff_s
 from bridge.log import log
 from bridge.state import Known, StateStore
 from services.optin.guard import ConsentGuard
-from services.optin.resolve import Direction, Observation, Pair, Status, holding, releases, resolve
+from services.optin.known import Observation, Pair, Status
+from services.optin.resolve import Direction, holding, releases, resolve
 from services.optin.status import StatusCodec
 
 T = TypeVar("T")
@@ -159,7 +160,9 @@ class Resolving:
         headers = event_headers(lane, version, self._produced_by, record.header("traceparent"))  # type: ignore[arg-type]
         decides = b"opt-out" if any(decision.flags.values()) else b"opt-in"
         more = [("target", decision.target.encode()), ("flags", ",".join(sorted(decision.flags)).encode()), ("decides", decides)]
-        return [*headers, *more, *([(GUARD, b"held")] if held else [])]
+        told = status.side(decision.target).told
+        heard_at = min(told[name].heard_at for name in decision.flags)
+        return [*headers, *more, ("heard-at", heard_at.isoformat().encode()), *([(GUARD, b"held")] if held else [])]
 
     async def _keep(self, place: tuple[int, str], status: Status, record: Record) -> None:
         partition, contact = place

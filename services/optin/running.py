@@ -5,7 +5,8 @@ from __future__ import annotations
 from bridge.config import OptinConfig, canonical_flag
 from bridge.desired import Desired
 from bridge.errors import HaltError
-from services.optin.resolve import Direction, Pair
+from services.optin.known import Pair
+from services.optin.resolve import Direction
 
 
 def running_config(desired: Desired) -> tuple[Direction, tuple[Pair, ...]]:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from bridge.events import System
 from bridge.state import Digests, Known
-from services.optin.resolve import Order, Pair, Seen, Side, Status
+from services.optin.known import Order, Pair, Seen, Side, Status, Told
 
 SYSTEMS: tuple[System, ...] = ("dynamics", "campaign")
 
@@ -33,7 +33,9 @@ class StatusCodec:
                 digests[f"{system}:{name}"] = self._digest(contact, f"{system}:{name}", seen.value)
                 if seen.at is not None:
                     times[f"{system}:{name}"] = seen.at.isoformat()
-            more = {"told": side.told, "held": dict.fromkeys(side.held, True), "own": side.own}
+            times |= {f"told:{system}:{name}": told.heard_at.isoformat() for name, told in side.told.items()}
+            told = {name: each.value for name, each in side.told.items()}
+            more = {"told": told, "held": dict.fromkeys(side.held, True), "own": side.own}
             for what, values in more.items():
                 for name, value in values.items():
                     digests[f"{what}:{system}:{name}"] = self._digest(contact, f"{what}:{system}:{name}", value)
@@ -60,12 +62,14 @@ class StatusCodec:
             return {name: value for name, value in found.items() if value is not None}
 
         flags = {name: Seen(value, _moment(known.times, f"{system}:{name}")) for name, value in values("").items()}
+        heard = {name: _moment(known.times, f"told:{system}:{name}") for name in names}
+        told = {name: Told(value, at) for name, value in values("told:").items() if (at := heard[name]) is not None}
         version = known.version if system == "dynamics" else None
         own_version = known.times.get(f"own:{system}:version")
         return Side(
             _order(known, system, version),
             flags,
-            values("told:"),
+            told,
             frozenset(values("held:")),
             values("own:"),
             _order(known, f"own:{system}", int(own_version) if own_version else None),

@@ -13,7 +13,8 @@ from bridge.flow.waits import LetterLimit
 from bridge.memory import MemoryDeadLetters, MemoryRegistry, MemoryState
 from bridge.state import Digests
 from services.optin.guard import ConsentGuard
-from services.optin.resolve import Direction, Pair
+from services.optin.known import Pair
+from services.optin.resolve import Direction
 from services.optin.resolving import Released, Resolving
 from services.optin.status import StatusCodec
 from tests.clock import FakeClock

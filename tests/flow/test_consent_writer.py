@@ -23,8 +23,8 @@ from bridge.state import Known
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import serving
-from services.optin.handler import Decided, OptinHandler
-from services.optin.resolve import Pair
+from services.optin.handler import Basis, Decided, OptinHandler
+from services.optin.known import Pair
 
 PAIRS = (Pair("donotemail", "blackListEmail"), Pair("donotphone", "blackListPhone"))
 NOBODY = "99999999-2222-4333-8444-555555555555"
@@ -64,11 +64,17 @@ class Rig:
         return OptStatusDecided(contact or self.person, target, flags, "rule", inputs, at or datetime.now(UTC))
 
     async def write(self, target: System, known: Known | None = None, **facts: Any) -> str:
-        return (await self.handler.write(Decided(self.decision(target, **facts)), known)).outcome
+        """By a decision that knows the contact as it is."""
+        version = next(row["versionnumber"] for row in self.dynamics.rows("contact") if row["contactid"] == self.person)
+        return (await self.handler.write(decided(self.decision(target, **facts), version), known)).outcome
 
     def patches(self) -> list[dict[str, Any]]:
         there = [each["body"] for each in self.dynamics.writes("contact") if each["method"] == "PATCH"]
         return there + [each["fields"] for each in self.campaign.writes("profile") if each["method"] == "PATCH"]
+
+
+def decided(decision: OptStatusDecided, version: int | None) -> Decided:
+    return Decided(decision, basis=dict.fromkeys(decision.flags, Basis(version, decision.decided_at)))
 
 
 @asynccontextmanager
@@ -147,14 +153,14 @@ async def test_a_contact_that_was_edited_after_the_decision_is_observed_but_for_
         version = next(row["versionnumber"] for row in rig.dynamics.rows("contact"))
         decision = rig.decision("dynamics", at=earlier, donotemail=False)
 
-        unknown = await rig.handler.write(Decided(decision, version=version - 1), None)
-        ours = await rig.handler.write(Decided(decision, version=version - 1), Known(version=version))
+        unknown = await rig.handler.write(decided(decision, version - 1), None)
+        ours = await rig.handler.write(decided(decision, version - 1), Known(times={"version:donotemail": str(version)}))
         rig.dynamics.upsert("contact", {"contactid": rig.person, "donotemail": True})
         latest = next(row["versionnumber"] for row in rig.dynamics.rows("contact"))
-        known = await rig.handler.write(Decided(decision, version=latest), None)
+        known = await rig.handler.write(decided(decision, latest), None)
 
         assert [each.outcome for each in (unknown, ours, known)] == ["observed_again", "updated", "updated"]
-        assert ours.known is not None and (ours.known.version or 0) > version
+        assert ours.known is not None and int(ours.known.times["version:donotemail"]) > version
 
 
 async def test_an_opt_out_is_not_taken_away_if_campaign_says_no_again_by_now() -> None:

@@ -30,6 +30,8 @@ PURE = [
     "services/egress/pointers.py",
     "services/egress/payload.py",
     "services/egress/activity.py",
+    "services/optin/known.py",
+    "services/optin/hearing.py",
     "services/optin/resolve.py",
     "services/optin/status.py",
     "services/optin/guard.py",

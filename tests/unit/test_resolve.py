@@ -10,7 +10,8 @@ import pytest
 
 from bridge.events import OptStatusDecided, OptStatusObserved, System
 from bridge.state import Digests
-from services.optin.resolve import Direction, Observation, Pair, Status, resolve
+from services.optin.known import Observation, Pair, Status
+from services.optin.resolve import Direction, resolve
 from services.optin.status import StatusCodec
 from tests.unit.fakes import NOON
 

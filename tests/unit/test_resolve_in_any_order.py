@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.events import OptStatusDecided, OptStatusObserved, System
-from services.optin.resolve import Direction, Observation, Pair, Status, resolve
+from services.optin.known import Observation, Pair, Status
+from services.optin.resolve import Direction, resolve
 from tests.unit.fakes import NOON
 
 EMAIL, PHONE = Pair("donotemail", "blackListEmail"), Pair("donotphone", "blackListPhone")
@@ -79,6 +80,7 @@ class Queue:
 
     decisions: list[OptStatusDecided] = field(default_factory=list)
     versions: list[int | None] = field(default_factory=list)  # of the contact, as each decision knew it
+    heard_at: list[datetime] = field(default_factory=list)  # when what led to each was observed
     done: int = 0
     committed: int = 0
 
@@ -112,7 +114,7 @@ class World:
         self.in_hand: list[Observation] = []  # read in Dynamics, not yet published
         self.files: list[Observation] = []  # rows exported, not yet published
         self.published: list[Observation] = []
-        self.ours = 0  # the version that the writer's last write gave the row, as far as it knows
+        self.ours: dict[str, int] = {}  # the version that the writer's last write of a flag gave the row, as far as it knows
         self.seen_version = 0  # the last that the reader has read
         self.exported: Profile = self.profile
         self.unread: set[Pair] = set()  # changed in Dynamics by a person since the reader was there
@@ -152,7 +154,6 @@ class World:
     def read(self) -> None:
         self.in_hand.append(Observation(message(self.row, self.now), self._version()))
         self.seen_version = self.row.version
-        self.unread.clear()
         self._log(f"reader has v{self.row.version} in hand")
 
     def export(self) -> None:
@@ -164,6 +165,8 @@ class World:
     def publish_rows(self, count: int) -> None:
         for _ in range(min(count, len(self.in_hand))):
             self._publish(self.in_hand.pop(0 if self.in_order else -1))
+            if not self.in_hand and self.seen_version == self.row.version:
+                self.unread.clear()
 
     def publish_file(self, place: int) -> None:
         if self.files:
@@ -187,6 +190,8 @@ class World:
                 self.queues[each.target].decisions.append(each)
                 order = self.status.dynamics.order
                 self.queues[each.target].versions.append(order.version if order else None)
+                told = self.status.side(each.target).told
+                self.queues[each.target].heard_at.append(min(told[name].heard_at for name in each.flags))
 
     def commit_resolver(self) -> None:
         self.committed = (self.status, self.offset)
@@ -208,8 +213,10 @@ class World:
         flags = {name: value for each in portion for name, value in each.flags.items()}
         inputs = {name: each for decision in portion for name, each in decision.inputs.items()}
         if target == "dynamics":
-            version = queue.versions[queue.done + len(portion) - 1]
-            self._write_to_dynamics(flags, inputs, portion[-1].decided_at, version, crash)
+            last = queue.done + len(portion) - 1
+            places = range(queue.done, last + 1)
+            basis = {name: (queue.versions[at], queue.heard_at[at]) for at in places for name in queue.decisions[at].flags}
+            self._write_to_dynamics(flags, inputs, basis, crash)
         else:
             self._write_to_campaign(flags, inputs)
         queue.done = queue.committed if crash else queue.done + len(portion)
@@ -225,17 +232,15 @@ class World:
         self,
         flags: Mapping[str, bool],
         inputs: Mapping[str, Mapping[str, Any]],
-        decided_at: datetime,
-        version: int | None,
+        basis: Mapping[str, tuple[int | None, datetime]],
         crash: bool,
     ) -> None:
         different = {name: value for name, value in flags.items() if self.row.flags[name] != value}
-        edited = (version is None or not self.versions or self.row.version > version) and self.row.modified_at > decided_at
-        if self.row.version != self.ours:
-            unforeseen = [name for name, value in different.items() if not value and (edited or inputs[name]["dynamics"] is not True)]
-            if unforeseen:
-                self._publish(Observation(message(self.row, self.now), self._version()))
-            different = {name: value for name, value in different.items() if name not in unforeseen}
+        doubtful = [name for name, value in different.items() if not value and self.ours.get(name) != self.row.version]
+        unforeseen = [name for name in doubtful if self._edited_since(*basis[name]) or inputs[name]["dynamics"] is not True]
+        if unforeseen:
+            self._publish(Observation(message(self.row, self.now), self._version()))
+        different = {name: value for name, value in different.items() if name not in unforeseen}
         released = [pair for pair in self.pairs if different.get(pair.dynamics) is False]
         back = [pair.dynamics for pair in released if self.profile.flags[pair.campaign]]
         if back:
@@ -247,8 +252,9 @@ class World:
         self.row = self._next_row(different)
         self._log(f"we write {different} v{self.row.version}{', crash' if crash else ''}")
         if not crash:
-            self.ours = self.row.version
-            self._publish(Observation(message(self.row, self.now), self._version(), own=True))
+            self.ours |= dict.fromkeys(different, self.row.version)
+            written = Row({name: self.row.flags[name] for name in different}, self.row.version, self.row.modified_at)
+            self._publish(Observation(message(written, self.now), self._version(), own=True))
 
     def _write_to_campaign(self, flags: Mapping[str, bool], inputs: Mapping[str, Mapping[str, Any]]) -> None:
         different = {name: value for name, value in flags.items() if self.profile.flags[name] != value}
@@ -260,6 +266,10 @@ class World:
             self.written["campaign"] += len(wanted)
             self._set_in_campaign(wanted)
             self._log(f"we write {wanted}")
+
+    def _edited_since(self, version: int | None, heard_at: datetime) -> bool:
+        newer = version is None or not self.versions or self.row.version > version
+        return newer and self.row.modified_at >= heard_at.replace(microsecond=0)
 
     def _changed_since(self, name: str, inputs: Mapping[str, Any]) -> bool:
         changed_at, known = self.profile.changed_at(name), inputs["campaign_changed_at"]
@@ -512,7 +522,7 @@ HEARD_D, HEARD_C = "what dynamics shows is heard", "what campaign shows is heard
 LOST = {
     "ticked after a write that crashed": story("settle", CLICK_C, HEARD_C, "write and crash", CLICK_D),
     "ticked before our write, published after it": story("settle", CLICK_D, HEARD_D, CLICK_C, CLICK_D, "read", HEARD_C, *2 * ["write"]),
-    "ticked while the opt-in waits": story("settle", CLICK_D, "read", CLICK_C, HEARD_C, CLICK_D, HEARD_D, "write"),
+    "ticked while the opt-in waits": story("settle", CLICK_C, HEARD_C, CLICK_D, HEARD_D, CLICK_D, HEARD_D, "write"),
 }
 
 
