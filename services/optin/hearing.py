@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 
 from services.optin.known import OLDEST, Observation, Pair, Seen, Side, Status, Told, fresh, since
 
