@@ -104,11 +104,15 @@ class ServiceSettings(Room):
         pattern=r"^[a-zA-Z0-9._-]+$",
         description="Stable name of this instance (default: host name)",
     )
-    state_dir: Path = Field(Path("var"), alias="STATE_DIR", description="Local copy of the state topic; may be lost at any time")
+    state_dir: Path = Field(Path("var"), alias="STATE_DIR", description="Local copies of state topics; may be lost at any time")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="LOG_LEVEL", description="Least severity that is logged")
     log_format: Literal["json", "console"] | None = Field(
         None, alias="LOG_FORMAT", description="`json`, or `console` (default on a terminal)"
     )
+
+    def own_dir(self, role: str) -> Path:
+        """Where this instance of a role (`ingress-writer`) keeps its files: several of them may share STATE_DIR."""
+        return self.state_dir / f"{role}-{self.instance_id}"
 
 
 R = TypeVar("R", bound=Room)

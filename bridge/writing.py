@@ -94,7 +94,7 @@ class WriterRun(Generic[E]):
     async def run(self) -> None:
         writing = self._writing
         producer = KafkaProducer(self._kafka)
-        state = KafkaState(self._kafka, writing.workflow, self._service.state_dir, producer)
+        state = KafkaState(self._kafka, writing.workflow, self._service.own_dir(f"{writing.workflow}-writer"), producer)
         ledger, lease = OffsetLedger(), Lease()
         try:
             await asyncio.to_thread(Topics(self._kafka).ensure, [*writing.topics, *workflow_topics(writing.workflow)])

@@ -207,6 +207,8 @@ class _Lines(logging.Handler):
     """Warnings of Faust and its client as lines of ours: the logger and the text without its arguments, which may hold anything."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if "Missing sensor state" in str(record.msg):  # at the first rebalance of every start
+            return
         log("faust_warning", "warning", logger=record.name, reason=str(record.msg)[:200])
 
 

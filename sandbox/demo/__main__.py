@@ -1,5 +1,5 @@
-"""`make demo`: starts everything, moves 6,000 records while you watch, edits rows and shows them arriving, then puts a day of e-mail events
-on the contacts' timelines."""
+"""`make demo`: starts everything, moves 6,000 records while you watch, edits rows and shows them arriving, puts a day of e-mail events on
+the contacts' timelines, and lets people opt out on both sides."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from sandbox.demo import timelines
+from sandbox.demo import consent, timelines
 from sandbox.demo.compare import differences, mappings, member
-from sandbox.demo.processes import HOME, Processes
+from sandbox.demo.processes import HOME, SFTP, Processes
 from sandbox.kafka import SandboxError
 from sandbox.kafka.local import JARS
 
 CONTACTS, VEHICLES, MAILS = 5000, 1000, 2000
 SERVICES = (
     *("services.ingress.reader", "services.ingress.writer", "services.egress.reader", "services.egress.writer"),
+    *("services.optin.reader", "services.optin.resolver", "services.optin.writer"),
     "services.control",
 )
 LINE = r"%p:%o %k %h\n"  # partition, offset, key, headers: Debian's kcat reads no Avro
@@ -45,7 +46,7 @@ class Demo:
         self._start_everything()
         self._start_workflow()
         self._changes()
-        wrong_events = self._events()
+        wrong_events = self._events() + self._consents()
         compared, wrong = differences(self._dynamics, self._campaign)
         console.print(f"\n[bold]Compared[/] {compared:,} records field by field: " + ("[green]both systems agree[/]" if not wrong else ""))
         wrong += wrong_events
@@ -62,7 +63,8 @@ class Demo:
         console.print("starting Kafka and the schema registry (the first time they are downloaded) …")
         number = ("--port", str(processes.ports["dynamics"]))
         processes.start("dynamics", "sandbox.dynamics", *number, "--contacts", str(CONTACTS), "--vehicles", str(VEHICLES))
-        processes.start("campaign", "sandbox.campaign", "--port", str(processes.ports["campaign"]))
+        sftp = ("--sftp-port", str(processes.ports["sftp"]), "--sftp-home", str(SFTP))
+        processes.start("campaign", "sandbox.campaign", "--port", str(processes.ports["campaign"]), *sftp)
         for module in SERVICES:
             processes.start(module.removeprefix("services."), module, **processes.environment())
         for client in (self._dynamics, self._campaign):
@@ -70,12 +72,11 @@ class Demo:
         kafka.join()
         if failed:
             raise failed[0]
-        for workflow in ("ingress", "egress"):
-            there = partial(lambda id: len(self._workflow(id)["services"]) == 2, workflow)
-            processes.wait(there, f"reader and writer of {workflow} report to control")
-        console.print(
-            f"everything is up after {time.monotonic() - began:.0f} s; both stand-ins, two readers, two writers and control run\n"
-        )
+        for workflow in ("ingress", "egress", "optin"):
+            roles = sum(module.split(".")[1] == workflow for module in SERVICES)
+            there = partial(lambda id, roles: len(self._workflow(id)["services"]) == roles, workflow, roles)
+            processes.wait(there, f"the services of {workflow} report to control")
+        console.print(f"everything is up after {time.monotonic() - began:.0f} s: both stand-ins, seven services, control\n")
 
     def _start_workflow(self) -> None:
         self._save("ingress", {"tables": mappings()}, "contact → profile, new_vehicle → cusVehicle")
@@ -120,6 +121,25 @@ class Demo:
         timelines.show(console, self._dynamics)
         return timelines.differences(self._dynamics, made["expected"])
 
+    def _consents(self) -> list[str]:
+        """People who opt out on either side; whom both systems are told differently."""
+        console.print("\n[bold]Who said no in one system, and when the other one knows[/]")
+        number = consent.opted_out(self._dynamics)
+        self._save("optin", consent.CONFIG, f"{consent.COLUMN} ↔ {consent.FLAG}, both ways")
+        self._watch("optin", number)
+        people = [row["contactid"] for row in consent.contacts(self._dynamics) if not row[consent.COLUMN]]
+        ada, bob = people[:2]
+        consent.says(self._campaign, ada, True)
+        self._arrives("opted out in Campaign (export)", lambda: consent.in_dynamics(self._dynamics, ada))
+        self._edit("contact", bob, {consent.COLUMN: True})
+        self._arrives("opted out in Dynamics", lambda: consent.in_campaign(self._campaign, bob))
+        self._edit("contact", ada, {consent.COLUMN: False})
+        self._arrives("ticked off in Dynamics: set again", lambda: consent.in_dynamics(self._dynamics, ada))
+        consent.says(self._campaign, ada, False)
+        self._arrives("opted in again in Campaign", lambda: not consent.in_dynamics(self._dynamics, ada))
+        consent.show(console, self._control, ada)
+        return consent.differences(self._dynamics, self._campaign)
+
     def _changes(self) -> None:
         console.print("[bold]Changes in Dynamics, and when they are in Campaign[/] (polled every 2 s)")
         contacts = self._rows("contact")
@@ -143,7 +163,7 @@ class Demo:
     def _arrives(self, what: str, arrived: Callable[[], bool]) -> None:
         began = time.monotonic()
         self._processes.wait(arrived, what, 30)
-        console.print(f"  {what:32} [green]{time.monotonic() - began:5.2f} s[/]")
+        console.print(f"  {what:36} [green]{time.monotonic() - began:5.2f} s[/]")
 
     def _value(self, resource: str, key_field: str, key: str, name: str) -> Any:
         """A field of one record in Campaign, None if the record is not there."""
@@ -191,6 +211,7 @@ def _try_next(processes: Processes) -> None:
     console.print(f"  lag       {tool} --bootstrap-server {kafka.bootstrap} --describe --group ingress", soft_wrap=True)
     console.print(f"  events    kcat -C -e -q -b {kafka.bootstrap} -t ingress.changes.contact -f '{LINE}'", soft_wrap=True, markup=False)
     console.print(f"  timeline  kcat -C -e -q -b {kafka.bootstrap} -t egress.email-events -f '{LINE}'", soft_wrap=True, markup=False)
+    console.print(f"  consent   kcat -C -e -q -b {kafka.bootstrap} -t optin.decisions -f '{LINE}'", soft_wrap=True, markup=False)
     console.print(f"  stop      curl -X POST {control}/api/v1/workflows/ingress/stop", soft_wrap=True)
     console.print(
         f"  churn     curl {processes.url('dynamics')}/_admin/churn -d '"

@@ -19,6 +19,7 @@ from sandbox.kafka import LocalKafka, SandboxError
 from sandbox.kafka.local import JARS, free_port
 
 HOME = JARS.parent / "demo"
+SFTP = HOME / "sftp"
 JOURNAL = "/events/organizations/4711/integrations/815/sandbox-registration"
 
 
@@ -40,7 +41,8 @@ class Processes:
         shutil.rmtree(HOME, ignore_errors=True)
         (HOME / "logs").mkdir(parents=True)
         self.kafka = LocalKafka(HOME / "kafka", port(9092), port(8081))
-        self.ports = {name: port(number) for name, number in (("dynamics", 9001), ("campaign", 9002), ("control", 8080))}
+        usual = (("dynamics", 9001), ("campaign", 9002), ("control", 8080), ("sftp", 9022))
+        self.ports = {name: port(number) for name, number in usual}
         self._started: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def __enter__(self) -> Self:
@@ -114,6 +116,12 @@ class Processes:
             "CAMPAIGN_ORG_ID": "sandbox@AdobeOrg",
             "CAMPAIGN_TOKEN_URL": f"{self.url('campaign')}/ims/token/v3",
             "CAMPAIGN_JOURNAL_URL": self.url("campaign") + JOURNAL,
+            "CAMPAIGN_SFTP_HOST": "127.0.0.1",
+            "CAMPAIGN_SFTP_PORT": str(self.ports["sftp"]),
+            "CAMPAIGN_SFTP_USER": "sandbox-sftp",
+            "CAMPAIGN_SFTP_KEY_FILE": str(SFTP / "client_key"),
+            "CAMPAIGN_SFTP_KNOWN_HOSTS_FILE": str(SFTP / "known_hosts"),
+            "CAMPAIGN_SFTP_POLL_INTERVAL_S": "1",
             "CONTROL_PORT": str(self.ports["control"]),
         }
 

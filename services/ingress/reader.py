@@ -67,7 +67,7 @@ class IngressReading:
         return TableFeed(
             tracked,
             lambda: self._describe(self._tables[name]),
-            Reconciliation(self._published, name, topics, partitions["ingress.state"], self._service.state_dir),
+            Reconciliation(self._published, name, topics, partitions["ingress.state"], self._service.own_dir("ingress-reader")),
             self._clock,
             poll_interval_s=self._dynamics.poll_interval_s,
             tables=len(self._tables),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.metadata import read_resource
@@ -84,7 +83,7 @@ class OptinReading:
 
     def _files(self) -> ExportFeed:
         flags = [pair.campaign for pair in self._pairs]
-        local = Path(self._service.state_dir) / "exports"
+        local = self._service.own_dir("optin-reader")
         by = f"optin-reader/{self._service.instance_id}"
         feed = ExportFeed(ExportFolder(self._exports), self._exports, flags, self._labels, local, self._clock, by)
         self._export_feed = feed

@@ -65,7 +65,8 @@ class ResolverRun:
         schema_id = await asyncio.to_thread(registry.register, subject, load_schema("OptStatusDecided"))
         encoder = Encoder(load_schema("OptStatusDecided"), schema_id)
         producer, lease = KafkaProducer(self._kafka), Lease()
-        state = KafkaState(self._kafka, "optin", self._service.state_dir, producer)
+        folder = self._service.own_dir(GROUP)
+        state = KafkaState(self._kafka, "optin", folder, producer)
         secret = self._resolver.digest_key.value() or f"{self._kafka.topic_prefix}optin.state"
         topic = Names(self._kafka).topic(TOPIC)
 
@@ -88,9 +89,8 @@ class ResolverRun:
             produced_by=f"{GROUP}/{self._service.instance_id}",
             lease_check=lease.check,
         )
-        folder = self._service.state_dir / "faust"
         try:
-            self._stream = FaustStream(self._kafka, GROUP, OBSERVATIONS, counts[OBSERVATIONS], folder, self._resolving, lease)
+            self._stream = FaustStream(self._kafka, GROUP, OBSERVATIONS, counts[OBSERVATIONS], folder / "faust", self._resolving, lease)
             await self._stream.run()
         finally:
             state.close()

@@ -28,7 +28,7 @@ async def consenting(kafka: KafkaSettings, folder: Path, start: Sequence[str] = 
     ):
         stack.environment |= access.environment()
         for role in start:
-            stack.service(role)
+            stack.service(role, STATE_DIR=str(folder / "state"))  # one for all: each keeps to its own part
         yield stack
 
 
