@@ -22,8 +22,7 @@ demo: $(VENV)/ready ## Show it working: Kafka, both sandbox systems, all service
 	@exec $(RUN) -m sandbox.demo $(if $(EXIT),--exit,)
 
 test: $(VENV)/ready ## Run all tests (real Kafka, registry and Chromium included)
-	@command -v chromium >/dev/null || { echo "Chromium is needed for the tests of the pages (Debian: apt-get install chromium)"; exit 1; }
-	@command -v npm >/dev/null || { echo "npm is needed for the tests of the pages (Debian: apt-get install npm)"; exit 1; }
+	@bash .ci/tools chromium npm
 	@exec $(RUN) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 unit: $(VENV)/ready ## Run the tests that need nothing but Python

@@ -1,4 +1,5 @@
-"""`python -m benchmarks [lag] [control] [egress]`: runs them and prints a table; `--json FILE` writes the same. 1 if a bound is not met."""
+"""`python -m benchmarks [lag] [control] [egress] [optin]`: runs them and prints a table; `--json FILE` writes the same. 1 if a bound is not
+met."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import control, egress, lag
+from benchmarks import control, egress, lag, optin
 
-ALL = {"lag": lag.run, "control": control.run, "egress": egress.run}
+ALL = {"lag": lag.run, "control": control.run, "egress": egress.run, "optin": optin.run}
 
 
 def main() -> int:
