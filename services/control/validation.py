@@ -50,6 +50,7 @@ def check(workflow: Workflow, raw: Any, saved: Mapping[Workflow, Config]) -> Fin
     elif isinstance(findings.config, OptinConfig):
         _optin(findings, findings.config)
         _consents(findings, saved["ingress"], findings.config, "optin")
+        _one_way_by_ingress(findings, findings.config, saved["ingress"])
     return findings
 
 
@@ -138,6 +139,15 @@ def _optin(findings: Findings, config: OptinConfig) -> None:
             findings.error(f"/mappings/{number}/source", "source_mapped_twice", f"{mapping.source} is mapped already")
         targets.add(target)
         sources.add(mapping.source)
+
+
+def _one_way_by_ingress(findings: Findings, config: OptinConfig, ingress: Config) -> None:
+    """From Dynamics to Campaign the flags travel with the contact; somebody has to map them there."""
+    assert isinstance(ingress, IngressConfig)
+    mapped = {canonical_flag(field.target) for table in ingress.tables if table.target == "profile" for field in table.fields}
+    if config.direction == "dynamics-to-campaign" and not mapped & set(OPT_OUT_FLAGS):
+        text = "no opt-out flag is mapped in the contact mapping of ingress, so none travels in this direction: map them there"
+        findings.warnings.append(Finding("/direction", "no_flag_in_ingress", text))
 
 
 def _consents(findings: Findings, ingress: Config, optin: Config, edited: Workflow) -> None:

@@ -170,6 +170,21 @@ async def test_an_sftp_server_that_refuses_us_is_told_with_the_way_out(
         assert failed["reason"]["hint"]
 
 
+async def test_the_test_of_campaign_signs_in_at_the_sftp_server(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+    async with consenting(kafka_settings, tmp_path, start=()) as stack:
+        stack.campaign.exports.run(empty=True)
+        told = []
+        for user in ("sandbox-sftp", "nobody"):
+            await stack.processes["control-1"].terminate()
+            stack.service("control", CAMPAIGN_SFTP_USER=user)
+            await stack.until_status("STOPPED")
+            checks = (await stack.http.post("/api/v1/systems/campaign/test")).json()["checks"]
+            told += [(each["status"], each["message"]) for each in checks if each["name"] == "sftp"]
+
+        assert told[0] == ("ok", "signed in; 1 export in the folder")
+        assert told[1][0] == "failed"
+
+
 async def test_two_resolvers_and_writers_share_the_work_and_one_that_is_killed_is_replaced(
     kafka_settings: KafkaSettings, tmp_path: Path
 ) -> None:

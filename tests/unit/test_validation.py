@@ -156,6 +156,13 @@ def test_from_dynamics_to_campaign_the_flags_travel_with_ingress() -> None:
     assert optin(direction="dynamics-to-campaign").errors == []
 
 
+def test_a_direction_in_which_no_flag_is_mapped_is_a_warning() -> None:
+    by_ingress = saved(ingress={"tables": [a_table(fields=fields(("donotemail", "denyListEmail")))]})
+
+    assert [each.code for each in optin(direction="dynamics-to-campaign").warnings] == ["no_flag_in_ingress"]
+    assert optin(direction="dynamics-to-campaign", before=by_ingress).warnings == []
+
+
 def test_a_flag_is_mapped_once_in_optin_by_either_name() -> None:
     assert codes(optin(("donotemail", "blackListEmail"), ("donotphone", "denyListEmail"))) == [
         ("/mappings/1/target", "target_mapped_twice")
