@@ -656,6 +656,30 @@ async def test_nothing_is_overdue_while_a_file_waits_or_after_it(rig: Rig) -> No
     assert (rig.notice, rig.keys()) == (None, [ANN])
 
 
+async def test_it_is_told_that_nothing_has_come_though_the_server_is_away(rig: Rig) -> None:
+    await rig.poll()
+    rig.sandbox.sftp.faults.append(SftpFault("refuse", times=None))
+    with pytest.raises(RetryError):
+        await rig.step()
+
+    rig.clock.advance(EXPECTED_S + POLL_S)
+    await rig.step()
+
+    assert rig.notice is not None and rig.notice.code == "export_overdue"
+
+
+async def test_a_file_that_could_not_be_read_is_told_until_one_comes_that_can(rig: Rig) -> None:
+    rig.write(name(1), b"no header\n")
+    await rig.poll(3)
+    assert rig.notice is not None and (rig.notice.code, name(1) in str(rig.notice)) == ("export_unreadable", True)
+
+    rig.start()
+    rig.write(name(2), export(ANN))
+    await rig.poll(3)
+
+    assert rig.notice is None
+
+
 async def test_a_remembered_file_and_a_bad_one_are_no_new_export(rig: Rig) -> None:
     rig.sandbox.settings.change({"sftp_may_move": False})
     rig.write(name(1), export(ANN))
