@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 from bridge.avro import Decoder
 from bridge.clock import Clock
 from bridge.errors import BridgeError, RejectError, RetryError
-from bridge.events import Headers, OptStatusDecided, OptStatusObserved, Record, event_headers
+from bridge.events import Headers, Lane, OptStatusDecided, OptStatusObserved, Record, event_headers
 from bridge.flow.ports import DeadLetters
 from bridge.flow.waits import LetterLimit, backoff_s
 from bridge.log import log
@@ -32,6 +32,7 @@ T = TypeVar("T")
 TOPIC = "optin.decisions"
 READ_BACK = "read-back"  # header of what the writer read back from its own write
 GUARD = "guard"  # header of a release that is held, or that an operator has released
+LANES: tuple[Lane, ...] = ("live", "initial", "replay", "resync")
 FINAL = ("lease", "released")  # not ours any more: the run begins anew
 
 
@@ -154,10 +155,10 @@ class Resolving:
 
     def _headers(self, record: Record, decision: OptStatusDecided, held: bool, status: Status) -> Headers:
         """`source-version`: of the contact in Dynamics, as far as it was known."""
-        lane = (record.header("origin-lane") or b"live").decode("ascii", "replace")
+        lane = next((each for each in LANES if each.encode() == record.header("origin-lane")), LANES[0])
         order = status.dynamics.order
         version = "" if order is None or order.version is None else str(order.version)
-        headers = event_headers(lane, version, self._produced_by, record.header("traceparent"))  # type: ignore[arg-type]
+        headers = event_headers(lane, version, self._produced_by, record.header("traceparent"))
         decides = b"opt-out" if any(decision.flags.values()) else b"opt-in"
         more = [("target", decision.target.encode()), ("flags", ",".join(sorted(decision.flags)).encode()), ("decides", decides)]
         told = status.side(decision.target).told

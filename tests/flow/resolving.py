@@ -11,7 +11,7 @@ from bridge.errors import RetryError
 from bridge.events import Headers, OptStatusDecided, OptStatusObserved, Record, System, event_headers
 from bridge.flow.waits import LetterLimit
 from bridge.memory import MemoryDeadLetters, MemoryRegistry, MemoryState
-from bridge.state import Digests
+from bridge.state import Digests, Known
 from services.optin.guard import ConsentGuard
 from services.optin.known import Pair
 from services.optin.resolve import Direction
@@ -32,11 +32,11 @@ class CountingState(MemoryState):
     def count(self) -> int:
         return len(self.known)
 
-    async def put(self, partition: int, key: str, known: object) -> None:
+    async def put(self, partition: int, key: str, known: Known) -> None:
         if self.broken:
             self.broken -= 1
             raise RetryError("away", code="kafka_unavailable")
-        await super().put(partition, key, known)  # type: ignore[arg-type]
+        await super().put(partition, key, known)
 
 
 @dataclass
