@@ -56,7 +56,7 @@ def main(
 
 async def _served(life: Service, settings: ServiceSettings, metrics: Metrics) -> None:
     on_signal(life.stop)
-    async with serving(settings, metrics, life.not_ready):
+    async with serving(settings, metrics, life.readiness.lacking):
         await life.serve()
 
 

@@ -5,14 +5,35 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from bridge.clock import Clock
+from bridge.desired import HEARTBEAT_DEADLINE_S
 from bridge.log import log
 from bridge.metrics import CONTENT_TYPE, Metrics
 from bridge.settings import ServiceSettings, SettingsError
 
 
+class Readiness:
+    """Whether the service hears control, and is heard."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heard_at: float | None = None
+
+    def heard(self) -> None:
+        """`control.workflows` is followed, or Kafka took a heartbeat."""
+        self._heard_at = self._clock.monotonic()
+
+    def lacking(self) -> str | None:
+        """Why it is not ready; None if it is."""
+        if self._heard_at is None:
+            return "Kafka has not answered yet, control.workflows is not followed"
+        silent_s = self._clock.monotonic() - self._heard_at
+        return f"Kafka has taken no heartbeat for {silent_s:.0f} s" if silent_s > HEARTBEAT_DEADLINE_S else None
+
+
 @asynccontextmanager
-async def serving(settings: ServiceSettings, metrics: Metrics, not_ready: Callable[[], str | None]) -> AsyncIterator[None]:
-    """Listens while the block runs, if METRICS_PORT is set. `not_ready` says why, if it is not. Raises SettingsError."""
+async def serving(settings: ServiceSettings, metrics: Metrics, lacking: Callable[[], str | None]) -> AsyncIterator[None]:
+    """Listens while the block runs, if METRICS_PORT is set. `lacking`: what it lacks to be ready. Raises SettingsError."""
     if not settings.metrics_port:
         yield
         return
@@ -25,7 +46,7 @@ async def serving(settings: ServiceSettings, metrics: Metrics, not_ready: Callab
         return web.Response(text="ok\n")
 
     async def ready(_: web.Request) -> web.Response:
-        reason = not_ready()
+        reason = lacking()
         return web.Response(text="ready\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
     app = web.Application()

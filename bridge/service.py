@@ -12,9 +12,10 @@ from typing import Protocol, TypeVar
 
 from bridge import __version__
 from bridge.clock import Clock
-from bridge.desired import HEARTBEAT_DEADLINE_S, HEARTBEAT_EVERY_S, Desired, Heartbeat, Reason, Status, Workflow
+from bridge.desired import HEARTBEAT_EVERY_S, Desired, Heartbeat, Reason, Status, Workflow
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.flow.waits import backoff_s
+from bridge.health import Readiness
 from bridge.kafka.client import FencedError, Names
 from bridge.kafka.follower import Entry, Followed, Follower
 from bridge.kafka.producer import KafkaProducer
@@ -74,7 +75,7 @@ class Service:
         self._reason: Reason | None = None
         self._beat_now = asyncio.Event()
         self._fencings: list[float] = []
-        self._beaten_at: float | None = None  # the last heartbeat that Kafka took; None until `control.workflows` is followed
+        self.readiness = Readiness(clock)
 
     async def serve(self) -> None:
         """Until `stop`. Raises HaltError if the topics it meets control in are not as they have to be."""
@@ -91,7 +92,7 @@ class Service:
         topic = names.topic("control.workflows")
         follower = await self._waiting_for("Kafka", lambda: self._follow(topic, counts["control.workflows"]))
         self._producer = KafkaProducer(self._kafka)
-        self._beaten_at = self._clock.monotonic()
+        self.readiness.heard()
         beats = asyncio.create_task(self._beat(names.topic("control.services")))
         try:
             while not self._shutdown.is_set():
@@ -107,13 +108,6 @@ class Service:
     def stop(self) -> None:
         self._shutdown.set()
         self._changed.set()
-
-    def not_ready(self) -> str | None:
-        """Why it does not hear or is not heard by control; None if it is."""
-        if self._beaten_at is None:
-            return "Kafka has not answered yet, so control.workflows is not followed"
-        silent_s = self._clock.monotonic() - self._beaten_at
-        return f"Kafka has taken no heartbeat for {silent_s:.0f} s" if silent_s > HEARTBEAT_DEADLINE_S else None
 
     async def _base_topics(self, topics: Topics) -> None:
         """The workflow's own topics from the start on; what is wrong with them is said when somebody starts it."""
@@ -233,7 +227,7 @@ class Service:
             value = json.dumps(beat.to_json(), separators=(",", ":")).encode()
             try:
                 await asyncio.wait_for(self._producer.send(topic, beat.key.encode(), value), HEARTBEAT_EVERY_S)
-                self._beaten_at = self._clock.monotonic()
+                self.readiness.heard()
             except FencedError:
                 await asyncio.to_thread(self._producer.close, 0)
                 self._producer = KafkaProducer(self._kafka)

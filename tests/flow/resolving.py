@@ -12,6 +12,7 @@ from bridge.events import Headers, OptStatusDecided, OptStatusObserved, Record, 
 from bridge.flow.waits import LetterLimit
 from bridge.memory import MemoryDeadLetters, MemoryRegistry, MemoryState
 from bridge.state import Digests
+from bridge.tracing import OFF, Tracer
 from services.optin.guard import ConsentGuard
 from services.optin.known import Pair
 from services.optin.resolve import Direction
@@ -50,6 +51,7 @@ class Bench:
     state: CountingState = field(default_factory=CountingState)
     letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
     clock: FakeClock = field(default_factory=FakeClock)
+    tracer: Tracer = OFF
     decided: list[tuple[OptStatusDecided, Headers]] = field(default_factory=list)
     unsent: int = 0
 
@@ -77,6 +79,7 @@ class Bench:
             self.clock,
             partitions=of,
             produced_by="optin-resolver/test",
+            tracer=self.tracer,
         )
         await made.gain(partitions)
         return made
