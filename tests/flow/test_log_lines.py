@@ -11,6 +11,7 @@ import pytest
 from services.optin.handler import Decided
 from tests.flow.resolving import Bench
 from tests.flow.test_consent_writer import a_rig
+from tests.flow.test_resolving import releasing
 from tests.flow.writing import Rig, away, no_parent, record, refused
 from tests.unit.control_app import logging_as
 
@@ -42,15 +43,12 @@ async def test_a_record_that_waits_fails_and_is_refused_at_last_is_one_line(caps
 
 async def test_a_decision_that_is_held_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(limit=0)
-    resolver = await bench.resolver()
-    opted_out = bench.observed("c-1", "campaign", 1, blackListEmail=True, blackListPhone=True)
-    taken_back = bench.observed("c-1", "campaign", 2, blackListEmail=False, blackListPhone=False)
 
     with logging_as("json"):
-        await resolver.take([opted_out, taken_back])
+        await releasing(bench, "c-1")
 
     (line,) = lines(capsys.readouterr().err)
-    assert (line["event"], line["key"], line["flags"]) == ("release_held", "c-1", ["donotemail", "donotphone"])
+    assert (line["event"], line["key"], line["flags"]) == ("release_held", "c-1", ["donotemail"])
     assert set(line) <= KEYS
 
 
