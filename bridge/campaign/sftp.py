@@ -93,8 +93,9 @@ class ExportFolder:
         began = self._meter.now()
         try:
             found = await self._connection(call)
-        except HaltError:
-            self._meter.called("refused", self._meter.now() - began)
+        except HaltError as exc:
+            if exc.origin == "source":  # else it is our own key that cannot be read, and nobody was called
+                self._meter.called("refused", self._meter.now() - began)
             raise
         except RetryError:
             self._meter.called("failed", self._meter.now() - began)
