@@ -23,6 +23,7 @@ from bridge.flow.ports import DeadLetters
 from bridge.flow.waits import LetterLimit, backoff_s
 from bridge.log import log
 from bridge.state import Known, StateStore
+from bridge.tracing import OFF, Tracer
 from services.optin.guard import ConsentGuard
 from services.optin.known import Observation, Pair, Status
 from services.optin.resolve import Direction, holding, releases, resolve
@@ -78,11 +79,12 @@ class Resolving:
         partitions: int,
         produced_by: str,
         lease_check: Callable[[], None] = lambda: None,
+        tracer: Tracer = OFF,
     ) -> None:
         self._decoder, self._state, self._codec, self._pairs, self._direction = decoder, state, codec, tuple(pairs), direction
         self._guard, self._publish, self._past, self._letters, self._limit = guard, publish, past, letters, limit
         self._clock, self._partitions, self._produced_by, self._lease_check = clock, partitions, produced_by, lease_check
-        self._rng = random.Random()
+        self._rng, self._tracer = random.Random(), tracer
         self._mine: set[int] = set()
         self.counters: Counter[str] = Counter()
         self.trouble: BridgeError | None = None
@@ -106,16 +108,28 @@ class Resolving:
         decided: list[tuple[OptStatusDecided, Headers]] = []
         for record in records:
             if (observation := await self._observation(record)) is not None:
-                contact = observation.event.contact_key
-                place = (record.partition, contact)
-                status = known[place][0] if place in known else self._codec.status(contact, self._state.get(*place))
-                status, decisions = resolve(status, observation, self._pairs, self._direction, self._clock.now())
-                for part, held in [part for each in decisions for part in self._guarded(each, record)]:
-                    status = holding(status, part) if held else status
-                    decided.append((part, self._headers(record, part, held, status)))
+                place = (record.partition, observation.event.contact_key)
+                before = known[place][0] if place in known else None
+                with self._tracer.span("resolve", record) as span:
+                    status, parts = self._resolved(observation, before, record)
+                    span.outcome = "decided" if parts else "nothing_to_do"
                 known[place] = (status, record)
+                decided += parts
         await asyncio.gather(*(self._patiently(partial(self._publish, *each)) for each in decided))
         await asyncio.gather(*(self._keep(place, *what) for place, what in known.items()))
+        self.counters["decided"] += len(decided)
+
+    def _resolved(
+        self, observation: Observation, before: Status | None, record: Record
+    ) -> tuple[Status, list[tuple[OptStatusDecided, Headers]]]:
+        """What is known now, and what goes out. `before`: as this batch has left it."""
+        contact, parts = observation.event.contact_key, list[tuple[OptStatusDecided, Headers]]()
+        status = self._codec.status(contact, self._state.get(record.partition, contact)) if before is None else before
+        status, decisions = resolve(status, observation, self._pairs, self._direction, self._clock.now())
+        for part, held in [part for each in decisions for part in self._guarded(each, record)]:
+            status = holding(status, part) if held else status
+            parts.append((part, self._headers(record, part, held, status)))
+        return status, parts
 
     async def _observation(self, record: Record) -> Observation | None:
         """None for what is not one: it is a dead letter now."""

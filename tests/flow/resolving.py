@@ -50,6 +50,7 @@ class Bench:
     state: CountingState = field(default_factory=CountingState)
     letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
     clock: FakeClock = field(default_factory=FakeClock)
+    tracer: Tracer = OFF
     decided: list[tuple[OptStatusDecided, Headers]] = field(default_factory=list)
     unsent: int = 0
 
@@ -77,6 +78,7 @@ class Bench:
             self.clock,
             partitions=of,
             produced_by="optin-resolver/test",
+            tracer=self.tracer,
         )
         await made.gain(partitions)
         return made

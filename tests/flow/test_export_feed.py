@@ -20,6 +20,7 @@ from bridge.campaign.sftp import ExportFolder
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.flow.reader import Step
 from bridge.memory import MemoryLog, MemoryPublisher
+from bridge.metrics import Metrics
 from bridge.rooms import ExportSettings
 from bridge.settings import load
 from sandbox.campaign import CampaignSandbox
@@ -702,3 +703,22 @@ async def test_what_was_processed_fifteen_days_ago_is_deleted_when_the_next_file
     await rig.poll(2)
 
     assert rig.files("processed") == [name(2), name(3)]
+
+
+async def test_sessions_with_the_server_are_counted_as_calls(rig: Rig) -> None:
+    metrics = Metrics("optin", "reader", rig.clock)
+    folder = ExportFolder(load(ExportSettings, rig.environment), metrics.meter("sftp"))
+    stranger = ExportFolder(load(ExportSettings, rig.environment | {"CAMPAIGN_SFTP_USER": "nobody"}), metrics.meter("sftp"))
+    keyless = ExportFolder(load(ExportSettings, rig.environment | {"CAMPAIGN_SFTP_KEY_FILE": "/nowhere"}), metrics.meter("sftp"))
+
+    await folder.files()
+    rig.sandbox.sftp.faults.append(SftpFault("refuse", times=1))
+    with pytest.raises(RetryError):
+        await folder.files()
+    for each in (stranger, keyless):
+        with pytest.raises(HaltError):
+            await each.files()
+
+    told = metrics.exposition().decode()
+    for result, number in (("ok", 1.0), ("failed", 1.0), ("refused", 1.0), ("busy", 0.0)):
+        assert f'bridge_calls_total{{result="{result}",system="sftp"}} {number}' in told
