@@ -12,6 +12,7 @@ from bridge.events import Headers, OptStatusDecided, OptStatusObserved, Record, 
 from bridge.flow.waits import LetterLimit
 from bridge.memory import MemoryDeadLetters, MemoryRegistry, MemoryState
 from bridge.state import Digests, Known
+from bridge.tracing import OFF, Tracer
 from services.optin.guard import ConsentGuard
 from services.optin.known import Pair
 from services.optin.resolve import Direction
