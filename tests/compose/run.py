@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from sandbox.demo import consent, timelines
 from sandbox.demo.compare import differences, mappings
 from sandbox.kafka.local import free_port
 from tests.compose.engine import ROOT, ComposeError, Engine, fail, step
@@ -49,13 +50,24 @@ class Trial:
         with step("Limits, log rotation, ports, and who is healthy"):
             self._check_containers()
         with step("Starting ingress over the REST API; 6,000 records"):
-            self._start_ingress()
+            self._start("ingress", {"tables": mappings()})
             self._until_equal("both systems are equal")
+        with step("Starting egress; the events of 200 e-mails on the timelines"):
+            made = self._campaign.post("/_admin/journal/traffic", json={"seed": 1, "mails": 200}).raise_for_status().json()
+            self._start("egress", {"events": dict.fromkeys(made["expected"], True)})
+            self._until("all events are on the timelines", lambda: not timelines.differences(self._dynamics, made["expected"]))
+        with step("Starting opt-in/out; a no of Dynamics, and one of Campaign by SFTP"):
+            self._start("optin", consent.CONFIG)
+            self._until("opt-outs of Dynamics are in Campaign", lambda: not consent.differences(self._dynamics, self._campaign), 240)
+            person = next(row["contactid"] for row in consent.contacts(self._dynamics) if not row[consent.COLUMN])
+            consent.says(self._campaign, person, True)
+            self._until("an opt-out of Campaign is in Dynamics", lambda: consent.in_dynamics(self._dynamics, person))
         self._disturb()
-        with step("The end: equal, RUNNING, no dead letters"):
+        with step("The end: equal, opt-out flags as well, RUNNING, no dead letters"):
             self._until_equal("both systems are equal")
-            self._until("ingress is RUNNING", lambda: self._workflow("ingress")["status"] == "RUNNING")
-            if self._workflow("ingress")["counters"]["dead_lettered"]:
+            self._until("opt-out flags are equal", lambda: not consent.differences(self._dynamics, self._campaign))
+            self._until("all workflows are RUNNING", self._all_run)
+            if any(self._workflow(each)["counters"]["dead_lettered"] for each in WORKFLOWS):
                 raise ComposeError("there are dead letters")
         print(f"both systems are equal: {differences(self._dynamics, self._campaign)[0]:,} records, field by field", flush=True)
 
@@ -64,9 +76,9 @@ class Trial:
             with step(f"Restarting {service}, changes meanwhile"):
                 self._churn()
                 self._compose("restart", service)
-        with step("Waiting until both systems are equal"):
-            self._until_equal("both systems are equal after the restarts")
-            self._until("all services are back", self._all_there)
+                self._until_equal(f"both systems are equal after a restart of {service}")
+        with step("All services of all workflows are back, RUNNING"):
+            self._until("all services are back", self._all_run)
         with step("kill -9 of Kafka, changes before and after"):
             self._churn()
             self._kill_kafka()
@@ -129,12 +141,12 @@ class Trial:
     _dynamics: httpx.Client
     _campaign: httpx.Client
 
-    def _start_ingress(self) -> None:
-        saved = self._control.get("/workflows/ingress/config").raise_for_status()
-        body = {"config": {"tables": mappings()}, "comment": "compose"}
-        headers = {"If-Match": saved.headers["etag"]}
-        self._control.put("/workflows/ingress/config", json=body, headers=headers).raise_for_status()
-        self._control.post("/workflows/ingress/start").raise_for_status()
+    def _start(self, workflow: str, config: dict[str, Any]) -> None:
+        path = f"/workflows/{workflow}"
+        saved = self._control.get(f"{path}/config").raise_for_status()
+        body, headers = {"config": config, "comment": "compose"}, {"If-Match": saved.headers["etag"]}
+        self._control.put(f"{path}/config", json=body, headers=headers).raise_for_status()
+        self._control.post(f"{path}/start").raise_for_status()
 
     def _churn(self) -> None:
         self._seed += 1
@@ -156,6 +168,9 @@ class Trial:
 
     def _all_stopped(self) -> bool:
         return self._all_there() and all(self._workflow(each)["status"] == "STOPPED" for each in WORKFLOWS)
+
+    def _all_run(self) -> bool:
+        return self._all_there() and all(self._workflow(each)["status"] == "RUNNING" for each in WORKFLOWS)
 
     def _all_there(self) -> bool:
         return all(len({each["role"] for each in self._workflow(id)["services"]}) == number for id, number in WORKFLOWS.items())
