@@ -18,7 +18,7 @@ THEIRS = re.compile(r"^(CLUSTER_ID|KAFKA_|APICURIO_|QUARKUS_|GF_)")
 # of compose files and images, not of the services
 DEPLOYMENT = {
     *("BRIDGE_VERSION", "SETTINGS_FILE", "SECRETS_DIR", "COMPOSE_PROFILES", "BROKER_HEAP"),
-    *("CONTROL_PUBLISH", "CONTROL_HEALTH_URL", "GRAFANA_PUBLISH", "HEALTH_URL"),
+    *("CONTROL_PUBLISH", "GRAFANA_PUBLISH", "HEALTH_URL"),
 }
 METRICS = {"METRICS_HOST", "METRICS_PORT"}
 SECRETS = re.compile(r"SECRET|PASSWORD|_KEY\b|_KEY$|DIGEST|TOKENS|KNOWN_HOSTS")
@@ -113,9 +113,7 @@ def test_every_secret_comes_as_a_file(path: Path) -> None:
     for name, service in services(path).items():
         mounted = {f"/run/secrets/{each}" for each in service.get("secrets", [])}
         used = {
-            str(value).split(":-")[-1].rstrip("}")
-            for variable, value in service.get("environment", {}).items()
-            if SECRETS.search(variable) and "CONTROL_HEALTH" not in variable
+            str(value).split(":-")[-1].rstrip("}") for variable, value in service.get("environment", {}).items() if SECRETS.search(variable)
         }
         files = {value for value in used if value.startswith("/run/secrets/")}
         assert used == files, name
