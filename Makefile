@@ -5,7 +5,7 @@ VENV := .venv
 WORKERS ?= 3
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test unit faults lint bench kafka-up kafka-down lock clean
+.PHONY: help demo test test-compose unit faults lint bench kafka-up kafka-down lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -24,6 +24,9 @@ demo: $(VENV)/ready ## Show it working: Kafka, both sandbox systems, all service
 test: $(VENV)/ready ## Run all tests (real Kafka, registry, Chromium and promtool included)
 	@bash .ci/tools chromium npm promtool
 	@exec $(RUN) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-compose: $(VENV)/ready ## Run image and compose file for real (Docker; as root on Debian it installs what is missing)
+	@exec $(RUN) -m tests.compose.run
 
 unit: $(VENV)/ready ## Run the tests that need nothing but Python
 	@exec $(RUN) -m pytest tests/unit tests/flow $(ARGS)

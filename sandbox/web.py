@@ -181,11 +181,11 @@ def fault_routes(ledger: Ledger) -> list[web.RouteDef]:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: web.Application, port: int = 0) -> AsyncIterator[str]:
-    """Serves on 127.0.0.1 (a free port for 0) while the block runs; gives the base URL, without a slash at the end."""
+async def serving(app: web.Application, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[str]:
+    """Serves on `host` (a free port for 0) while the block runs; gives the base URL, without a slash at the end."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
+    site = web.TCPSite(runner, host, port)
     await site.start()
     try:
         host, bound = runner.addresses[0][:2]

@@ -26,7 +26,7 @@ from sandbox.campaign.journal_api import TAIL, JournalApi
 from sandbox.campaign.model import EXT, new_field, new_resource
 from sandbox.campaign.reading import plain
 from sandbox.campaign.settings import Settings
-from sandbox.campaign.sftp import Access, SftpSide
+from sandbox.campaign.sftp import HOST, Access, SftpSide
 from sandbox.campaign.store import Database, Row, Table
 from sandbox.web import Ledger, counted, fault_routes
 
@@ -73,9 +73,11 @@ class CampaignSandbox:
         return app
 
     @contextlib.asynccontextmanager
-    async def sftp_serving(self, home: Path, port: int = 0, exports: bool = True) -> AsyncIterator[Access]:
+    async def sftp_serving(
+        self, home: Path, port: int = 0, exports: bool = True, host: str = HOST, name: str = HOST
+    ) -> AsyncIterator[Access]:
         """The SFTP server and the daily export while the block runs; see `SftpSide.serving`."""
-        async with self.sftp.serving(home, port, exports) as access:
+        async with self.sftp.serving(home, port, exports, host, name) as access:
             self.exports.start()
             daily = asyncio.create_task(self.exports.daily())
             try:

@@ -90,15 +90,15 @@ class SftpSide:
         (self.exports if exports else root).mkdir(parents=True)
 
     @contextlib.asynccontextmanager
-    async def serving(self, home: Path, port: int = 0, exports: bool = True) -> AsyncIterator[Access]:
-        """Serves on 127.0.0.1 (a free port for 0) while the block runs. `home` holds the account's `files`, `host_key`, the two
-        client keys and `known_hosts`: keys that are there are used, others are generated. `exports`: its folder is made."""
+    async def serving(self, home: Path, port: int = 0, exports: bool = True, host: str = HOST, name: str = HOST) -> AsyncIterator[Access]:
+        """Serves on `host` (a free port for 0), known as `name`, while the block runs. `home` holds the account's `files`, `host_key`, the
+        two client keys and `known_hosts`: keys that are there are used, others are generated. `exports`: its folder is made."""
         self.root = home / "files"
         (self.exports if exports else self.root).mkdir(parents=True, exist_ok=True)
         host_key = _key(home / "host_key", "ssh-ed25519", "openssh")
         keys = {_key(home / name, *kind).public_data for name, kind in CLIENT_KEYS.items()}
         acceptor = await asyncssh.listen(
-            HOST,
+            host,
             port,
             server_factory=lambda: _Login(self, keys),
             server_host_keys=[host_key],
@@ -109,9 +109,9 @@ class SftpSide:
             agent_forwarding=False,
         )
         known_hosts, bound = home / "known_hosts", acceptor.get_port()
-        known_hosts.write_text(f"[{HOST}]:{bound} {host_key.export_public_key().decode()}")
+        known_hosts.write_text(f"[{name}]:{bound} {host_key.export_public_key().decode()}")
         try:
-            yield Access(HOST, bound, self.settings.sftp_user, home / "client_key", known_hosts)
+            yield Access(name, bound, self.settings.sftp_user, home / "client_key", known_hosts)
         finally:
             acceptor.close()
             for connection in list(self.live):
