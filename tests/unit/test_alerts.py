@@ -16,6 +16,7 @@ PROMETHEUS, GRAFANA = ROOT / "deploy/prometheus", ROOT / "deploy/grafana"
 OPERATIONS = "docs/operations.md"
 NAME = re.compile(r"\bbridge_[a-z0-9_]+")
 PARTS = ("_bucket", "_sum", "_count")  # of a histogram
+INWARD = {"not_found", "query_refused", "tracking_expired"}  # codes that become others before anybody sees them
 OF_SERVICES = {
     "bridge_service_records_total",
     "bridge_service_parked_keys",
@@ -124,3 +125,15 @@ def test_grafana_finds_the_dashboard_and_its_source() -> None:
 
     assert {panel["datasource"]["uid"] for panel in panels()} == {each["uid"] for each in source["datasources"]}
     assert provider["providers"][0]["options"]["path"] == "/etc/grafana/dashboards"
+
+
+def test_every_code_of_a_reason_or_a_dead_letter_is_told_of() -> None:
+    """With both names of a code that says whose it is (`source_…`, `target_…`)."""
+    page, untold = (ROOT / OPERATIONS).read_text(), []
+    for path in [*(ROOT / "bridge").rglob("*.py"), *(ROOT / "services").glob("[eio]*/*.py")]:
+        for code in re.findall(r'code=f?"([\w{}.]+)"', path.read_text()):
+            named = [re.sub(r"\{[^}]*\}", origin, code) for origin in ("source", "target")]
+            if code not in INWARD and not any(f"`{each}`" in page for each in named):
+                untold.append(f"{path.name}: {code}")
+
+    assert untold == []
