@@ -190,6 +190,7 @@ class Writer(Generic[E]):
             read_at=datetime.fromtimestamp(latest.timestamp_ms / 1000, UTC).isoformat(),
             settled_at=self._clock.now().isoformat(),
         )
+        self._lease_check()  # the call may have taken long: the state may be another instance's to write by now
         await self._state.put(job.partition, self._handler.state_key(job.key), known)
 
     def _count(self, result: Result) -> None:

@@ -21,6 +21,9 @@ BATCH = 500
 POLL_S = 0.05
 COMMIT_EVERY_S = 1.0
 RELEASE_TIMEOUT_S = 20
+# The thread that polls waits while the state of new partitions is rebuilt (`_assign`), minutes with millions of records. That we are alive
+# is told by the session, that we may act by the lease: the time between two polls tells neither.
+LONGEST_REBUILD_MS = 3_600_000
 STALE_S = SESSION_TIMEOUT_MS / 1000 / 2
 
 
@@ -84,6 +87,7 @@ class KafkaRecords:
                 group_id=names.group(group),
                 group_instance_id=instance,
                 session_timeout_ms=SESSION_TIMEOUT_MS,
+                max_poll_interval_ms=LONGEST_REBUILD_MS,
                 heartbeat_interval_ms=2000,
                 partition_assignment_strategy="range",
                 isolation_level="read_committed",
@@ -139,16 +143,28 @@ class KafkaRecords:
 
     def _confirm(self) -> None:
         """Keeps the lease fresh; after a gap (this process was stopped) only once the group has confirmed us."""
-        if self._lease.stale() and (owned := self._committed_positions()):
-            try:
-                self._consumer.commit(offsets=owned, asynchronous=False)
-            except KafkaException as exc:
-                trouble("confirming the assignment", exc)
-                return
-        self._lease.renew()
+        if not self._lease.stale() or self._still_ours():
+            self._lease.renew()
+
+    def _still_ours(self) -> bool:
+        """Asks the group, with a commit: only that, no other question, is refused to one who is not a member any more. With nothing
+        committed and nothing to commit nobody has been given a record yet, and the lease has to wait."""
+        moved, offsets = self._offsets()
+        try:
+            due = {(each.topic, each.partition) for each in offsets}
+            offsets += [each for each in self._committed_positions() if (each.topic, each.partition) not in due]
+            answer = self._consumer.commit(offsets=offsets, asynchronous=False) if offsets else None
+        except KafkaException as exc:
+            trouble("confirming the assignment", exc)
+            return False
+        if not answer or any(each.error is not None for each in answer):
+            return False
+        self._ledger.committed(moved)
+        return True
 
     def _committed_positions(self) -> list[TopicPartition]:
-        return [each for each in self._consumer.committed(self._consumer.assignment(), 5) if each.offset >= 0]
+        assigned = self._consumer.assignment()
+        return [each for each in self._consumer.committed(assigned, 5) if each.offset >= 0] if assigned else []
 
     def _hand_over(self, messages: Sequence[Message]) -> None:
         records = []

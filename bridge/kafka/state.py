@@ -24,6 +24,7 @@ from bridge.state import Known
 
 FLUSH_EVERY = 1000
 COUNT_EVERY_S = 60.0
+AT_ONCE = 4  # partitions that are caught up with
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS known (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL, topic_id TEXT NOT NULL);
@@ -58,11 +59,17 @@ class KafkaState:
         part.advance(await self._producer.send(self._topic, key.encode(), value, partition=partition))
 
     async def gain(self, partitions: Sequence[int]) -> None:
-        """Catches up with the topic for these partitions; others stay open. Raises RetryError."""
-        for partition in partitions:
-            if partition not in self._open:
-                part = await asyncio.to_thread(self._caught_up, partition)
-                self._open[partition] = part
+        """Catches up with the topic for these partitions, some at once; others stay open. Raises RetryError."""
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def one(partition: int) -> None:
+            async with slots:
+                self._open[partition] = await asyncio.to_thread(self._caught_up, partition)
+
+        waiting = [one(partition) for partition in set(partitions) - self._open.keys()]
+        for outcome in await asyncio.gather(*waiting, return_exceptions=True):  # a thread cannot be given up: let all of them end
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     def lose(self, partition: int) -> None:
         if part := self._open.pop(partition, None):

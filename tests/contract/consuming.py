@@ -32,7 +32,8 @@ class Member:
         self.gained: list[list[int]] = []
         self.released: list[set[int]] = []
         self.owned: set[int] = set()
-        self.records = KafkaRecords(settings, "ingress", instance, TOPICS, self, self.ledger, Lease())
+        self.lease = Lease()
+        self.records = KafkaRecords(settings, "ingress", instance, TOPICS, self, self.ledger, self.lease)
 
     def offer(self, records: Sequence[Record]) -> None:
         self.taken += records

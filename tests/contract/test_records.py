@@ -14,7 +14,7 @@ from bridge.kafka.client import FencedError
 from bridge.kafka.topics import ingress_topics, workflow_topics
 from bridge.settings import KafkaSettings
 from tests.contract.broker import eventually, fill, make, producing
-from tests.contract.consuming import LIVE, REPLAY, caught_up, consuming, lag, publish
+from tests.contract.consuming import LIVE, REPLAY, Member, caught_up, consuming, lag, publish
 
 
 @pytest.fixture
@@ -247,3 +247,45 @@ async def test_of_two_processes_with_one_instance_id_the_first_is_fenced(setting
             await fill(settings, LIVE, ["k"])
             await eventually(lambda: second.taken)
     assert first.taken == []
+
+
+def held_up(member: Member) -> None:
+    """As after SIGSTOP and SIGCONT."""
+    member.lease._renewed -= 60
+
+
+async def test_a_lease_that_ran_out_is_renewed_when_the_group_has_confirmed_us(settings: KafkaSettings) -> None:
+    await fill(settings, LIVE, ["k"] * 5, partition=0)
+    async with consuming(settings) as (member, _):
+        member.holds.add(LIVE)
+        await eventually(lambda: len(member.held) == 5)
+        member.settle(*member.held[:2])
+        held_up(member)
+
+        await eventually(lambda: not member.lease.stale())
+
+        assert await asyncio.to_thread(committed, settings, LIVE, 0) == 2
+
+
+async def test_a_lease_is_not_renewed_before_there_is_anything_to_ask_the_group_with(settings: KafkaSettings) -> None:
+    """Nothing read, nothing committed: no record is in hand either."""
+    member = Member(settings, "w1")  # it has not joined
+    held_up(member)
+
+    member.records._confirm()
+
+    assert member.lease.stale()
+
+
+async def test_a_member_that_was_replaced_keeps_its_lease_stale(settings: KafkaSettings) -> None:
+    await fill(settings, LIVE, ["k"] * 5, partition=0)
+    async with consuming(settings, "same") as (first, run):
+        first.holds.add(LIVE)
+        await eventually(lambda: len(first.held) == 5)
+        async with consuming(settings, "same") as (second, _):
+            await eventually(lambda: second.owned)
+            held_up(first)
+            with pytest.raises(FencedError):
+                await asyncio.wait_for(asyncio.shield(run), 30)
+
+        assert first.lease.stale()

@@ -158,3 +158,28 @@ async def test_a_dead_letter_under_way_is_finished_before_the_partition_goes() -
 
     assert len(rig.letters.letters) == 1
     assert rig.settled(poison)
+
+
+async def test_a_process_that_was_held_up_during_a_call_writes_no_state_before_it_has_asked_the_group() -> None:
+    """SIGSTOP while Campaign answers: by now another instance may have written a later state of the record."""
+    stale = False
+
+    def check() -> None:
+        if stale:
+            raise RetryError("held up", code="lease")
+
+    rig = Rig(lease_check=check)
+    slow = rig.handler.slow_down("a")
+    one = record("a", 0)
+    rig.offer(one)
+
+    async with rig.running():
+        await until(lambda: rig.handler.calls)
+        stale = True
+        slow.set()
+        await turns()
+        assert (rig.state.get(0, "a"), rig.settled(one)) == (None, False)
+        stale = False
+        await until(lambda: rig.settled(one))
+
+    assert rig.state.get(0, "a") is not None

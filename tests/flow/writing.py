@@ -187,6 +187,7 @@ class Rig:
     clock: FakeClock = field(default_factory=FakeClock)
     tracer: Tracer = OFF
     requeued: list[tuple[Record, Headers]] = field(default_factory=list)
+    lease_check: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         for topic in (LIVE, REPLAY):
@@ -203,6 +204,7 @@ class Rig:
             random.Random(7),
             concurrency=self.concurrency,
             park_budget_s=self.park_budget_s,
+            lease_check=self.lease_check,
             room=self.room,
             tracer=self.tracer,
         )
