@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from bridge.clock import SystemClock
 from bridge.desired import Desired, Workflow
 from bridge.errors import HaltError
-from bridge.kafka.client import check_settings
+from bridge.kafka.client import check_settings, warn_of_plaintext
 from bridge.log import configure, log
 from bridge.service import Run, Service
 from bridge.settings import EXIT_UNUSABLE_SETTINGS, KafkaSettings, Room, ServiceSettings, SettingsError, load_all
@@ -34,6 +34,7 @@ def main(
         print("\n".join(exc.problems), file=sys.stderr)
         return EXIT_UNUSABLE_SETTINGS
     configure(service, service=f"{workflow}-{role}", instance=service.instance_id)
+    warn_of_plaintext(kafka)
     try:
         asyncio.run(_served(workflow, role, kafka, service, make(kafka, service, *more)))
     except HaltError as exc:
