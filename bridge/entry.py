@@ -13,7 +13,7 @@ from bridge.clock import SystemClock
 from bridge.desired import Desired, Workflow
 from bridge.errors import HaltError
 from bridge.health import serving
-from bridge.kafka.client import check_settings
+from bridge.kafka.client import check_settings, warn_of_plaintext
 from bridge.log import configure, log
 from bridge.metrics import Metrics
 from bridge.service import Run, Service
@@ -38,6 +38,7 @@ def main(
         print("\n".join(exc.problems), file=sys.stderr)
         return EXIT_UNUSABLE_SETTINGS
     configure(service, service=f"{workflow}-{role}", instance=service.instance_id)
+    warn_of_plaintext(kafka)
     clock = SystemClock()
     telemetry = Telemetry(Metrics(workflow, role, clock), tracer(service, f"{workflow}-{role}"))
     life = Service(workflow, role, kafka, service, make(kafka, service, telemetry, *more), clock, telemetry.metrics)

@@ -16,7 +16,7 @@ from bridge.desired import HEARTBEAT_EVERY_S, Desired, Heartbeat, Reason, Status
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.flow.waits import backoff_s
 from bridge.health import Readiness
-from bridge.kafka.client import FencedError, Names
+from bridge.kafka.client import FencedError, Names, trouble
 from bridge.kafka.follower import Entry, Followed, Follower
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.topics import Topics, control_topics, workflow_topics
@@ -228,7 +228,9 @@ class Service:
             try:
                 await asyncio.wait_for(self._producer.send(topic, beat.key.encode(), value), HEARTBEAT_EVERY_S)
                 self.readiness.heard()
-            except FencedError:
+            except (FencedError, HaltError) as exc:
+                if isinstance(exc, HaltError):
+                    trouble("saying how this service is", exc)
                 await asyncio.to_thread(self._producer.close, 0)
                 self._producer = KafkaProducer(self._kafka)
             except (BridgeError, TimeoutError):
@@ -261,14 +263,19 @@ class Service:
         )
 
     async def _waiting_for(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeats a call until it works, with a log line for each wait."""
+        """Repeats a call until it works, with a log line for each wait. A refusal is waited out, too: there is no workflow yet that could
+        be FAILED, and a process that ends would only be started again and again."""
         attempt = 0
         while True:
             try:
                 return await call()
             except RetryError as exc:
-                attempt += 1
                 log("waiting_for", "warning", what=what, reason=str(exc))
-                if self._shutdown.is_set():
-                    raise _Stopped from exc
-                await self._clock.sleep(backoff_s(attempt, self._rng, 3))
+            except HaltError as exc:
+                if exc.code != "kafka_refused":
+                    raise
+                log("waiting_for", "error", what=what, code=exc.code, reason=str(exc), hint=exc.hint)
+            if self._shutdown.is_set():
+                raise _Stopped
+            attempt += 1
+            await self._clock.sleep(backoff_s(attempt, self._rng, 3))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -87,14 +88,24 @@ class KafkaSettings(Room):
     librdkafka: Mapping[str, str] = Field(
         default_factory=dict, repr=False, description="Every other `KAFKA_…` variable, as librdkafka property"
     )
+    librdkafka_files: Mapping[str, Path] = Field(default_factory=dict, description="Those of them that came as `KAFKA_…_FILE`")
 
     def client(self, **more: Any) -> dict[str, Any]:
         """Configuration of a librdkafka client, with `more` (underscores for dots) on top."""
         return {
             "bootstrap.servers": self.bootstrap_servers,
             **self.librdkafka,
+            **self._in_files(),
             **{name.replace("_", "."): value for name, value in more.items()},
         }
+
+    def _in_files(self) -> dict[str, str]:
+        """Read for each client anew: a password may have been changed. One that cannot be read now stays as it was."""
+        found = {}
+        for name, path in self.librdkafka_files.items():
+            with suppress(OSError, UnicodeDecodeError):
+                found[name] = path.read_text(encoding="utf-8").strip()
+        return found
 
 
 class ServiceSettings(Room):
@@ -136,7 +147,7 @@ def load(room: type[R], env: Mapping[str, str]) -> R:
         except (OSError, UnicodeDecodeError) as exc:
             problems.append(_unreadable(f"{info.alias}_FILE", exc))
     if room is KafkaSettings:
-        data["librdkafka"] = _librdkafka(env, problems)
+        data |= {"librdkafka": _librdkafka(env, problems), "librdkafka_files": _librdkafka_files(env)}
     try:
         made = room(**data)
     except ValidationError as exc:
@@ -183,8 +194,16 @@ def _librdkafka(env: Mapping[str, str], problems: list[str]) -> dict[str, str]:
         except (OSError, UnicodeDecodeError) as exc:
             problems.append(_unreadable(name, exc))
             continue
-        properties[name.removesuffix("_FILE").removeprefix("KAFKA_").lower().replace("_", ".")] = text
+        properties[_property(name)] = text
     return properties
+
+
+def _librdkafka_files(env: Mapping[str, str]) -> dict[str, Path]:
+    return {_property(name): Path(path) for name, path in env.items() if name.startswith("KAFKA_") and name.endswith("_FILE") and path}
+
+
+def _property(variable: str) -> str:
+    return variable.removesuffix("_FILE").removeprefix("KAFKA_").lower().replace("_", ".")
 
 
 def _unreadable(variable: str, exc: Exception) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -35,6 +37,12 @@ LOST = {
 }
 
 
+TLS_HINT = (
+    "Check that the broker's certificate is valid and for the host names in KAFKA_BOOTSTRAP_SERVERS and in its advertised.listeners, "
+    "and that KAFKA_SSL_CA_LOCATION names the authority that signed it."
+)
+
+
 class FencedError(BridgeError):
     """This client was fenced by another one, or failed for good. What it had in hand may be somebody else's now; a new client may go on."""
 
@@ -43,12 +51,30 @@ _last_told: dict[str, float] = {}
 
 
 def trouble(doing: str, error: KafkaError | KafkaException | BridgeError) -> None:
-    """Logs that Kafka is away, at most once in five seconds for each cause."""
+    """Logs that Kafka is away, or refuses us and what to do then, at most once in five seconds for each cause."""
     told = error if isinstance(error, BridgeError) else error_for(error, doing)
     now = time.monotonic()
     if now - _last_told.get(str(told), -TELL_EVERY_S) >= TELL_EVERY_S:
         _last_told[str(told)] = now
-        log("kafka_unavailable", "warning", reason=str(told))
+        more = {"code": told.code, "hint": told.hint} if isinstance(told, HaltError) else {}
+        log("kafka_unavailable", "error" if more else "warning", reason=str(told), **more)
+
+
+def warn_of_plaintext(settings: KafkaSettings) -> None:
+    """One line at the start of a process whose records, or whose password, go unprotected over a network."""
+    protocol = settings.librdkafka.get("security.protocol", "PLAINTEXT").upper()
+    away = [each for each in settings.bootstrap_servers.split(",") if not _loopback(each)]
+    if protocol in ("PLAINTEXT", "SASL_PLAINTEXT") and away:
+        hint = "Whoever is on the way can read and change what is sent. Use KAFKA_SECURITY_PROTOCOL=SASL_SSL; see docs/operations.md."
+        log("kafka_plaintext", "warning", protocol=protocol, brokers=[each.strip() for each in away], hint=hint)
+
+
+def _loopback(server: str) -> bool:
+    host = server.strip().rpartition("://")[2]
+    host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host.lower() == "localhost"
 
 
 def client_config(settings: KafkaSettings, **more: Any) -> dict[str, Any]:
@@ -89,14 +115,14 @@ def error_for(error: KafkaError | KafkaException, doing: str) -> BridgeError:
     """The error a loop can act on, for one of librdkafka's."""
     cause: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
     text = f"Kafka, {doing}: {cause.name()}"
+    if cause.code() in REFUSED:  # before what is fatal: a new client would be refused as well
+        hint = "Check KAFKA_SASL_… and the ACLs of this service's user."
+        return HaltError(text, code="kafka_refused", hint=hint, origin="kafka")
     if cause.code() in LOST or cause.fatal():
         return FencedError(text, code="fenced")
     if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
         hint = "Take the longest column out of the mapping, or raise max.message.bytes of the topic and KAFKA_MESSAGE_MAX_BYTES."
         return HaltError(f"{text}: a row is larger than Kafka takes", code="event_too_large", hint=hint, origin="kafka")
-    if cause.code() in REFUSED:
-        hint = "Check KAFKA_SASL_… and the ACLs of this service's user."
-        return HaltError(text, code="kafka_refused", hint=hint, origin="kafka")
     if cause.code() in OUT_OF_RANGE:
         return HaltError(
             f"{text}: records that were waiting have been deleted by the topic's retention",
@@ -104,6 +130,8 @@ def error_for(error: KafkaError | KafkaException, doing: str) -> BridgeError:
             hint="Delete the cursors of the tables concerned, or replay them, then start: all rows are read again.",
             origin="kafka",
         )
+    if cause.code() == KafkaError._SSL:  # no HaltError: a broker that goes down in the middle of a handshake looks the same
+        text = f"{text}. If it lasts: {TLS_HINT}"
     return RetryError(text, code="kafka_unavailable")
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException, Producer
 
-from bridge.errors import RetryError
+from bridge.errors import HaltError, RetryError
 from bridge.events import Record
 from bridge.kafka.client import FencedError, Names, client_config, error_for
 from bridge.kafka.producer import PARTITIONER
@@ -55,6 +55,9 @@ class CommandLog:
                 return self._attempt(command, deadline)
             except _Doubtful:
                 self._producer = None
+            except HaltError:  # refused in the middle of a transaction: that client is of no use any more
+                self._producer = None
+                raise
             except (FencedError, RetryError) as exc:
                 self._producer = None
                 if time.monotonic() > deadline:

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from bridge.errors import RetryError
 from bridge.events import Headers
-from bridge.kafka.client import client_config, error_for
+from bridge.kafka.client import client_config, error_for, trouble
 from bridge.settings import KafkaSettings
 
 PARTITIONER = "murmur2_random"  # as Java clients do, so that other people's tools find a key where we put it
@@ -23,6 +23,7 @@ class KafkaProducer:
         self._producer = Producer(
             client_config(settings, enable_idempotence=True, partitioner=PARTITIONER, linger_ms=2, delivery_timeout_ms=30_000)
         )
+        self._fatal: KafkaError | None = None  # why this client will never send again; what it had in hand fails with a bare _FATAL
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="producer", daemon=True)
         self._thread.start()
@@ -33,7 +34,7 @@ class KafkaProducer:
         done: asyncio.Future[int] = loop.create_future()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            loop.call_soon_threadsafe(_resolve, done, error, message)
+            loop.call_soon_threadsafe(_resolve, done, self._cause(error), message)
 
         place: dict[str, Any] = {} if partition is None else {"partition": partition}
         try:
@@ -41,7 +42,7 @@ class KafkaProducer:
         except BufferError as exc:
             raise RetryError("Kafka, producing: the local queue is full", code="kafka_unavailable") from exc
         except KafkaException as exc:
-            raise error_for(exc, f"producing to {topic}") from exc
+            raise error_for(self._cause(exc.args[0]) or exc, f"producing to {topic}") from exc
         return await done
 
     def close(self, timeout_s: float = 5) -> None:
@@ -51,7 +52,14 @@ class KafkaProducer:
 
     def _serve(self) -> None:
         while not self._closing.is_set():
-            self._producer.poll(0.1)
+            try:
+                self._producer.poll(0.1)
+            except KafkaException as exc:  # fatal; those who wait for an answer still have to get one
+                self._fatal = exc.args[0]
+                trouble("producing", exc)
+
+    def _cause(self, error: KafkaError | None) -> KafkaError | None:
+        return self._fatal if error is not None and error.code() == KafkaError._FATAL and self._fatal is not None else error
 
 
 def _resolve(done: asyncio.Future[int], error: KafkaError | None, message: Message) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, HaltError
 from bridge.events import Headers
 from bridge.kafka.client import FencedError, Names, client_config, error_for, trouble
 from bridge.kafka.producer import PARTITIONER
@@ -107,5 +107,6 @@ class TransactionalPublisher:
             try:
                 self._producer.abort_transaction(TIMEOUT_S)
             except KafkaException as failed:
-                return error_for(failed, "aborting a page")
+                if not isinstance(error, HaltError):  # the broker knows of no transaction when it has refused its first topic
+                    return error_for(failed, "aborting a page")
         return error

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from bridge.kafka.client import client_config, error_for
+from bridge.kafka.client import REFUSED, client_config, error_for
 from bridge.settings import KafkaSettings
 
 TIMEOUT_S = 15
@@ -47,8 +47,14 @@ class TopicReader:
         try:
             answered = self._consumer.committed(asked, TIMEOUT_S)
         except KafkaException as exc:
-            raise error_for(exc, f"asking for committed offsets of {topic}") from exc
+            raise error_for(self._refusal() or exc, f"asking for committed offsets of {topic}") from exc
         return [max(0, each.offset) for each in sorted(answered, key=lambda each: each.partition)]
+
+    def _refusal(self) -> KafkaError | None:
+        """Why the group's coordinator was not told to us; the question itself only times out."""
+        message = self._consumer.poll(0)
+        error = None if message is None else message.error()
+        return error if error is not None and error.code() in REFUSED else None
 
     def since(self, topic: str, partition: int, moment: datetime) -> int:
         """The offset of the first record of `moment` or later; the end if there is none."""

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import faust
+from confluent_kafka import KafkaError
 
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.events import Record
-from bridge.kafka.client import SESSION_TIMEOUT_MS, Names
+from bridge.kafka.client import REFUSED, SESSION_TIMEOUT_MS, Names, error_for
 from bridge.kafka.reader import TopicReader
 from bridge.kafka.records import Lease
 from bridge.log import log
@@ -157,7 +158,7 @@ class FaustStream:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             if app.should_stop or app.crashed:
-                raise RetryError("Kafka, consuming: the consumer ended", code="kafka_unavailable")
+                raise _ended(app.crash_reason)
             self._lease.check()
             self._lease.renew()
 
@@ -174,9 +175,17 @@ class FaustStream:
                     )
 
 
+def _ended(why: BaseException | None) -> BridgeError:
+    """What to make of Faust's end: most reasons pass by themselves. Its client's errors carry Kafka's own number."""
+    code = None if isinstance(why, OSError) else getattr(why, "errno", None)
+    if code in REFUSED:
+        return error_for(KafkaError(code), "consuming")
+    return RetryError("Kafka, consuming: the consumer ended", code="kafka_unavailable")
+
+
 def credentials(settings: KafkaSettings) -> Any:
     """The security settings of librdkafka as Faust wants them; None for PLAINTEXT. Raises HaltError for what Faust cannot do."""
-    given = settings.librdkafka
+    given = settings.client()
     protocol = given.get("security.protocol", "PLAINTEXT").upper()
     context = _tls(given) if protocol.endswith("SSL") else None
     if protocol == "PLAINTEXT":

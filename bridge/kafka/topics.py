@@ -15,7 +15,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from bridge.errors import HaltError, RetryError
-from bridge.kafka.client import client_config, error_for
+from bridge.kafka.client import client_config, error_for, trouble
 from bridge.settings import KafkaSettings
 
 DAY_MS = 86_400_000
@@ -77,7 +77,17 @@ class Topics:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._admin = AdminClient(client_config(settings))
+        self._connect()
+
+    def _connect(self) -> None:
+        self._refused: KafkaError | None = None
+        self._admin = AdminClient(client_config(self._settings) | {"error_cb": self._told})
+
+    def _told(self, error: KafkaError) -> None:
+        """Why there is no connection: the question itself only times out. It may be told in the next question's time."""
+        trouble("connecting", error)
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+            self._refused = error
 
     def ensure(self, wanted: Sequence[Topic]) -> dict[str, int]:
         """Makes sure of all `wanted` topics; gives the number of partitions of each, by bare name."""
@@ -110,7 +120,12 @@ class Topics:
         try:
             metadata = self._admin.list_topics(timeout=TIMEOUT_S)
         except KafkaException as exc:
-            raise error_for(exc, "listing topics") from exc
+            self._admin.poll(0)
+            error = error_for(self._refused or exc, "listing topics")
+            self._connect()  # with the password as it is now
+            if isinstance(error, HaltError):  # a broker that goes down in the middle of signing in looks the same
+                error = RetryError(f"{error}. {error.hint}", code=error.code)
+            raise error from exc
         return {
             name: len(topic.partitions)
             for name, topic in metadata.topics.items()

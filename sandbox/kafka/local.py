@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +80,10 @@ def java(main_class: str, *arguments: str, classpath: Path, heap_mb: int = 256) 
 
 @dataclass
 class LocalKafka:
-    """A broker on `port` and a registry on `registry_port`; data, logs and pid files live in `home`."""
+    """A broker on `port` and a registry on `registry_port`; data, logs and pid files live in `home`.
+
+    `properties` of the broker override those above; `format_options` go to Kafka's `format` (users, say).
+    """
 
     home: Path
     port: int = 9092
@@ -87,6 +91,8 @@ class LocalKafka:
     retention_check_ms: int = 300_000
     jars: Path = JARS
     controller_port: int = field(default_factory=free_port)
+    properties: str = ""
+    format_options: Sequence[str] = ()
 
     @property
     def bootstrap(self) -> str:
@@ -96,14 +102,15 @@ class LocalKafka:
     def registry_url(self) -> str:
         return f"http://127.0.0.1:{self.registry_port}/apis/ccompat/v7"
 
-    def up(self, timeout_s: float = 90) -> None:
-        """Starts what is not running yet and returns when both answer. Raises SandboxError."""
+    def up(self, timeout_s: float = 90, registry: bool = True) -> None:
+        """Starts what is not running yet and returns when both answer (or the broker alone). Raises SandboxError."""
         fetch(self.jars)
         self.home.mkdir(parents=True, exist_ok=True)
         self.start_kafka()
         self.wait_kafka(timeout_s)
-        self.start_registry()
-        self.wait_registry(timeout_s)
+        if registry:
+            self.start_registry()
+            self.wait_registry(timeout_s)
 
     def down(self) -> None:
         self.stop("registry", signal.SIGKILL)
@@ -125,10 +132,11 @@ class LocalKafka:
                 data=data,
                 retention_check_ms=self.retention_check_ms,
             )
+            + self.properties
         )
         classpath = self.jars / "kafka"
         if not (data / "meta.properties").exists():
-            arguments = ["format", "-t", CLUSTER_ID, "-c", str(properties)]
+            arguments = ["format", "-t", CLUSTER_ID, "-c", str(properties), *self.format_options]
             command = java("kafka.tools.StorageTool", *arguments, classpath=classpath)
             subprocess.run(command, check=True, capture_output=True, env=self._env())
         self._spawn("kafka", java("kafka.Kafka", str(properties), classpath=classpath, heap_mb=512), self._env())

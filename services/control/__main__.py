@@ -19,7 +19,7 @@ from bridge.desired import WORKFLOWS
 from bridge.entry import on_signal
 from bridge.errors import HaltError, RetryError
 from bridge.flow.waits import backoff_s
-from bridge.kafka.client import Names, check_settings
+from bridge.kafka.client import Names, check_settings, warn_of_plaintext
 from bridge.kafka.follower import Followed, Follower
 from bridge.kafka.lag import LagReader
 from bridge.kafka.topics import Topics, control_topics, optin_topics, workflow_topics
@@ -96,6 +96,7 @@ def main() -> int:
         print("\n".join(exc.problems), file=sys.stderr)
         return EXIT_UNUSABLE_SETTINGS
     configure(settings.service, service="control", instance=settings.service.instance_id)
+    warn_of_plaintext(settings.kafka)
     try:
         asyncio.run(_serve(settings, known))
     except HaltError as exc:
@@ -207,15 +208,19 @@ async def _follow(kafka: KafkaSettings, control: Control) -> None:
 
 
 async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeats it until Kafka answers."""
+    """Repeats it until Kafka answers, and does not refuse us."""
     attempt, rng = 0, random.Random()
     while True:
         try:
             return await call()
         except RetryError as exc:
-            attempt += 1
             log("waiting_for", "warning", what="Kafka", reason=str(exc))
-            await asyncio.sleep(backoff_s(attempt, rng, 3))
+        except HaltError as exc:
+            if exc.code != "kafka_refused":
+                raise
+            log("waiting_for", "error", what="Kafka", code=exc.code, reason=str(exc), hint=exc.hint)
+        attempt += 1
+        await asyncio.sleep(backoff_s(attempt, rng, 3))
 
 
 def _topics(topics: Topics) -> dict[str, int]:

@@ -6,8 +6,8 @@ import asyncio
 import json
 
 from bridge.clock import Clock
-from bridge.errors import BridgeError
-from bridge.kafka.client import FencedError, Names
+from bridge.errors import BridgeError, HaltError
+from bridge.kafka.client import FencedError, Names, trouble
 from bridge.kafka.producer import KafkaProducer
 from bridge.log import log
 from bridge.settings import KafkaSettings
@@ -43,7 +43,10 @@ class Trail:
     async def _write(self, value: bytes) -> None:
         try:
             await asyncio.wait_for(self._producer.send(self._topic, KEY.encode(), value), 30)
-        except FencedError:
+        except (FencedError, HaltError) as exc:
+            if isinstance(exc, HaltError):
+                trouble("writing the audit", exc)
+            self._producer.close(0)
             self._producer = KafkaProducer(self._settings)
         except (BridgeError, TimeoutError):
             pass  # it is in the log
