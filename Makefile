@@ -21,8 +21,8 @@ $(VENV)/ready: requirements-dev.lock
 demo: $(VENV)/ready ## Show it working: Kafka, both sandbox systems, all services. EXIT=1 ends by itself
 	@exec $(RUN) -m sandbox.demo $(if $(EXIT),--exit,)
 
-test: $(VENV)/ready ## Run all tests (real Kafka, registry and Chromium included)
-	@bash .ci/tools chromium npm
+test: $(VENV)/ready ## Run all tests (real Kafka, registry, Chromium and promtool included)
+	@bash .ci/tools chromium npm promtool
 	@exec $(RUN) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-compose: $(VENV)/ready ## Run image and compose file for real (Docker; as root on Debian it installs what is missing)

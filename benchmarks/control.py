@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 
-from benchmarks.measure import Figure, cpu_s, percentile
+from benchmarks.measure import Figure, cpu_s, on_own_kafka, percentile
 from bridge.settings import KafkaSettings
-from sandbox.kafka import LocalKafka
-from sandbox.kafka.local import free_port
 from tests.e2e.stack import Stack, contacts, running, vehicles
 
 CONTACTS, VEHICLES = 20_000, 2_000
@@ -22,13 +19,7 @@ REQUESTS, LISTENERS, WATCHED_S = 500, 200, 20.0
 
 
 def run() -> list[Figure]:
-    home = Path(tempfile.mkdtemp())
-    kafka = LocalKafka(home / "kafka", free_port(), free_port())
-    kafka.up()
-    try:
-        return asyncio.run(_measured(KafkaSettings(bootstrap_servers=kafka.bootstrap, registry_url=kafka.registry_url), home))
-    finally:
-        kafka.down()
+    return on_own_kafka(_measured)
 
 
 async def _measured(settings: KafkaSettings, home: Path) -> list[Figure]:

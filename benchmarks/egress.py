@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measure import Figure
+from benchmarks.measure import Figure, on_own_kafka
 from bridge.settings import KafkaSettings
-from sandbox.kafka import LocalKafka
-from sandbox.kafka.local import free_port
 from tests.e2e.stack import Stack, running
 
 EVENTS, BATCH = 40_000, 100
@@ -19,13 +16,7 @@ KINDS = {"events": dict.fromkeys(("send", "open", "click", "bounce"), True)}
 
 
 def run() -> list[Figure]:
-    home = Path(tempfile.mkdtemp())
-    kafka = LocalKafka(home / "kafka", free_port(), free_port())
-    kafka.up()
-    try:
-        return asyncio.run(_measured(KafkaSettings(bootstrap_servers=kafka.bootstrap, registry_url=kafka.registry_url), home))
-    finally:
-        kafka.down()
+    return on_own_kafka(_measured)
 
 
 async def _measured(settings: KafkaSettings, home: Path) -> list[Figure]:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from bridge.settings import KafkaSettings
+from sandbox.kafka import LocalKafka
+from sandbox.kafka.local import free_port
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -25,6 +32,17 @@ class Figure:
             return True
         comparison, limit = self.bound
         return self.value <= limit if comparison == "<=" else self.value >= limit
+
+
+def on_own_kafka(measured: Callable[[KafkaSettings, Path], Coroutine[Any, Any, list[Figure]]]) -> list[Figure]:
+    """Measures on a Kafka that nobody else uses."""
+    home = Path(tempfile.mkdtemp())
+    kafka = LocalKafka(home / "kafka", free_port(), free_port())
+    kafka.up()
+    try:
+        return asyncio.run(measured(KafkaSettings(bootstrap_servers=kafka.bootstrap, registry_url=kafka.registry_url), home))
+    finally:
+        kafka.down()
 
 
 def percentile(values: Sequence[float], part: float) -> float:

@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measure import Figure, percentile
+from benchmarks.measure import Figure, on_own_kafka, percentile
 from bridge.settings import KafkaSettings
-from sandbox.kafka import LocalKafka
-from sandbox.kafka.local import free_port
 from tests.e2e.consent import config, consenting, in_campaign
 from tests.e2e.stack import Stack, contacts
 
@@ -21,13 +18,7 @@ CONFIG = config()
 
 
 def run() -> list[Figure]:
-    home = Path(tempfile.mkdtemp())
-    kafka = LocalKafka(home / "kafka", free_port(), free_port())
-    kafka.up()
-    try:
-        return asyncio.run(_measured(KafkaSettings(bootstrap_servers=kafka.bootstrap, registry_url=kafka.registry_url), home))
-    finally:
-        kafka.down()
+    return on_own_kafka(_measured)
 
 
 async def _measured(settings: KafkaSettings, home: Path) -> list[Figure]:

@@ -12,10 +12,14 @@ from collections.abc import Callable, Sequence
 from bridge.clock import SystemClock
 from bridge.desired import Desired, Workflow
 from bridge.errors import HaltError
+from bridge.health import serving
 from bridge.kafka.client import check_settings
 from bridge.log import configure, log
+from bridge.metrics import Metrics
 from bridge.service import Run, Service
 from bridge.settings import EXIT_UNUSABLE_SETTINGS, KafkaSettings, Room, ServiceSettings, SettingsError, load_all
+from bridge.telemetry import Telemetry
+from bridge.tracing import tracer
 
 LONGEST_STOP_S = 9.0
 
@@ -26,7 +30,7 @@ def main(
     rooms: Sequence[type[Room]],
     make: Callable[..., Callable[[Desired], Run]],
 ) -> int:
-    """The entry point of a service. `make(kafka, service, *rooms)` gives the maker of its runs. Returns the exit code."""
+    """The entry point of a service. `make(kafka, service, telemetry, *rooms)` gives the maker of its runs. Returns the exit code."""
     try:
         kafka, service, *more = load_all(KafkaSettings, ServiceSettings, *rooms)
         check_settings(kafka)
@@ -34,18 +38,26 @@ def main(
         print("\n".join(exc.problems), file=sys.stderr)
         return EXIT_UNUSABLE_SETTINGS
     configure(service, service=f"{workflow}-{role}", instance=service.instance_id)
+    clock = SystemClock()
+    telemetry = Telemetry(Metrics(workflow, role, clock), tracer(service, f"{workflow}-{role}"))
+    life = Service(workflow, role, kafka, service, make(kafka, service, telemetry, *more), clock, telemetry.metrics)
     try:
-        asyncio.run(_served(workflow, role, kafka, service, make(kafka, service, *more)))
+        asyncio.run(_served(life, service, telemetry.metrics))
+    except SettingsError as exc:
+        print("\n".join(exc.problems), file=sys.stderr)
+        return EXIT_UNUSABLE_SETTINGS
     except HaltError as exc:
         log("run_failed", "error", code=exc.code, reason=str(exc), hint=exc.hint)
         return 1
+    finally:
+        telemetry.tracer.close()
     return 0
 
 
-async def _served(workflow: Workflow, role: str, kafka: KafkaSettings, service: ServiceSettings, make: Callable[[Desired], Run]) -> None:
-    life = Service(workflow, role, kafka, service, make, SystemClock())
+async def _served(life: Service, settings: ServiceSettings, metrics: Metrics) -> None:
     on_signal(life.stop)
-    await life.serve()
+    async with serving(settings, metrics, life.readiness.lacking):
+        await life.serve()
 
 
 def on_signal(stop: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -15,13 +16,16 @@ System = Literal["dynamics", "campaign"]
 Value = str | None | bool | int | float
 Headers = Sequence[tuple[str, bytes]]
 
+trace_now: ContextVar[bytes | None] = ContextVar("trace_now", default=None)
+"""The `traceparent` of the work that is being done (bridge/tracing.py); None unless traces are switched on."""
+
 
 def event_headers(lane: Lane, version: str, produced_by: str, trace: bytes | None = None) -> list[tuple[str, bytes]]:
     """The headers of every event (contracts/kafka.md). `version`: the source's, as text; `produced_by`: `service/instance`; `trace`: the
-    `traceparent` of what this event follows from, whose trace goes on."""
+    `traceparent` of what this event follows from, whose trace goes on. Work that is traced comes before it."""
     trace_id = trace.split(b"-")[1].decode("ascii", "replace") if trace and trace.count(b"-") == 3 else secrets.token_hex(16)
     return [
-        ("traceparent", f"00-{trace_id}-{secrets.token_hex(8)}-01".encode()),
+        ("traceparent", trace_now.get() or f"00-{trace_id}-{secrets.token_hex(8)}-01".encode()),
         ("origin-lane", lane.encode()),
         ("source-version", version.encode()),
         ("produced-by", produced_by.encode()),

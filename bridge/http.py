@@ -20,6 +20,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from bridge.clock import Clock
 from bridge.errors import HaltError, Origin, RetryError
+from bridge.metrics import UNMETERED, Meter, Result
 
 call_guard: ContextVar[Callable[[], None]] = ContextVar("call_guard", default=lambda: None)
 """Asked last before each call of the current task; raises to prevent it (the writer: "is this partition still ours?")."""
@@ -121,9 +122,12 @@ def parse_json(response: httpx.Response) -> Any:
 
 
 class Pause:
-    """Until when a system asked the process to wait. Made once per process and system, so that a run that begins anew knows of it."""
+    """Until when a system asked the process to wait. Made once per process and system, so that a run that begins anew knows of it; with the
+    meter of its calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter = UNMETERED) -> None:
+        self.meter = meter
+        meter.waits(lambda: max(0.0, self.until - meter.now()))
         self.until = 0.0
         self.refusals = 0  # 429s in a row that did not say how long
 
@@ -144,6 +148,7 @@ class Gate:
         self._interval = 1 / per_second if per_second else 0.0
         self._next = 0.0
         self._pause = pause or Pause()
+        self.meter = self._pause.meter
         self.calls = 0
 
     @property
@@ -215,11 +220,30 @@ class Gate:
         return self._next - self._clock.monotonic() if self._interval else 0.0
 
 
-async def send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+def result_of(response: httpx.Response) -> Result:
+    """How the answer counts, by its status."""
+    status = response.status_code
+    if status in (429, 503):
+        return "busy"
+    if status >= 500 or status == 408:
+        return "failed"
+    return "ok" if status < 400 else "refused"
+
+
+async def send(
+    client: httpx.AsyncClient,
+    request: httpx.Request,
+    meter: Meter = UNMETERED,
+    counts_as: Callable[[httpx.Response], Result] = result_of,
+) -> httpx.Response:
     """One exchange. Raises RetryError for whatever the network can do wrong; the answer may have been applied."""
+    began = meter.now()
     try:
-        return await client.send(request)
+        response = await client.send(request)
+        meter.called(counts_as(response), meter.now() - began)
+        return response
     except (httpx.TransportError, httpx.StreamError, OSError) as exc:
+        meter.called("failed", meter.now() - began)
         place = f"{request.method} {request.url.path}"
         name = type(exc.__cause__ or exc).__name__  # the transport's own error: httpx-aiohttp calls a lost connection ConnectTimeout
         raise RetryError(f"{place}: {name}", code="network") from exc

@@ -16,7 +16,7 @@ LogEvent = Literal[
     "feed_waits", "load_started", "load_finished", "tracking_expired", "columns_changed", "page_link_refused",
     "reconciled", "no_link_in_answer", "record_retried", "record_parked", "record_requeued", "record_dead_lettered",
     "replay_started", "replay_finished", "replay_cancelled", "journal_changed", "column_short", "listening", "command", "refused",
-    "request_failed",
+    "request_failed", "traces_not_sent",
     "faust_warning", "release_held", "export_started", "export_done", "export_row_skipped", "export_failed", "observed_again",
 ]  # fmt: skip
 

@@ -19,8 +19,9 @@ from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.topics import Topic, Topics, workflow_topics
-from bridge.service import Report
+from bridge.report import Report
 from bridge.settings import KafkaSettings, ServiceSettings
+from bridge.tracing import OFF, Tracer
 
 
 class Reading(Protocol):
@@ -76,8 +77,10 @@ class PlainEventPublisher(EventPublisher):
 class ReaderRun:
     """See bridge.service.Run."""
 
-    def __init__(self, kafka: KafkaSettings, service: ServiceSettings, reading: Reading, clock: Clock) -> None:
+    def __init__(self, kafka: KafkaSettings, service: ServiceSettings, reading: Reading, clock: Clock, tracer: Tracer = OFF) -> None:
         self._kafka, self._instance, self._reading, self._clock = kafka, service.instance_id, reading, clock
+        self._tracer = tracer
+        self._ownership: Ownership | None = None
         self._rng = random.Random()
         self._feeds: dict[str, Feed] = {}
         self._tasks: dict[int, list[asyncio.Task[None]]] = {}
@@ -90,7 +93,7 @@ class ReaderRun:
         try:
             await self._prepare()
             wanted = {self._partition(key) for key in self._sources}
-            ownership = Ownership(self._kafka, self._reading.workflow, self._instance, wanted, self._gained, self._lost)
+            ownership = self._ownership = Ownership(self._kafka, self._reading.workflow, self._instance, wanted, self._gained, self._lost)
             owning = asyncio.create_task(ownership.run())
             try:
                 self.ready = True
@@ -117,6 +120,8 @@ class ReaderRun:
             last_read_at=max(reads).isoformat() if reads else None,
             trouble=next((each for feed in feeds for each in (feed.trouble, feed.notice) if each is not None), None),
             feeds={key.partition(":")[2]: feed.progress() for key, feed in self._feeds.items()},
+            rebalances=self._ownership.rebalances if self._ownership is not None else 0,
+            polls={key.partition(":")[2]: feed.poll() for key, feed in self._feeds.items()},
         )
 
     async def _prepare(self) -> None:
@@ -141,7 +146,7 @@ class ReaderRun:
         tasks = []
         for key, make in self._sources.items():
             if self._partition(key) == partition:
-                feed = self._feeds[key] = Feed(key, make(), publish, cursors.get(key), self._clock, self._rng)
+                feed = self._feeds[key] = Feed(key, make(), publish, cursors.get(key), self._clock, self._rng, self._tracer)
                 tasks.append(asyncio.create_task(self._run_feed(feed)))
         self._tasks[partition] = tasks
 

@@ -6,38 +6,28 @@ import asyncio
 import json
 import random
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from bridge import __version__
 from bridge.clock import Clock
 from bridge.desired import HEARTBEAT_EVERY_S, Desired, Heartbeat, Reason, Status, Workflow
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.flow.waits import backoff_s
+from bridge.health import Readiness
 from bridge.kafka.client import FencedError, Names
 from bridge.kafka.follower import Entry, Followed, Follower
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.topics import Topics, control_topics, workflow_topics
 from bridge.log import log
+from bridge.metrics import Metrics
+from bridge.report import Report
 from bridge.settings import KafkaSettings, ServiceSettings
 
 T = TypeVar("T")
 LONGEST_STOP_S = 9.0
 FENCINGS, FENCINGS_WITHIN_S = 5, 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a run says of itself in the heartbeat."""
-
-    counters: Mapping[str, int] = field(default_factory=dict)
-    parked: int = 0
-    last_read_at: str | None = None
-    last_written_at: str | None = None
-    trouble: BridgeError | None = None
-    feeds: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Run(Protocol):
@@ -72,9 +62,10 @@ class Service:
         service: ServiceSettings,
         make: Callable[[Desired], Run],
         clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._workflow, self._role, self._kafka, self._instance = workflow, role, kafka, service.instance_id
-        self._make, self._clock = make, clock
+        self._make, self._clock, self._metrics = make, clock, metrics
         self._rng = random.Random()
         self._desired = self._current = Desired()  # what is wanted, and what this instance acts on: until it has drained, the last one
         self._changed, self._shutdown = asyncio.Event(), asyncio.Event()
@@ -84,6 +75,7 @@ class Service:
         self._reason: Reason | None = None
         self._beat_now = asyncio.Event()
         self._fencings: list[float] = []
+        self.readiness = Readiness(clock)
 
     async def serve(self) -> None:
         """Until `stop`. Raises HaltError if the topics it meets control in are not as they have to be."""
@@ -100,6 +92,7 @@ class Service:
         topic = names.topic("control.workflows")
         follower = await self._waiting_for("Kafka", lambda: self._follow(topic, counts["control.workflows"]))
         self._producer = KafkaProducer(self._kafka)
+        self.readiness.heard()
         beats = asyncio.create_task(self._beat(names.topic("control.services")))
         try:
             while not self._shutdown.is_set():
@@ -158,6 +151,7 @@ class Service:
         log("run_started", revision=wanted.revision, generation=wanted.generation)
         try:
             self._run = self._make(wanted)
+            self._metrics.runs.began(self._run.report)
             task = asyncio.create_task(self._run.run())
             await self._until_changed(task, wanted)
             await task
@@ -180,6 +174,7 @@ class Service:
             return await self._failed(Reason("internal_error", text, hint, "service"), wanted)
         finally:
             self._run = None
+            self._metrics.runs.ended()
         return True
 
     async def _fenced(self, exc: FencedError, wanted: Desired) -> bool:
@@ -232,6 +227,7 @@ class Service:
             value = json.dumps(beat.to_json(), separators=(",", ":")).encode()
             try:
                 await asyncio.wait_for(self._producer.send(topic, beat.key.encode(), value), HEARTBEAT_EVERY_S)
+                self.readiness.heard()
             except FencedError:
                 await asyncio.to_thread(self._producer.close, 0)
                 self._producer = KafkaProducer(self._kafka)

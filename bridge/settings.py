@@ -109,6 +109,13 @@ class ServiceSettings(Room):
     log_format: Literal["json", "console"] | None = Field(
         None, alias="LOG_FORMAT", description="`json`, or `console` (default on a terminal)"
     )
+    metrics_port: int = Field(
+        0, alias="METRICS_PORT", ge=0, le=65535, description="Port of `/metrics`, `/healthz` and `/readyz` of a service; 0: none"
+    )
+    metrics_host: str = Field("127.0.0.1", alias="METRICS_HOST", min_length=1, description="Address they are on; `0.0.0.0` in a container")
+    otlp_endpoint: Url | None = Field(
+        None, alias="OTEL_EXPORTER_OTLP_ENDPOINT", description="Where services send traces (OTLP over HTTP, `/v1/traces` is added)"
+    )
 
     def own_dir(self, role: str) -> Path:
         """Where this instance of a role (`ingress-writer`) keeps its files: several of them may share STATE_DIR."""

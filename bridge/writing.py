@@ -20,9 +20,10 @@ from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.records import KafkaRecords, Lease
 from bridge.kafka.state import KafkaState
 from bridge.kafka.topics import Topic, Topics, workflow_topics
+from bridge.report import Report
 from bridge.rooms import WriterSettings
-from bridge.service import Report
 from bridge.settings import KafkaSettings, ServiceSettings
+from bridge.tracing import OFF, Tracer
 
 E = TypeVar("E")
 COUNTED: Mapping[str, Sequence[str]] = {  # what the API tells: the outcomes it is the sum of
@@ -85,9 +86,11 @@ class WriterRun(Generic[E]):
         writing: Writing[E],
         revision: int,
         clock: Clock,
+        tracer: Tracer = OFF,
     ) -> None:
         self._kafka, self._service, self._limits, self._writing = kafka, service, limits, writing
-        self._revision, self._clock = revision, clock
+        self._revision, self._clock, self._tracer = revision, clock, tracer
+        self._records: KafkaRecords | None = None
         self._writer: Writer[E] | None = None
         self.ready = False
 
@@ -102,7 +105,7 @@ class WriterRun(Generic[E]):
             writer = self._writer = self._build(handler, state, producer, ledger, lease)
             topics = [topic.name for topic in writing.topics]
             taker = Taker(writer, writing, state)
-            records = KafkaRecords(self._kafka, writing.workflow, self._service.instance_id, topics, taker, ledger, lease)
+            records = self._records = KafkaRecords(self._kafka, writing.workflow, self._service.instance_id, topics, taker, ledger, lease)
             await self._consume(writer, records)
         finally:
             state.close()
@@ -142,6 +145,7 @@ class WriterRun(Generic[E]):
             concurrency=self._writing.workers,
             park_budget_s=self._limits.park_budget_s,
             lease_check=lease.check,
+            tracer=self._tracer,
         )
 
     def told(self, desired: Desired) -> None:
@@ -158,4 +162,6 @@ class WriterRun(Generic[E]):
             parked=self._writer.parked(),
             last_written_at=written_at.isoformat() if written_at else None,
             trouble=self._writer.trouble,
+            consumed={"read": counted["read"]},
+            rebalances=self._records.rebalances if self._records is not None else 0,
         )

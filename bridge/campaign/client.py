@@ -10,8 +10,9 @@ import httpx
 from bridge.auth import TokenCache
 from bridge.campaign.errors import Meaning, NotFound, delete_error_for, error_for
 from bridge.clock import Clock
-from bridge.errors import Origin
-from bridge.http import Gate, Pause, ahead_s, build_client, parse_json, retry_after_s, same_origin, send
+from bridge.errors import Origin, RetryError
+from bridge.http import Gate, Pause, ahead_s, build_client, parse_json, result_of, retry_after_s, same_origin, send
+from bridge.metrics import Result
 from bridge.rooms import CampaignSettings
 
 
@@ -19,6 +20,12 @@ def token_cache(settings: CampaignSettings, client: httpx.AsyncClient, origin: O
     """Tokens of the Adobe credential (campaign.md §1.1). `origin`: what Adobe is to the workflow."""
     form = {"grant_type": "client_credentials", "client_id": settings.client_id, "scope": settings.scopes}
     return TokenCache(client, settings.token_url, form, settings.client_secret, origin, clock)
+
+
+def counts_as(response: httpx.Response) -> Result:
+    """Campaign says 500 for most refusals; its text tells them from faults."""
+    result = result_of(response)
+    return "refused" if result == "failed" and not isinstance(error_for(response, None), RetryError) else result
 
 
 class CampaignClient:
@@ -97,7 +104,8 @@ class CampaignClient:
                 "Cache-Control": "no-cache",
                 "Content-Type": "application/json",
             }
-            response = await send(self._http, self._http.build_request(method, url, json=body, headers=headers))
+            request = self._http.build_request(method, url, json=body, headers=headers)
+            response = await send(self._http, request, self._gate.meter, counts_as)
             self.ahead_s = ahead_s(response, self._clock.now())
             self._gate.heed(response, self._clock.now())
         return response

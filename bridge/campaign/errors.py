@@ -30,6 +30,8 @@ GATEWAY_HALTS = {
     "403000": "Check CAMPAIGN_CLIENT_ID: the gateway got no API key.",
     "403003": "Check CAMPAIGN_CLIENT_ID: the gateway does not know this API key.",
     "403011": "Give the credential the scopes named in docs/getting-started.md (CAMPAIGN_SCOPES).",
+    "403012": "Adobe's gateway blocks this machine's public address: ask Adobe.",
+    "403013": "Adobe's gateway does not know this machine's public address: have it put on the allow-list.",
     "403023": "Give the technical account the product profile of this instance, and check CAMPAIGN_URL.",
 }
 

@@ -90,7 +90,7 @@ class JournalClient:
                 "x-ims-org-id": self._campaign.org_id,
                 "Accept": "application/json",
             }
-            response = await send(self._http, self._http.build_request("GET", url, headers=headers))
+            response = await send(self._http, self._http.build_request("GET", url, headers=headers), self._gate.meter)
             self.ahead_s = ahead_s(response, self._clock.now())
             self._gate.heed(response, self._clock.now())
         return response

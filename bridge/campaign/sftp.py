@@ -13,6 +13,7 @@ from typing import TypeVar
 import asyncssh
 
 from bridge.errors import HaltError, RetryError
+from bridge.metrics import UNMETERED, Meter
 from bridge.rooms import ExportSettings
 
 T = TypeVar("T")
@@ -34,8 +35,8 @@ class ExportFile:
 class ExportFolder:
     """A connection for each call. All raise RetryError (away, cut) or HaltError (refused)."""
 
-    def __init__(self, settings: ExportSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ExportSettings, meter: Meter = UNMETERED) -> None:
+        self._settings, self._meter = settings, meter
         self._patterns = [each.strip() for each in settings.pattern.split(",") if each.strip()]
 
     async def files(self) -> list[ExportFile]:
@@ -88,6 +89,21 @@ class ExportFolder:
         return not name.lower().endswith(UNFINISHED) and any(fnmatch(name, pattern) for pattern in self._patterns)
 
     async def _with(self, call: Callable[[asyncssh.SFTPClient], Awaitable[T]]) -> T:
+        """Counted as one call, however much it copies."""
+        began = self._meter.now()
+        try:
+            found = await self._connection(call)
+        except HaltError as exc:
+            if exc.origin == "source":  # else it is our own key that cannot be read, and nobody was called
+                self._meter.called("refused", self._meter.now() - began)
+            raise
+        except RetryError:
+            self._meter.called("failed", self._meter.now() - began)
+            raise
+        self._meter.called("ok", self._meter.now() - began)
+        return found
+
+    async def _connection(self, call: Callable[[asyncssh.SFTPClient], Awaitable[T]]) -> T:
         settings = self._settings
         place = f"SFTP {settings.host}:{settings.port}"
         try:

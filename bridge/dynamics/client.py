@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from bridge.dynamics.batch import CONTINUE, Answer, Operation, Unreadable, decod
 from bridge.dynamics.errors import NO_SUCH_ROW, error_code, error_for
 from bridge.errors import Origin, RetryError
 from bridge.http import LONGEST_WAIT_S, Gate, Pause, ahead_s, build_client, parse_json, retry_after_s, same_origin, send, where
+from bridge.metrics import Limit
 from bridge.rooms import DynamicsSettings
 
 API = "/api/data/v9.2/"
@@ -20,6 +22,10 @@ HEADERS = {"Accept": "application/json", "OData-MaxVersion": "4.0", "OData-Versi
 FRESH = {"If-None-Match": "null"}  # no cached metadata
 METADATA_TRIES = 20
 LONGEST_METADATA_WAIT_S = 10.0  # a longer wait is told as the reason why the service does not start
+BUDGET: dict[Limit, str] = {
+    "requests": "x-ms-ratelimit-burst-remaining-xrm-requests",
+    "seconds": "x-ms-ratelimit-time-remaining-xrm-requests",
+}
 Build = Callable[[], httpx.Request]
 
 
@@ -171,10 +177,18 @@ class DynamicsClient:
         async with self._gate.call():
             request = build()
             request.headers["Authorization"] = f"Bearer {token}"
-            response = await send(self._http, request)
+            response = await send(self._http, request, self._gate.meter)
+            self._note_budget(response)
             self.ahead_s = ahead_s(response, self._clock.now())
             self._gate.heed(response, self._clock.now())
         return response
+
+    def _note_budget(self, response: httpx.Response) -> None:
+        """What is left on the server that answered (§8.1); it is told for people, nothing is steered by it."""
+        for limit, header in BUDGET.items():
+            amount = response.headers.get(header, "").replace(",", "")
+            with suppress(ValueError):
+                self._gate.meter.left(limit, float(amount))
 
     def _error(self, response: httpx.Response) -> Exception:
         return error_for(response, retry_after_s(response, self._clock.now()), self.origin)

@@ -13,8 +13,11 @@ from bridge.errors import BridgeError, RetryError
 from bridge.events import Outgoing
 from bridge.flow.waits import backoff_s
 from bridge.log import log
+from bridge.report import Poll
+from bridge.tracing import OFF, Tracer
 
 Cursor = Mapping[str, Any]
+KEPT_DAYS = 7.0
 SAVE_IDLE_EVERY_S = 60.0  # a cursor that moved without events is kept in memory so long: an older one only repeats
 
 
@@ -55,11 +58,20 @@ class Publisher(Protocol):
 class Feed:
     """Runs one source. `read` counts the events published, `trouble` is the reason of the wait that is going on."""
 
-    def __init__(self, name: str, source: Source, publisher: Publisher, cursor: Cursor | None, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        publisher: Publisher,
+        cursor: Cursor | None,
+        clock: Clock,
+        rng: random.Random,
+        tracer: Tracer = OFF,
+    ) -> None:
         self._name, self._source, self._publisher = name, source, publisher
         self._cursor, self._saved = cursor, cursor
-        self._clock, self._rng = clock, rng
-        self._saved_at = clock.monotonic()
+        self._clock, self._rng, self._tracer = clock, rng, tracer
+        self._saved_at = self._stepped_at = clock.monotonic()
         self.read = 0
         self.last_read_at: datetime | None = None
         self.trouble: BridgeError | None = None
@@ -68,17 +80,35 @@ class Feed:
     async def run(self) -> None:
         """Until cancelled. Raises HaltError or FencedError."""
         while True:
-            step = await self._patiently(self._source.step, self._cursor)
-            self.notice = step.notice
-            if step.events or step.consumed or self._worth_saving(step.cursor):
-                await self._patiently(self._publisher.publish, step.events, self._name, step.cursor)
-                self._saved, self._saved_at = step.cursor, self._clock.monotonic()
-                self.read += len(step.events)
-            if step.events:
-                self.last_read_at = self._clock.now()
-            self._cursor = step.cursor
+            with self._tracer.span("read") as span:
+                step = await self._one_step()
+                if not step.events:
+                    span.drop()
+                else:
+                    span.topic, span.outcome = step.events[0].topic, "published"
             if step.wait_s > 0:
                 await self._clock.sleep(step.wait_s)
+
+    async def _one_step(self) -> Step:
+        step: Step = await self._patiently(self._source.step, self._cursor)
+        self.notice = step.notice
+        if step.events or step.consumed or self._worth_saving(step.cursor):
+            await self._patiently(self._publisher.publish, step.events, self._name, step.cursor)
+            self._saved, self._saved_at = step.cursor, self._clock.monotonic()
+            self.read += len(step.events)
+        if step.events:
+            self.last_read_at = self._clock.now()
+        self._cursor, self._stepped_at = step.cursor, self._clock.monotonic()
+        return step
+
+    def poll(self) -> Poll:
+        """How long ago a step went well (or this feed began), and how long its token will do. Both systems keep what they have to tell for
+        seven days (dataverse.md §4, campaign.md §8.2); the time of the last answer counts."""
+        token_at = (self._cursor or {}).get("token_at")
+        days_left = None
+        if token_at is not None:
+            days_left = max(0.0, KEPT_DAYS - (self._clock.now() - datetime.fromisoformat(token_at)).total_seconds() / 86_400)
+        return Poll(self._clock.monotonic() - self._stepped_at, days_left)
 
     def progress(self) -> dict[str, Any]:
         """Where the feed is, for people."""

@@ -25,6 +25,7 @@ from bridge.flow.waits import LetterLimit, backoff_s
 from bridge.http import call_guard
 from bridge.log import log
 from bridge.state import Known, StateStore
+from bridge.tracing import OFF, Tracer
 
 E = TypeVar("E")
 
@@ -51,11 +52,12 @@ class Writer(Generic[E]):
         park_budget_s: float,
         lease_check: Callable[[], None] = lambda: None,
         room: int = ROOM,
+        tracer: Tracer = OFF,
     ) -> None:
         self._handler, self._state, self._dead_letters, self._requeue = handler, state, dead_letters, requeue
         self._ledger, self._limit, self._clock, self._rng = ledger, limit, clock, rng
         self._concurrency, self._park_budget_s, self._room = concurrency, park_budget_s, room
-        self._lease_check = lease_check
+        self._lease_check, self._tracer = lease_check, tracer
         self._queue: JobQueue[E] = JobQueue()
         self._stopping = asyncio.Event()
         self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -142,7 +144,9 @@ class Writer(Generic[E]):
         try:
             await self._take_up(job)
             if job.event is not None:
-                result = await self._handler.write(job.event, self._known(job))
+                with self._tracer.span("write", job.latest) as span:
+                    result = await self._handler.write(job.event, self._known(job))
+                    span.outcome = result.outcome
                 await self._keep(job, result)
                 self._count(result)
             self._settle(job)

@@ -49,6 +49,7 @@ class Ownership:
         self._closing = threading.Event()
         self._loading: dict[int, Cursors] = {}
         self._owned: set[int] = set()
+        self.rebalances = 0
         self._consumer = Consumer(
             client_config(
                 settings,
@@ -93,6 +94,7 @@ class Ownership:
         self._loop.call_soon_threadsafe(lambda: None if self._failed.done() else self._failed.set_exception(exc))
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.rebalances += 1
         log("partitions_assigned", topic=self._topic, partitions=[each.partition for each in partitions])
         numbers = [each.partition for each in partitions if each.partition in self._wanted]
         with ThreadPoolExecutor(len(numbers) or 1) as threads:

@@ -77,6 +77,7 @@ class KafkaRecords:
         self._failed: asyncio.Future[None] = self._loop.create_future()
         self._closing = threading.Event()
         self._paused: set[Position] = set()
+        self.rebalances = 0
         self._consumer = Consumer(
             client_config(
                 settings,
@@ -193,6 +194,7 @@ class KafkaRecords:
                     (self._paused.add if full else self._paused.discard)(position)
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.rebalances += 1
         log("partitions_assigned", partitions=sorted({each.partition for each in partitions}))
         numbers = sorted({each.partition for each in partitions})
         asyncio.run_coroutine_threadsafe(self._gain(numbers), self._loop).result()

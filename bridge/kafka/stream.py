@@ -55,6 +55,7 @@ class FaustStream:
         self._arrived: asyncio.Queue[Any] = asyncio.Queue(WAITING)
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ready = False
+        self.rebalances = 0
 
     async def run(self) -> None:
         """Until cancelled; then the batch under way is finished, its offsets are committed and the group is left. Raises HaltError, or
@@ -130,6 +131,7 @@ class FaustStream:
     async def _assigned(self, _: faust.App, assigned: Collection[Any], **_more: Any) -> None:
         mine = sorted(each.partition for each in assigned if each.topic == self._topic)
         log("partitions_assigned", partitions=mine)
+        self.rebalances += 1
         async with self._one:
             try:
                 await self._taker.gain(mine)
@@ -218,4 +220,3 @@ def quieten() -> None:
         if not any(isinstance(each, _Lines) for each in logger.handlers):
             logger.addHandler(_Lines(logging.WARNING))
             logger.propagate = False
-

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
+from bridge.campaign.errors import REPUBLISH, NotFound
 from bridge.campaign.metadata import read_resource
-from bridge.config import EgressConfig, IngressConfig
+from bridge.config import EgressConfig, IngressConfig, OptinConfig
 from bridge.dynamics.activities import read_activities
 from bridge.dynamics.errors import QueryRefused, TrackingExpired
 from bridge.dynamics.metadata import read_table
-from bridge.errors import BridgeError, HaltError
+from bridge.errors import BridgeError, HaltError, RejectError
 from services.control.models_systems import CheckOut, ChecksOut, System
 from services.control.problems import Refused
 from services.control.systems import NAMES, Systems
@@ -18,6 +19,18 @@ from services.egress.activity import wanted_tables
 
 LARGEST_OFFSET_S = 120.0
 Check = Callable[[], Awaitable[str]]
+TOKEN_HINTS = {  # part of a refusal → the step that is missing (dataverse.md §1.3, campaign.md §1.2)
+    "7000215": "The client secret is wrong: copy its value, not its id, into DYNAMICS_CLIENT_SECRET.",
+    "7000222": "The client secret has expired: make a new one at the app registration.",
+    "700016": "The tenant does not know this application: check DYNAMICS_CLIENT_ID and DYNAMICS_TENANT_ID.",
+    "90002": "There is no such tenant: check DYNAMICS_TENANT_ID.",
+    "500011": "The tenant knows no environment at this address: check DYNAMICS_URL.",
+    "invalid_scope": "The credential lacks one of CAMPAIGN_SCOPES: add the APIs named in docs/getting-started.md to its project.",
+}
+HINTS = {  # code → the way out, of what passes by itself in a running service
+    "export_folder_missing": "Create this folder on the SFTP server, as the account of CAMPAIGN_SFTP_USER (docs/getting-started.md).",
+    "source_unavailable": "Check CAMPAIGN_SFTP_HOST and _PORT, and that Campaign's Control Panel allows this machine's public address.",
+}
 NAMED = ("token", "identity", "permissions", "change-tracking", "journal", "sftp", "clock")
 
 
@@ -36,8 +49,10 @@ class _Failed(Exception):
 class Checks:
     """All checks of one system for what is mapped now. One that fails does not keep the others from running, unless there is no token."""
 
-    def __init__(self, systems: Systems, ingress: IngressConfig, egress: EgressConfig) -> None:
-        self._systems, self._config, self._egress = systems, ingress, egress
+    def __init__(self, systems: Systems, ingress: IngressConfig, egress: EgressConfig, optin: OptinConfig) -> None:
+        self._systems, self._config, self._egress, self._optin = systems, ingress, egress, optin
+        flags = ["contact"] if optin.configured() else []
+        self._tables = list(dict.fromkeys([*(table.source for table in ingress.tables), *flags]))
 
     async def run(self, system: System) -> ChecksOut:
         if not self._systems.configured(system):
@@ -69,7 +84,8 @@ class Checks:
         except (QueryRefused, TrackingExpired) as exc:
             return _result(name, "failed", str(exc), "Check the application user's roles in Dynamics.")
         except BridgeError as exc:
-            return _result(name, "failed", str(exc), "The system is away or busy: try again, then check URL and network.")
+            hint = HINTS.get(exc.code, "The system is away or busy: try again, then check URL and network.")
+            return _result(name, "failed", str(exc), hint)
 
     def _dynamics(self) -> dict[str, Check]:
         return {
@@ -94,7 +110,12 @@ class Checks:
         }
 
     async def _token(self, system: System) -> str:
-        await (self._systems.dynamics if system == "dynamics" else self._systems.campaign).authenticate(anew=True)
+        client = self._systems.dynamics if system == "dynamics" else self._systems.campaign
+        try:
+            await client.authenticate(anew=True)
+        except HaltError as exc:
+            hint = next((hint for part, hint in TOKEN_HINTS.items() if part in str(exc)), exc.hint)
+            raise _Failed(str(exc), hint) from exc
         return "a token was given"
 
     async def _who_am_i(self) -> str:
@@ -102,7 +123,7 @@ class Checks:
         return f"signed in as application user {answer.get('UserId', 'without id')}"
 
     async def _read_tables(self) -> str:
-        names = [table.source for table in self._config.tables]
+        names = list(self._tables)
         for name in names:
             table = await read_table(self._systems.dynamics, name, [], tracked=False)
             await self._systems.dynamics.get(f"{table.set_name}?$select={table.key}&$top=1")
@@ -113,13 +134,17 @@ class Checks:
         return _listed("can read", names)
 
     async def _tracked(self) -> str:
-        names = [table.source for table in self._config.tables]
-        for name in names:
+        for name in self._tables:
             await read_table(self._systems.dynamics, name, [])
-        return _listed("changes are tracked in", names)
+        return _listed("changes are tracked in", self._tables)
 
     async def _profile(self) -> str:
+        """Its description may be there although the API that is written to is not published."""
         resource = await read_resource(self._systems.campaign, "profile")
+        try:
+            await self._systems.campaign.first(resource.path)
+        except (NotFound, RejectError) as exc:
+            raise _Failed(f"Campaign describes profile, but does not answer at {resource.path}", REPUBLISH) from exc
         return f"profile is published with {len(resource.fields)} fields"
 
     async def _read_resources(self) -> str:
@@ -130,12 +155,18 @@ class Checks:
 
     async def _journal(self) -> str:
         journal = self._systems.journal
+        if journal is None and self._egress.configured():
+            hint = "Give control and the egress reader the address of the registration's journal (docs/getting-started.md)."
+            raise _Failed("e-mail events are switched on, but CAMPAIGN_JOURNAL_URL is not set", hint)
         if journal is None:
             raise _Skipped("no journal is configured: CAMPAIGN_JOURNAL_URL is not set")
         await journal.page(journal.first("latest"))
         return "the journal answers"
 
     async def _sftp(self) -> str:
+        if self._systems.exports is None and self._optin.configured():
+            hint = "Give control and the reader of Opt In/Out the CAMPAIGN_SFTP_… settings (docs/getting-started.md)."
+            raise _Failed("opt-outs are to come from Campaign, but CAMPAIGN_SFTP_HOST is not set", hint)
         if self._systems.exports is None:
             raise _Skipped("no SFTP server is configured: CAMPAIGN_SFTP_HOST is not set")
         files = await self._systems.exports.files()

@@ -37,14 +37,19 @@ class _Workflows(Collector):
 def _status(views: list[WorkflowOut]) -> Iterator[Metric]:
     status = GaugeMetricFamily("bridge_workflow_status", "1 for the status the workflow has", labels=["workflow", "status"])
     pending = GaugeMetricFamily("bridge_workflow_pending_changes", "1 while saved edits await a restart", labels=["workflow"])
+    reason = GaugeMetricFamily(
+        "bridge_workflow_reason", "1 for the code of why it is FAILED, or of what it warns", labels=["workflow", "code"]
+    )
     services = GaugeMetricFamily("bridge_service_running", "1 while the instance says it runs", labels=["workflow", "role", "instance"])
     for view in views:
         for each in STATUSES:
             status.add_metric([view.id, each], float(view.status == each))
         pending.add_metric([view.id], float(view.pending_changes))
+        if view.reason is not None:
+            reason.add_metric([view.id, view.reason.code], 1.0)
         for service in view.services:
             services.add_metric([view.id, service.role, service.instance], float(service.status == "RUNNING"))
-    yield from (status, pending, services)
+    yield from (status, pending, reason, services)
 
 
 def _backlog(views: list[WorkflowOut]) -> Iterator[Metric]:

@@ -25,7 +25,7 @@ GROUPS: Mapping[Workflow, tuple[str, ...]] = {
     "egress": ("egress",),
     "optin": ("optin-resolver", "optin"),
 }
-NOTICES = ("export_overdue", "export_folder_missing")  # codes of reasons that are told while a workflow runs
+NOTICES = ("export_overdue", "export_folder_missing", "export_unreadable")  # codes of reasons that are told while a workflow runs
 SHAPES: Mapping[Workflow, type[Config]] = {"ingress": IngressConfig, "egress": EgressConfig, "optin": OptinConfig}
 
 

@@ -18,6 +18,7 @@ from bridge.kafka.topics import Topic, egress_topics
 from bridge.reading import ReaderRun
 from bridge.rooms import CampaignSettings, EventSettings, JournalSettings, WriterSettings
 from bridge.settings import KafkaSettings, ServiceSettings
+from bridge.telemetry import Telemetry
 from services.egress.journal_feed import CURSOR, JournalFeed
 from services.egress.payload import Payloads, selected
 
@@ -78,16 +79,17 @@ def journal_id(url: str) -> str:
 def make(
     kafka: KafkaSettings,
     service: ServiceSettings,
+    telemetry: Telemetry,
     campaign: CampaignSettings,
     journal: JournalSettings,
     events: EventSettings,
     limits: WriterSettings,
 ) -> Callable[[Desired], ReaderRun]:
-    clock, pause = SystemClock(), Pause()
+    clock, pause = SystemClock(), Pause(telemetry.metrics.meter("journal"))
 
     def run(desired: Desired) -> ReaderRun:
         reading = EgressReading(kafka, service, campaign, journal, events, limits, desired, clock, pause)
-        return ReaderRun(kafka, service, reading, clock)
+        return ReaderRun(kafka, service, reading, clock, telemetry.tracer)
 
     return run
 

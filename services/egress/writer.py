@@ -20,6 +20,7 @@ from bridge.kafka.topics import Topic, egress_topics
 from bridge.log import log
 from bridge.rooms import DynamicsSettings, EventSettings, TimelineSettings, WriterSettings
 from bridge.settings import KafkaSettings, ServiceSettings
+from bridge.telemetry import Telemetry
 from bridge.writing import WriterRun
 from services.egress.activity import Activities, short_columns, wanted_tables
 from services.egress.handler import EgressHandler, in_batches
@@ -79,16 +80,17 @@ async def described(client: DynamicsClient, timeline: TimelineSettings) -> Activ
 def make(
     kafka: KafkaSettings,
     service: ServiceSettings,
+    telemetry: Telemetry,
     dynamics: DynamicsSettings,
     timeline: TimelineSettings,
     events: EventSettings,
     limits: WriterSettings,
 ) -> Callable[[Desired], WriterRun[EmailEvent]]:
-    clock, pause = SystemClock(), Pause()
+    clock, pause = SystemClock(), Pause(telemetry.metrics.meter("dynamics"))
 
     def run(desired: Desired) -> WriterRun[EmailEvent]:
         writing = EgressWriting(kafka, dynamics, timeline, events, desired, clock, pause)
-        return WriterRun(kafka, service, limits, writing, desired.revision or 0, clock)
+        return WriterRun(kafka, service, limits, writing, desired.revision or 0, clock, telemetry.tracer)
 
     return run
 

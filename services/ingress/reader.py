@@ -23,6 +23,7 @@ from bridge.kafka.topics import Topic, ingress_topics
 from bridge.reading import ReaderRun
 from bridge.rooms import DynamicsSettings
 from bridge.settings import KafkaSettings, ServiceSettings
+from bridge.telemetry import Telemetry
 from services.ingress.feed import TableFeed
 from services.ingress.reconcile import Reconciliation
 
@@ -76,9 +77,16 @@ class IngressReading:
         )
 
 
-def make(kafka: KafkaSettings, service: ServiceSettings, dynamics: DynamicsSettings) -> Callable[[Desired], ReaderRun]:
-    clock, pause = SystemClock(), Pause()
-    return lambda desired: ReaderRun(kafka, service, IngressReading(kafka, service, dynamics, desired, clock, pause), clock)
+def make(
+    kafka: KafkaSettings, service: ServiceSettings, telemetry: Telemetry, dynamics: DynamicsSettings
+) -> Callable[[Desired], ReaderRun]:
+    clock, pause = SystemClock(), Pause(telemetry.metrics.meter("dynamics"))
+
+    def run(desired: Desired) -> ReaderRun:
+        reading = IngressReading(kafka, service, dynamics, desired, clock, pause)
+        return ReaderRun(kafka, service, reading, clock, telemetry.tracer)
+
+    return run
 
 
 if __name__ == "__main__":

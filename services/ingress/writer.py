@@ -21,6 +21,7 @@ from bridge.mapping import Mapper
 from bridge.rooms import CampaignSettings, WriterSettings
 from bridge.settings import KafkaSettings, ServiceSettings
 from bridge.state import Digests
+from bridge.telemetry import Telemetry
 from bridge.writing import WriterRun
 from services.ingress.decide import Change
 from services.ingress.handler import LIVE, IngressHandler, Target
@@ -63,13 +64,13 @@ class IngressWriting:
 
 
 def make(
-    kafka: KafkaSettings, service: ServiceSettings, campaign: CampaignSettings, limits: WriterSettings
+    kafka: KafkaSettings, service: ServiceSettings, telemetry: Telemetry, campaign: CampaignSettings, limits: WriterSettings
 ) -> Callable[[Desired], WriterRun[Change]]:
-    clock, pause = SystemClock(), Pause()
+    clock, pause = SystemClock(), Pause(telemetry.metrics.meter("campaign"))
 
     def run(desired: Desired) -> WriterRun[Change]:
         writing = IngressWriting(kafka, campaign, desired, clock, pause)
-        return WriterRun(kafka, service, limits, writing, desired.revision or 0, clock)
+        return WriterRun(kafka, service, limits, writing, desired.revision or 0, clock, telemetry.tracer)
 
     return run
 

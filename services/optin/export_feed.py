@@ -1,8 +1,8 @@
 """Campaign's exports as a feed of observations (bridge.flow.reader.Source): file after file, each in portions.
 
 A cursor is a JSON object: `phase` `live`, `started_at`, `last_file_at` (when the last file was finished, or null), `file` (`name`, `size`,
-`mtime`, `row`: rows of it that are in Kafka) while one is under way, and `done`: files that lie there although they are finished, because
-this account may not move them.
+`mtime`, `row`: rows of it that are in Kafka) while one is under way, `failed`: the last one that could not be read, and `done`: files that
+lie there although they are finished, because this account may not move them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from bridge.campaign.sftp import FAILED, PROCESSED, ExportFile, ExportFolder
 from bridge.clock import Clock
-from bridge.errors import HaltError
+from bridge.errors import HaltError, RetryError
 from bridge.events import OptStatusObserved, Outgoing, event_headers
 from bridge.flow.reader import Cursor, Step
 from bridge.log import log
@@ -54,14 +54,21 @@ class ExportFeed:
             cursor = {"phase": "live", "started_at": self._clock.now().isoformat(), "last_file_at": None, "file": None, "done": []}
         if cursor["file"] is not None:
             return await self._portion(cursor)
-        files = await self._folder.files()
+        try:
+            files = await self._folder.files()
+        except RetryError as exc:
+            if (notice := self._overdue(cursor)) is None:
+                raise
+            log("feed_waits", "warning", feed=CURSOR, code=exc.code, reason=str(exc), seconds=self._settings.poll_interval_s)
+            return Step([], cursor, self._settings.poll_interval_s, notice=notice)
         here = {each.name: (each.size, each.mtime) for each in files}
         cursor = {**cursor, "done": [each for each in cursor["done"] if here.get(each[0]) == (each[1], each[2])]}
         unchanged = self._unchanged(files)
         ready = [each for each in files if each.name in unchanged and not _done(cursor, each)]
         if not ready:
             waiting = not all(_done(cursor, each) for each in files)
-            return Step([], cursor, self._settings.poll_interval_s, notice=None if waiting else self._overdue(cursor))
+            overdue = None if waiting else self._overdue(cursor)
+            return Step([], cursor, self._settings.poll_interval_s, notice=overdue or _unreadable(cursor))
         first = ready[0]
         return Step([], {**cursor, "file": {"name": first.name, "size": first.size, "mtime": first.mtime, "row": 0}})
 
@@ -133,14 +140,14 @@ class ExportFeed:
         self._close()  # if it cannot be put away now, it is read and found bad once more
         moved = await self._folder.put_away(file["name"], FAILED)
         self.counted["files_failed"] += 1
-        return self._finished(cursor, moved, came=False)
+        return self._finished({**cursor, "failed": file["name"]}, moved, came=False)
 
     def _finished(self, cursor: Cursor, moved: bool, came: bool = True) -> Step:
         self._close()
         file = cursor["file"]
         done = cursor["done"] if moved else [*cursor["done"], [file["name"], file["size"], file["mtime"]]]
-        last = self._clock.now().isoformat() if came else cursor["last_file_at"]
-        return Step([], {**cursor, "file": None, "done": done, "last_file_at": last}, consumed=True)
+        news = {"last_file_at": self._clock.now().isoformat(), "failed": None} if came else {}
+        return Step([], {**cursor, "file": None, "done": done, **news}, consumed=True)
 
     def _close(self) -> None:
         self._rows = None
@@ -154,6 +161,18 @@ class ExportFeed:
         for row in rows[: max(0, LOGGED_ROWS - self._told)]:
             log("export_row_skipped", "warning", name=name, row=row.number, reason=row.why)
         self._told += len(rows)
+
+
+def _unreadable(cursor: Cursor) -> HaltError | None:
+    """What to tell people of the last file that could not be read, until one comes that can."""
+    if (name := cursor.get("failed")) is None:
+        return None
+    return HaltError(
+        f"the export {name} could not be read to its end; it lies in {FAILED}/, and the opt-outs in it have not all arrived",
+        code="export_unreadable",
+        hint="See the reader's log for the reason, correct the file and put it back under another name; or ask for a full export.",
+        origin="source",
+    )
 
 
 def _done(cursor: Cursor, file: ExportFile) -> bool:

@@ -152,10 +152,12 @@ class OptinHandler:
             name for name in doubtful if inputs.get(name, {}).get("dynamics") is not True or _edited_since(decided.basis.get(name), row)
         }
         if unforeseen:
-            log("observed_again", key=contact)
             everything = [pair.dynamics for pair in self._pairs]
             await self._observe(self._seen(contact, row, everything), version(row), own=False)
-        return unforeseen | await self._opted_out_again(contact, different)
+        kept = unforeseen | await self._opted_out_again(contact, different)
+        if kept:
+            log("observed_again", key=contact)
+        return kept
 
     def _seen(self, contact: str, row: Mapping[str, Any], names: Iterable[str]) -> OptStatusObserved:
         shown = {name: {"value": value, "changed_at": None} for name in names if isinstance(value := row.get(name), bool)}
@@ -185,13 +187,13 @@ class OptinHandler:
         unforeseen = {name for name, value in different.items() if not value or _changed_since(name, profile, decision)}
         if unforeseen:
             await self._observe_profile(contact, profile)
+            log("observed_again", key=contact)
         body = {name: True for name in different if name not in unforeseen}
         if not body:
             return ("observed_again" if unforeseen else "unchanged"), 200
         return "updated", await self._campaign.update(PROFILES, contact, body)
 
     async def _observe_profile(self, contact: str, profile: Mapping[str, Any]) -> None:
-        log("observed_again", key=contact)
         flags = {
             pair.campaign: {"value": profile[pair.campaign] is True, "changed_at": _time(flag_changed_at, pair.campaign, profile)}
             for pair in self._pairs

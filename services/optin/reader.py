@@ -19,9 +19,11 @@ from bridge.flow.reader import Source
 from bridge.http import Pause
 from bridge.kafka.topics import Topic, optin_topics
 from bridge.log import log
+from bridge.metrics import Meter
 from bridge.reading import ReaderRun
 from bridge.rooms import CampaignSettings, DynamicsSettings, ExportSettings
 from bridge.settings import KafkaSettings, ServiceSettings
+from bridge.telemetry import Telemetry
 from services.optin import contact_feed, export_feed
 from services.optin.contact_feed import ContactFeed
 from services.optin.export_feed import ExportFeed
@@ -44,12 +46,13 @@ class OptinReading:
         exports: ExportSettings,
         desired: Desired,
         clock: Clock,
-        pause: Pause,
+        pauses: tuple[Pause, Pause],
+        sftp: Meter,
     ) -> None:
-        self._service, self._dynamics, self._exports, self._clock = service, dynamics, exports, clock
+        self._service, self._dynamics, self._exports, self._clock, self._sftp = service, dynamics, exports, clock, sftp
         _, self._pairs = running_config(desired)
-        self._client = DynamicsClient(dynamics, clock, pause=pause)
-        self._campaign = CampaignClient(campaign, clock)
+        self._client = DynamicsClient(dynamics, clock, pause=pauses[0])
+        self._campaign = CampaignClient(campaign, clock, pause=pauses[1])
         self._export_feed: ExportFeed | None = None
         self.topics: Sequence[Topic] = optin_topics()[:1]
 
@@ -85,7 +88,7 @@ class OptinReading:
         flags = [pair.campaign for pair in self._pairs]
         local = self._service.own_dir("optin-reader")
         by = f"optin-reader/{self._service.instance_id}"
-        feed = ExportFeed(ExportFolder(self._exports), self._exports, flags, self._labels, local, self._clock, by)
+        feed = ExportFeed(ExportFolder(self._exports, self._sftp), self._exports, flags, self._labels, local, self._clock, by)
         self._export_feed = feed
         return feed
 
@@ -100,12 +103,19 @@ class OptinReading:
 
 
 def make(
-    kafka: KafkaSettings, service: ServiceSettings, dynamics: DynamicsSettings, campaign: CampaignSettings, exports: ExportSettings
+    kafka: KafkaSettings,
+    service: ServiceSettings,
+    telemetry: Telemetry,
+    dynamics: DynamicsSettings,
+    campaign: CampaignSettings,
+    exports: ExportSettings,
 ) -> Callable[[Desired], ReaderRun]:
-    clock, pause = SystemClock(), Pause()
+    clock, meter = SystemClock(), telemetry.metrics.meter
+    pauses, sftp = (Pause(meter("dynamics")), Pause(meter("campaign"))), meter("sftp")
 
     def run(desired: Desired) -> ReaderRun:
-        return ReaderRun(kafka, service, OptinReading(kafka, service, dynamics, campaign, exports, desired, clock, pause), clock)
+        reading = OptinReading(kafka, service, dynamics, campaign, exports, desired, clock, pauses, sftp)
+        return ReaderRun(kafka, service, reading, clock, telemetry.tracer)
 
     return run
 

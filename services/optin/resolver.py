@@ -23,10 +23,12 @@ from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.state import KafkaState
 from bridge.kafka.stream import FaustStream
 from bridge.kafka.topics import Topics, optin_topics, workflow_topics
+from bridge.report import Report
 from bridge.rooms import ResolverSettings, WriterSettings
-from bridge.service import Report
 from bridge.settings import KafkaSettings, ServiceSettings
 from bridge.state import Digests
+from bridge.telemetry import Telemetry
+from bridge.tracing import OFF, Tracer
 from services.optin.guard import WINDOW, ConsentGuard
 from services.optin.resolve import releases
 from services.optin.resolving import GUARD, TOPIC, Released, Resolving
@@ -47,9 +49,10 @@ class ResolverRun:
         limits: WriterSettings,
         desired: Desired,
         clock: Clock,
+        tracer: Tracer = OFF,
     ) -> None:
         self._kafka, self._service, self._resolver, self._limits = kafka, service, resolver, limits
-        self._desired, self._clock = desired, clock
+        self._desired, self._clock, self._tracer = desired, clock, tracer
         self._stream: FaustStream | None = None
         self._resolving: Resolving | None = None
 
@@ -88,6 +91,7 @@ class ResolverRun:
             partitions=counts[OBSERVATIONS],
             produced_by=f"{GROUP}/{self._service.instance_id}",
             lease_check=lease.check,
+            tracer=self._tracer,
         )
         try:
             self._stream = FaustStream(self._kafka, GROUP, OBSERVATIONS, counts[OBSERVATIONS], folder / "faust", self._resolving, lease)
@@ -103,7 +107,12 @@ class ResolverRun:
         if self._resolving is None:
             return Report()
         counted = self._resolving.counters
-        return Report(counters={"dead_lettered": counted["dead_lettered"]}, trouble=self._resolving.trouble)
+        return Report(
+            counters={"dead_lettered": counted["dead_lettered"]},
+            trouble=self._resolving.trouble,
+            consumed={"read": counted["read"], "written": counted["decided"]},
+            rebalances=self._stream.rebalances if self._stream is not None else 0,
+        )
 
 
 class PastReleases:
@@ -128,10 +137,10 @@ class PastReleases:
 
 
 def make(
-    kafka: KafkaSettings, service: ServiceSettings, resolver: ResolverSettings, limits: WriterSettings
+    kafka: KafkaSettings, service: ServiceSettings, telemetry: Telemetry, resolver: ResolverSettings, limits: WriterSettings
 ) -> Callable[[Desired], ResolverRun]:
     clock = SystemClock()
-    return lambda desired: ResolverRun(kafka, service, resolver, limits, desired, clock)
+    return lambda desired: ResolverRun(kafka, service, resolver, limits, desired, clock, telemetry.tracer)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ from typing import Protocol, TypeVar
 from bridge.avro import Decoder
 from bridge.clock import Clock
 from bridge.errors import BridgeError, RejectError, RetryError
-from bridge.events import Headers, OptStatusDecided, OptStatusObserved, Record, event_headers
+from bridge.events import Headers, Lane, OptStatusDecided, OptStatusObserved, Record, event_headers
 from bridge.flow.ports import DeadLetters
 from bridge.flow.waits import LetterLimit, backoff_s
 from bridge.log import log
 from bridge.state import Known, StateStore
+from bridge.tracing import OFF, Tracer
 from services.optin.guard import ConsentGuard
 from services.optin.known import Observation, Pair, Status
 from services.optin.resolve import Direction, holding, releases, resolve
@@ -32,6 +33,7 @@ T = TypeVar("T")
 TOPIC = "optin.decisions"
 READ_BACK = "read-back"  # header of what the writer read back from its own write
 GUARD = "guard"  # header of a release that is held, or that an operator has released
+LANES: tuple[Lane, ...] = ("live", "initial", "replay", "resync")
 FINAL = ("lease", "released")  # not ours any more: the run begins anew
 
 
@@ -77,11 +79,12 @@ class Resolving:
         partitions: int,
         produced_by: str,
         lease_check: Callable[[], None] = lambda: None,
+        tracer: Tracer = OFF,
     ) -> None:
         self._decoder, self._state, self._codec, self._pairs, self._direction = decoder, state, codec, tuple(pairs), direction
         self._guard, self._publish, self._past, self._letters, self._limit = guard, publish, past, letters, limit
         self._clock, self._partitions, self._produced_by, self._lease_check = clock, partitions, produced_by, lease_check
-        self._rng = random.Random()
+        self._rng, self._tracer = random.Random(), tracer
         self._mine: set[int] = set()
         self.counters: Counter[str] = Counter()
         self.trouble: BridgeError | None = None
@@ -105,16 +108,28 @@ class Resolving:
         decided: list[tuple[OptStatusDecided, Headers]] = []
         for record in records:
             if (observation := await self._observation(record)) is not None:
-                contact = observation.event.contact_key
-                place = (record.partition, contact)
-                status = known[place][0] if place in known else self._codec.status(contact, self._state.get(*place))
-                status, decisions = resolve(status, observation, self._pairs, self._direction, self._clock.now())
-                for part, held in [part for each in decisions for part in self._guarded(each, record)]:
-                    status = holding(status, part) if held else status
-                    decided.append((part, self._headers(record, part, held, status)))
+                place = (record.partition, observation.event.contact_key)
+                before = known[place][0] if place in known else None
+                with self._tracer.span("resolve", record) as span:
+                    status, parts = self._resolved(observation, before, record)
+                    span.outcome = "decided" if parts else "nothing_to_do"
                 known[place] = (status, record)
+                decided += parts
         await asyncio.gather(*(self._patiently(partial(self._publish, *each)) for each in decided))
         await asyncio.gather(*(self._keep(place, *what) for place, what in known.items()))
+        self.counters["decided"] += len(decided)
+
+    def _resolved(
+        self, observation: Observation, before: Status | None, record: Record
+    ) -> tuple[Status, list[tuple[OptStatusDecided, Headers]]]:
+        """What is known now, and what goes out. `before`: as this batch has left it."""
+        contact, parts = observation.event.contact_key, list[tuple[OptStatusDecided, Headers]]()
+        status = self._codec.status(contact, self._state.get(record.partition, contact)) if before is None else before
+        status, decisions = resolve(status, observation, self._pairs, self._direction, self._clock.now())
+        for part, held in [part for each in decisions for part in self._guarded(each, record)]:
+            status = holding(status, part) if held else status
+            parts.append((part, self._headers(record, part, held, status)))
+        return status, parts
 
     async def _observation(self, record: Record) -> Observation | None:
         """None for what is not one: it is a dead letter now."""
@@ -154,10 +169,10 @@ class Resolving:
 
     def _headers(self, record: Record, decision: OptStatusDecided, held: bool, status: Status) -> Headers:
         """`source-version`: of the contact in Dynamics, as far as it was known."""
-        lane = (record.header("origin-lane") or b"live").decode("ascii", "replace")
+        lane = next((each for each in LANES if each.encode() == record.header("origin-lane")), LANES[0])
         order = status.dynamics.order
         version = "" if order is None or order.version is None else str(order.version)
-        headers = event_headers(lane, version, self._produced_by, record.header("traceparent"))  # type: ignore[arg-type]
+        headers = event_headers(lane, version, self._produced_by, record.header("traceparent"))
         decides = b"opt-out" if any(decision.flags.values()) else b"opt-in"
         more = [("target", decision.target.encode()), ("flags", ",".join(sorted(decision.flags)).encode()), ("decides", decides)]
         told = status.side(decision.target).told

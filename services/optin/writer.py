@@ -21,6 +21,7 @@ from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.topics import Topic, optin_topics
 from bridge.rooms import CampaignSettings, DynamicsSettings, WriterSettings
 from bridge.settings import KafkaSettings, ServiceSettings
+from bridge.telemetry import Telemetry
 from bridge.writing import WriterRun
 from services.optin.handler import Decided, OptinHandler
 from services.optin.running import running_config
@@ -84,13 +85,19 @@ class OptinWriting:
 
 
 def make(
-    kafka: KafkaSettings, service: ServiceSettings, dynamics: DynamicsSettings, campaign: CampaignSettings, limits: WriterSettings
+    kafka: KafkaSettings,
+    service: ServiceSettings,
+    telemetry: Telemetry,
+    dynamics: DynamicsSettings,
+    campaign: CampaignSettings,
+    limits: WriterSettings,
 ) -> Callable[[Desired], WriterRun[Decided]]:
-    clock, pauses = SystemClock(), (Pause(), Pause())
+    clock, meter = SystemClock(), telemetry.metrics.meter
+    pauses = (Pause(meter("dynamics")), Pause(meter("campaign")))
 
     def run(desired: Desired) -> WriterRun[Decided]:
         writing = OptinWriting(kafka, service, dynamics, campaign, limits, desired, clock, pauses)
-        return WriterRun(kafka, service, limits, writing, desired.revision or 0, clock)
+        return WriterRun(kafka, service, limits, writing, desired.revision or 0, clock, telemetry.tracer)
 
     return run
 

@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 from bridge.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
 from sandbox.kafka.local import free_port
-from tests.e2e.consent import config, consenting, in_campaign, in_dynamics, person, until_both
+from tests.e2e.consent import ROLES, config, consenting, in_campaign, in_dynamics, person, until_both
 from tests.e2e.helpers import api_lag, described_lag, group_state
 from tests.e2e.stack import Stack
 from tests.e2e.test_control_lag import TOOL
@@ -61,6 +61,7 @@ async def test_a_stop_leaves_both_groups_empty_and_both_systems_alone_and_a_star
             shown |= described_lag(await asyncio.to_thread(kafka.tool, TOOL, *arguments))
         assert shown == api_lag(stack, workflow)
         assert {lag for _, _, lag in shown.values()} == {0}
+        assert [await stack.processes[f"{role}-1"].terminate() for role in ROLES] == [0, 0, 0]
 
 
 async def test_an_opt_out_waits_for_its_profile(kafka_settings: KafkaSettings, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from bridge.errors import RetryError
 from bridge.events import Headers, OptStatusDecided, OptStatusObserved, Record, System, event_headers
 from bridge.flow.waits import LetterLimit
 from bridge.memory import MemoryDeadLetters, MemoryRegistry, MemoryState
-from bridge.state import Digests
+from bridge.state import Digests, Known
+from bridge.tracing import OFF, Tracer
 from services.optin.guard import ConsentGuard
 from services.optin.known import Pair
 from services.optin.resolve import Direction
@@ -32,11 +33,11 @@ class CountingState(MemoryState):
     def count(self) -> int:
         return len(self.known)
 
-    async def put(self, partition: int, key: str, known: object) -> None:
+    async def put(self, partition: int, key: str, known: Known) -> None:
         if self.broken:
             self.broken -= 1
             raise RetryError("away", code="kafka_unavailable")
-        await super().put(partition, key, known)  # type: ignore[arg-type]
+        await super().put(partition, key, known)
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Bench:
     state: CountingState = field(default_factory=CountingState)
     letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
     clock: FakeClock = field(default_factory=FakeClock)
+    tracer: Tracer = OFF
     decided: list[tuple[OptStatusDecided, Headers]] = field(default_factory=list)
     unsent: int = 0
 
@@ -77,6 +79,7 @@ class Bench:
             self.clock,
             partitions=of,
             produced_by="optin-resolver/test",
+            tracer=self.tracer,
         )
         await made.gain(partitions)
         return made

@@ -20,6 +20,7 @@ from bridge.campaign.sftp import ExportFolder
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.flow.reader import Step
 from bridge.memory import MemoryLog, MemoryPublisher
+from bridge.metrics import Metrics
 from bridge.rooms import ExportSettings
 from bridge.settings import load
 from sandbox.campaign import CampaignSandbox
@@ -656,6 +657,30 @@ async def test_nothing_is_overdue_while_a_file_waits_or_after_it(rig: Rig) -> No
     assert (rig.notice, rig.keys()) == (None, [ANN])
 
 
+async def test_it_is_told_that_nothing_has_come_though_the_server_is_away(rig: Rig) -> None:
+    await rig.poll()
+    rig.sandbox.sftp.faults.append(SftpFault("refuse", times=None))
+    with pytest.raises(RetryError):
+        await rig.step()
+
+    rig.clock.advance(EXPECTED_S + POLL_S)
+    await rig.step()
+
+    assert rig.notice is not None and rig.notice.code == "export_overdue"
+
+
+async def test_a_file_that_could_not_be_read_is_told_until_one_comes_that_can(rig: Rig) -> None:
+    rig.write(name(1), b"no header\n")
+    await rig.poll(3)
+    assert rig.notice is not None and (rig.notice.code, name(1) in str(rig.notice)) == ("export_unreadable", True)
+
+    rig.start()
+    rig.write(name(2), export(ANN))
+    await rig.poll(3)
+
+    assert rig.notice is None
+
+
 async def test_a_remembered_file_and_a_bad_one_are_no_new_export(rig: Rig) -> None:
     rig.sandbox.settings.change({"sftp_may_move": False})
     rig.write(name(1), export(ANN))
@@ -678,3 +703,22 @@ async def test_what_was_processed_fifteen_days_ago_is_deleted_when_the_next_file
     await rig.poll(2)
 
     assert rig.files("processed") == [name(2), name(3)]
+
+
+async def test_sessions_with_the_server_are_counted_as_calls(rig: Rig) -> None:
+    metrics = Metrics("optin", "reader", rig.clock)
+    folder = ExportFolder(load(ExportSettings, rig.environment), metrics.meter("sftp"))
+    stranger = ExportFolder(load(ExportSettings, rig.environment | {"CAMPAIGN_SFTP_USER": "nobody"}), metrics.meter("sftp"))
+    keyless = ExportFolder(load(ExportSettings, rig.environment | {"CAMPAIGN_SFTP_KEY_FILE": "/nowhere"}), metrics.meter("sftp"))
+
+    await folder.files()
+    rig.sandbox.sftp.faults.append(SftpFault("refuse", times=1))
+    with pytest.raises(RetryError):
+        await folder.files()
+    for each in (stranger, keyless):
+        with pytest.raises(HaltError):
+            await each.files()
+
+    told = metrics.exposition().decode()
+    for result, number in (("ok", 1.0), ("failed", 1.0), ("refused", 1.0), ("busy", 0.0)):
+        assert f'bridge_calls_total{{result="{result}",system="sftp"}} {number}' in told

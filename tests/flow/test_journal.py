@@ -17,7 +17,9 @@ from bridge.errors import HaltError, RetryError
 from bridge.events import EmailEvent, Kind
 from bridge.flow.reader import Cursor, Feed
 from bridge.flow.waits import LetterLimit
+from bridge.http import Pause
 from bridge.memory import MemoryLog, MemoryPublisher
+from bridge.metrics import Metrics
 from bridge.rooms import CampaignSettings, EventSettings, JournalSettings
 from bridge.settings import load
 from sandbox.campaign import CampaignSandbox
@@ -41,7 +43,9 @@ class Rig:
             "CAMPAIGN_JOURNAL_URL": f"{url}{sandbox.journal_path}",
             "CAMPAIGN_JOURNAL_PAGE_SIZE": "10",
         }
-        self.client = JournalClient(load(JournalSettings, environment), load(CampaignSettings, environment), self.clock)
+        self.metrics = Metrics("egress", "reader", self.clock)
+        rooms = load(JournalSettings, environment), load(CampaignSettings, environment)
+        self.client = JournalClient(*rooms, self.clock, pause=Pause(self.metrics.meter("journal")))
 
     def feed(self, *selected: Kind, journal: str = "ours", in_a_row: int = 100) -> JournalFeed:
         return JournalFeed(
@@ -239,3 +243,14 @@ async def test_what_is_dropped_is_counted_by_reason() -> None:
         found, _, _ = await all_of(feed)
 
         assert (len(found), dict(feed.counted)) == (2, {"not_selected": 3, "not_real": 4})
+
+
+async def test_questions_to_the_journal_are_counted_and_their_token_is_not() -> None:
+    async with a_rig() as rig:
+        step = await rig.feed().step(None)
+        await rig.feed().step(step.cursor)
+
+        told = rig.metrics.exposition().decode()
+
+    assert 'bridge_calls_total{result="ok",system="journal"} 2.0' in told
+    assert 'bridge_call_seconds_count{system="journal"} 2.0' in told

@@ -18,6 +18,7 @@ from bridge.flow.writer import Writer
 from bridge.http import call_guard
 from bridge.memory import MemoryDeadLetters, MemoryState
 from bridge.state import Known
+from bridge.tracing import OFF, Tracer
 from tests.clock import FakeClock
 
 LIVE, REPLAY = "live", "replay"
@@ -184,6 +185,7 @@ class Rig:
     handler: ScriptedHandler = field(default_factory=ScriptedHandler)
     ledger: CountingLedger = field(default_factory=CountingLedger)
     clock: FakeClock = field(default_factory=FakeClock)
+    tracer: Tracer = OFF
     requeued: list[tuple[Record, Headers]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -202,6 +204,7 @@ class Rig:
             concurrency=self.concurrency,
             park_budget_s=self.park_budget_s,
             room=self.room,
+            tracer=self.tracer,
         )
 
     async def _requeue(self, record: Record, headers: Headers) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 
-from bridge.config import EgressConfig, IngressConfig
+from bridge.config import EgressConfig, IngressConfig, OptinConfig
+from bridge.desired import WORKFLOWS
 from bridge.errors import HaltError
 from services.control.checks import Checks
 from services.control.context import Control, Operator, Viewer
@@ -35,10 +36,11 @@ def _systems(routes: APIRouter, control: Control) -> None:
     @routes.post("/systems/{system}/test", tags=["systems"], responses=described(401, 403, 413, 422, 429, 503))
     async def check_system(system: System, _: Operator) -> ChecksOut:
         """Tests the connection, one thing after the other, each with the way out."""
-        ingress, egress = control.store.saved("ingress").config, control.store.saved("egress").config
+        ingress, egress, optin = (control.store.saved(workflow).config for workflow in WORKFLOWS)
         assert isinstance(ingress, IngressConfig)
         assert isinstance(egress, EgressConfig)
-        return await Checks(control.systems, ingress, egress).run(system)
+        assert isinstance(optin, OptinConfig)
+        return await Checks(control.systems, ingress, egress, optin).run(system)
 
     @routes.get("/systems/{system}/tables", tags=["systems"], responses=described(*READ))
     async def list_system_tables(system: System, _: Viewer) -> TableNamesOut:

@@ -1,0 +1,114 @@
+"""`python -m benchmarks.sizes`: bytes of what lies in each topic, by the product's own encoders; the figures of docs/operations.md."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+import tempfile
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bridge.avro import Encoder, load_schema
+from bridge.config import default_ingress
+from bridge.desired import Heartbeat
+from bridge.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, event_headers
+from bridge.kafka.state import LocalPart
+from bridge.state import Digests, Known
+from services.optin.known import Order, Pair, Seen, Side, Status
+from services.optin.status import StatusCodec
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 123000, UTC)
+CONTACT = "0a1b2c3d-1111-4222-8333-444455556666"
+OVERHEAD = 12  # of a record in a Kafka batch, about: lengths, deltas, attributes
+TEXTS = (
+    "Ada",
+    "Maria",
+    "Lovelace-Byron",
+    "ada.lovelace@example.com",
+    "+47 22 12 34 56",
+    "+47 912 34 567",
+    "",
+    "Karl Johans gate 22",
+    "0159",
+    "Oslo",
+    "",
+)
+FILES = 20_000  # records of the sqlite file that is measured
+URL = "https://mirror.example.campaign.adobe.com/res/img/" + "a" * 90
+
+
+def change(columns: int) -> ChangeEvent:
+    """A row with so many columns; the default mapping has eleven."""
+    names = default_ingress().tables[0].columns()
+    fields = {f"new_column{n}" if n >= len(names) else names[n]: TEXTS[n % len(TEXTS)] or None for n in range(columns)}
+    return ChangeEvent("contact", CONTACT, "upsert", "live", 915244, NOW, NOW, fields)
+
+
+def known(columns: int) -> Known:
+    """As the ingress writer keeps it."""
+    digests = Digests("key").of({f"location.field{n}"[: 9 + n % 8]: n for n in range(columns)})
+    return Known(
+        915244, True, False, True, "updated", digests, {}, "ingress.changes.contact", 3, 1200345, 200, 1, NOW.isoformat(), NOW.isoformat()
+    )
+
+
+def consent(flags: int) -> Known:
+    """As the resolver keeps it, of flags that both systems have shown."""
+    pairs = tuple(Pair(f"donotcontact{n}", f"blackListChannel{n}") for n in range(flags))
+    sides = [Side(Order(915244, NOW, NOW), {pair.name(system): Seen(True, NOW) for pair in pairs}) for system in ("campaign", "dynamics")]
+    return StatusCodec(Digests("key"), pairs).known(CONTACT, Status(*sides, decided_at=NOW))
+
+
+def record(key: str, value: bytes, headers: bool = True) -> int:
+    head = event_headers("live", "915244", "ingress-reader/ingress-reader-1") if headers else []
+    return OVERHEAD + len(key) + len(value) + sum(len(name) + len(text) + 2 for name, text in head)
+
+
+def encoded(schema: str, event: object) -> bytes:
+    return Encoder(load_schema(schema), 7).encode(event)
+
+
+def on_disk(value: bytes) -> float:
+    """Bytes of a record in the local copy."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = LocalPart(Path(folder) / "part.sqlite")
+        for _ in range(FILES):
+            part.put(f"contact/{uuid.uuid4()}", value)
+        part.close()
+        with sqlite3.connect(part.path) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return part.path.stat().st_size / FILES
+
+
+def main() -> int:
+    flag = {f"blackListChannel{n}": {"value": True, "changed_at": NOW} for n in range(5)}
+    inputs = {name: {"campaign": True, "campaign_changed_at": NOW, "dynamics": False, "dynamics_changed_at": NOW} for name in flag}
+    email = EmailEvent(str(uuid.uuid4()), "click", CONTACT, "CMP1234", "DM56789", NOW, URL, URL, NOW)
+    observed = OptStatusObserved(CONTACT, "campaign", flag, NOW, NOW)
+    decided = OptStatusDecided(CONTACT, "dynamics", dict.fromkeys(flag, True), "opted-out-in-campaign", inputs, NOW)
+    beat = Heartbeat("ingress", "writer", "ingress-writer-1", "RUNNING", 3, 7, NOW.isoformat(), "0.1.0")
+    sizes = {
+        "ChangeEvent, 11 columns": record(CONTACT, encoded("ChangeEvent", change(11))),
+        "ChangeEvent, 50 columns": record(CONTACT, encoded("ChangeEvent", change(50))),
+        "ChangeEvent, delete": record(CONTACT, encoded("ChangeEvent", replace(change(0), op="delete"))),
+        "EmailEvent, click": record(CONTACT, encoded("EmailEvent", email)),
+        "OptStatusObserved, 5 flags": record(CONTACT, encoded("OptStatusObserved", observed)),
+        "OptStatusDecided, 5 flags": record(CONTACT, encoded("OptStatusDecided", decided)),
+        "ingress.state, 11 fields": record(f"contact/{CONTACT}", known(11).to_json(), False),
+        "ingress.state, 50 fields": record(f"contact/{CONTACT}", known(50).to_json(), False),
+        "egress.state": record(CONTACT, replace(known(0), topic="egress.email-events").to_json(), False),
+        "optin.state, resolver, 5 flags": record(CONTACT, consent(5).to_json(), False),
+        "local copy of ingress.state, 11 fields": round(on_disk(known(11).to_json())),
+        "local copy of ingress.state, 50 fields": round(on_disk(known(50).to_json())),
+        "heartbeat": record(beat.key, json.dumps(beat.to_json()).encode(), False),
+    }
+    for name, size in sizes.items():
+        print(f"{name:40} {size:6,d} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
