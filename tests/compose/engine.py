@@ -20,6 +20,11 @@ HERE = Path(__file__).parent
 KEPT = ROOT / ".run" / "compose"  # downloads, for the next time; `make clean` removes them
 COMPOSE = "github.com/docker/compose/v2@v2.40.3"
 PYTHON, KAFKA, REGISTRY = "python:3.11-slim", "apache/kafka:4.1.0", "apicurio/apicurio-registry:3.0.9"
+FORWARDS = Path("/proc/sys/net/ipv4/ip_forward")
+EMPTY = {  # tables of a firewall without rules
+    "filter": "*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n",
+    "nat": "*nat\n:PREROUTING ACCEPT\n:INPUT ACCEPT\n:OUTPUT ACCEPT\n:POSTROUTING ACCEPT\nCOMMIT\n",
+}
 TRUSTED = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -70,6 +75,7 @@ class Engine:
         self.env["DOCKER_BUILDKIT"] = "0"  # Debian has no buildx
         self._home: Path | None = None
         self._daemon: subprocess.Popen[bytes] | None = None
+        self._firewall, self._forwards = "", ""  # as they were before our engine
         self._made: list[str] = []
         self._compose = ["docker", "compose"]
 
@@ -88,8 +94,19 @@ class Engine:
         except subprocess.TimeoutExpired:
             self._daemon.kill()
             self._daemon.wait()
+        self._put_back()
+
+    def _put_back(self) -> None:
+        """The firewall as it was (an engine leaves its rules, and FORWARD on DROP), and no file."""
+        if self._forwards:
+            missing = (text for table, text in EMPTY.items() if f"*{table}\n" not in self._firewall)
+            run("iptables-restore", input="".join((self._firewall, *missing)))
+            FORWARDS.write_text(self._forwards)
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in reversed([each for each in mounts if each.startswith(f"{self._home}/")]):
+            run("umount", mount)
         if self._home is not None:
-            shutil.rmtree(self._home, ignore_errors=True)
+            shutil.rmtree(self._home)
 
     def docker(self, *arguments: str | Path, timeout_s: float = 600) -> str:
         return run("docker", *arguments, timeout_s=timeout_s, env=self.env)
@@ -108,10 +125,13 @@ class Engine:
         install("dockerd", "docker.io")
         install("iptables", "iptables")
         self._home = home = Path(tempfile.mkdtemp(prefix="bridge-docker-"))
+        self._firewall, self._forwards = run("iptables-save"), FORWARDS.read_text()
         socket = f"unix://{home}/docker.sock"
         folders = ("--data-root", home / "data", "--exec-root", home / "exec", "--pidfile", home / "pid")
         with (home / "log").open("wb") as log:
-            self._daemon = subprocess.Popen(["dockerd", "--host", socket, *folders], stdout=log, stderr=log, start_new_session=True)
+            self._daemon = subprocess.Popen(
+                ["dockerd", "--bridge", "none", "--host", socket, *folders], stdout=log, stderr=log, start_new_session=True
+            )
         self.env["DOCKER_HOST"] = socket
         for _ in range(120):
             if self._daemon.poll() is not None:
@@ -189,7 +209,7 @@ class Engine:
             )
             shutil.copytree(fetch() / jars, Path(folder, jars))
             shutil.copy(HERE / "kafka-entrypoint", folder)
-            self.docker("build", "--quiet", "--tag", image, "--file", HERE / dockerfile, folder)
+            self.docker("build", "--network", "none", "--quiet", "--tag", image, "--file", HERE / dockerfile, folder)
 
 
 def _build_compose(program: Path) -> None:

@@ -103,7 +103,7 @@ class Trial:
 
     def _check_image(self) -> None:
         docker = self._engine.docker
-        said = docker("run", "--rm", "--read-only", IMAGES["bridge"], "sh", "-c", IN_THE_IMAGE).split()
+        said = docker("run", "--rm", "--network", "none", "--read-only", IMAGES["bridge"], "sh", "-c", IN_THE_IMAGE).split()
         if said[:1] != ["10001"] or len(said) != 2:
             raise ComposeError(f"the image is not as it should be: {said}")
         label = docker("inspect", "--format", '{{index .Config.Labels "org.opencontainers.image.version"}}', IMAGES["bridge"])

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from bridge import __version__
+
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "docker-compose.yml"
 FILES = [MAIN, *sorted((ROOT / "deploy").glob("compose.*.yml"))]
@@ -179,3 +181,11 @@ def test_nothing_goes_to_the_builder_but_what_is_copied() -> None:
         "services",
         "sandbox",
     }
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    named = set(re.findall(r"BRIDGE_VERSION:-([^}]+)\}", MAIN.read_text()))
+    named |= set(re.findall(r"^ARG VERSION=(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+    named |= set(re.findall(r"^BRIDGE_VERSION=(\S+)", (ROOT / ".env.example").read_text(), re.MULTILINE))
+
+    assert named == {__version__}
