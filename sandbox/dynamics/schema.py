@@ -57,9 +57,7 @@ def add_table(store: Store, name: str) -> None:
     """A custom table with nothing but a name, `new_name`, of its own."""
     if not re.fullmatch(r"[a-z]\w*_\w+", name) or name in store.tables or f"{name}s" in store.sets:
         raise ValueError(f"{name} is taken or not the name of a custom table")
-    made = store.tables[name] = tables.table(
-        name, f"{name}s", name, 20_000 + len(store.tables), "new_name", tables.text(100, "new_name")
-    )
+    made = store.tables[name] = tables.table(name, f"{name}s", name, 20_000 + len(store.tables), "new_name", tables.text(100, "new_name"))
     store.sets[made.set_name], store.data[name] = made, TableData()
 
 

@@ -35,8 +35,7 @@ CREATE INDEX held_of_contact ON held (contact, target, flag);
 CREATE TABLE marks (id TEXT PRIMARY KEY, action TEXT) WITHOUT ROWID;
 """
 OPEN = (
-    "SELECT DISTINCT d.* FROM held h JOIN decisions d USING (part, at) LEFT JOIN marks m ON m.id = h.part || '-' || h.at"
-    " WHERE m.id IS NULL"
+    "SELECT DISTINCT d.* FROM held h JOIN decisions d USING (part, at) LEFT JOIN marks m ON m.id = h.part || '-' || h.at WHERE m.id IS NULL"
 )
 
 

@@ -61,9 +61,7 @@ async def test_s1_every_field_is_mandatory(api: httpx.AsyncClient, name: str) ->
         ({"scope": "campaign_sdk,other"}, "invalid_scope", "invalid scope parameter"),
     ],
 )
-async def test_s2_wrong_credentials(
-    api: httpx.AsyncClient, change: dict[str, str], error: str, description: str
-) -> None:
+async def test_s2_wrong_credentials(api: httpx.AsyncClient, change: dict[str, str], error: str, description: str) -> None:
     answer = await api.post("/ims/token/v3", data={**FORM, **change})
 
     assert (answer.status_code, answer.json()) == (400, {"error": error, "error_description": description})
@@ -129,9 +127,7 @@ async def test_s5_injected_faults_strike_and_carry_a_request_id(api: httpx.Async
     assert (first.status_code, bool(first.headers["X-Request-Id"]), second.status_code) == (503, True, 200)
 
 
-async def test_s5_the_rate_limit_asks_to_wait_and_counts_who_does_not(
-    api: httpx.AsyncClient, sandbox: CampaignSandbox
-) -> None:
+async def test_s5_the_rate_limit_asks_to_wait_and_counts_who_does_not(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
     sandbox.settings.change({"calls_per_second": 1})
 
     answers = [await api.get(f"{EXT}/profile") for _ in range(3)]
@@ -141,9 +137,7 @@ async def test_s5_the_rate_limit_asks_to_wait_and_counts_who_does_not(
     assert sandbox.counts()["early_calls"] == 1
 
 
-async def test_s6_s7_collections_page_by_25_with_the_double_slash(
-    api: httpx.AsyncClient, sandbox: CampaignSandbox
-) -> None:
+async def test_s6_s7_collections_page_by_25_with_the_double_slash(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
     people(sandbox, 60)
     pages = [(await api.get(f"{EXT}/profile")).json()]
     while "next" in pages[-1]:
@@ -156,9 +150,7 @@ async def test_s6_s7_collections_page_by_25_with_the_double_slash(
     assert (await api.get(pages[0]["count"]["href"])).json() == {"count": 60}, "S11"
 
 
-async def test_s7_line_count_is_kept_and_a_hand_made_line_start_is_refused(
-    api: httpx.AsyncClient, sandbox: CampaignSandbox
-) -> None:
+async def test_s7_line_count_is_kept_and_a_hand_made_line_start_is_refused(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
     people(sandbox, 5)
     page = (await api.get(f"{EXT}/profile?_lineCount=2")).json()
 
@@ -167,9 +159,7 @@ async def test_s7_line_count_is_kept_and_a_hand_made_line_start_is_refused(
     assert {answer.status_code for answer in refused} == {500}
 
 
-async def test_s8_above_the_big_table_threshold_next_has_to_be_forced(
-    api: httpx.AsyncClient, sandbox: CampaignSandbox
-) -> None:
+async def test_s8_above_the_big_table_threshold_next_has_to_be_forced(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
     people(sandbox, 30)
     sandbox.settings.big_table = 29
 
@@ -177,9 +167,7 @@ async def test_s8_above_the_big_table_threshold_next_has_to_be_forced(
     assert "next" in (await api.get(f"{EXT}/profile?_forcePagination=true")).json()
 
 
-async def test_s9_pkeys_depend_on_the_context_and_die_with_the_session(
-    api: httpx.AsyncClient, sandbox: CampaignSandbox
-) -> None:
+async def test_s9_pkeys_depend_on_the_context_and_die_with_the_session(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
     people(sandbox, 1)
     sandbox.put("cusVehicle", {"cusVehicleId": "v-1", "cusContactId": "c-0"})
     pkeys = [(await api.get(f"{family}/profile")).json()["content"][0]["PKey"] for family in (BASE, EXT)]
@@ -192,9 +180,7 @@ async def test_s9_pkeys_depend_on_the_context_and_die_with_the_session(
     assert {(await api.get(f"{EXT}/profile/{pkey}")).status_code for pkey in pkeys} == {500}
 
 
-async def test_s10_items_have_empties_and_an_href_only_in_collections(
-    api: httpx.AsyncClient, sandbox: CampaignSandbox
-) -> None:
+async def test_s10_items_have_empties_and_an_href_only_in_collections(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
     people(sandbox, 1)
     listed = (await api.get(f"{EXT}/profile")).json()["content"][0]
     single = (await api.get(f"{EXT}/profile/c-0")).json()

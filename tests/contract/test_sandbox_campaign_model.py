@@ -57,9 +57,7 @@ async def test_s22_with_0_or_1_no_child_is_hidden(api: httpx.AsyncClient, sandbo
     assert (await api.patch(f"{VEHICLES}/v-1", json={"cusName": "Red"})).status_code == 200
 
 
-async def test_s22_links_are_set_by_pkey_and_ignored_by_attributes(
-    api: httpx.AsyncClient, sandbox: CampaignSandbox
-) -> None:
+async def test_s22_links_are_set_by_pkey_and_ignored_by_attributes(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
     pkey = (await api.post(PROFILES, json=ANN)).json()["PKey"]
     await api.post(VEHICLES, json={"cusVehicleId": "v-1", "cusOwner": {"PKey": pkey}})
     await api.post(VEHICLES, json={"cusVehicleId": "v-2", "cusOwner": {"firstName": "Ann"}})
@@ -108,9 +106,7 @@ async def test_s24_opt_out_times_are_stamped_on_change_only(api: httpx.AsyncClie
     assert (sandbox.get("profile", "c-1") or {})["blackListEmailLastModified"] > first["blackListEmailLastModified"]
 
 
-async def test_s25_fields_and_resources_wait_for_the_publication(
-    api: httpx.AsyncClient, sandbox: CampaignSandbox
-) -> None:
+async def test_s25_fields_and_resources_wait_for_the_publication(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
     fields = [{"name": "cusCode", "length": 9}, {"name": "cusSize", "type": "long"}]
     await api.post("/_admin/fields", json={"resource": "profile", "name": "cusTier", "type": "string", "length": 5})
     await api.post("/_admin/fields", json={"resource": "profile", "name": "firstName", "length": 99})
@@ -178,9 +174,7 @@ async def test_the_program_says_where_it_listens_and_ends_on_sigterm() -> None:
     assert (await program.wait(), await program.stdout.read()) == (0, b"")
 
 
-async def test_admin_rows_are_written_and_removed_as_a_campaign_user_would(
-    api: httpx.AsyncClient, sandbox: CampaignSandbox
-) -> None:
+async def test_admin_rows_are_written_and_removed_as_a_campaign_user_would(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
     added = await api.post("/_admin/resources/profile/rows", json={"rows": [ANN, {"externalId": "c/2"}]})
     changed = await api.patch("/_admin/resources/profile/rows/c/2", json={"blackList": True})
     refused = await api.patch("/_admin/resources/profile/rows/c/2", json={"nothing": 1})

@@ -44,9 +44,7 @@ async def test_s16_post_answers_the_full_item(api: httpx.AsyncClient) -> None:
     assert item["cryptedId"]
 
 
-async def test_s16_patch_answers_pkey_and_href_and_keeps_what_was_not_sent(
-    api: httpx.AsyncClient, sandbox: CampaignSandbox
-) -> None:
+async def test_s16_patch_answers_pkey_and_href_and_keeps_what_was_not_sent(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
     sandbox.put("profile", {**ANN, "location": {"city": "Oslo", "zipCode": "0150"}})
 
     answer = await api.patch(f"{PROFILES}/c-1", json={"location": {"city": "Bergen"}, "phone": None})
@@ -57,9 +55,7 @@ async def test_s16_patch_answers_pkey_and_href_and_keeps_what_was_not_sent(
     assert (await api.patch(f"{PROFILES}/c-1")).status_code == 200, "an empty body is tolerated"
 
 
-async def test_s16_delete_is_200_for_profiles_and_204_for_custom_resources(
-    api: httpx.AsyncClient, sandbox: CampaignSandbox
-) -> None:
+async def test_s16_delete_is_200_for_profiles_and_204_for_custom_resources(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
     sandbox.put("profile", ANN)
     sandbox.put("cusCategory", {"cusCategoryId": "k/1"})
 
@@ -121,9 +117,7 @@ async def test_s18_s19_a_refused_update_says_why_and_changes_nothing(
     assert sandbox.get("profile", "c-1") == before
 
 
-async def test_s19_a_key_changes_through_a_pkey_url_only_by_switch(
-    api: httpx.AsyncClient, sandbox: CampaignSandbox
-) -> None:
+async def test_s19_a_key_changes_through_a_pkey_url_only_by_switch(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
     sandbox.put("profile", {"externalId": "c-2"})
     url = (await api.post(PROFILES, json=ANN)).json()["href"]
 

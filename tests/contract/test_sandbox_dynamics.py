@@ -68,9 +68,7 @@ async def test_1_1_tokens_are_asked_for_by_form_only(client: httpx.AsyncClient) 
     assert answer.status_code == 400 and answer.json()["error"] == "invalid_request"
 
 
-async def test_1_4_missing_expired_and_revoked_tokens_give_an_empty_401(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_1_4_missing_expired_and_revoked_tokens_give_an_empty_401(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     missing = await client.get(f"{API}/WhoAmI", headers={"Authorization": ""})
     assert missing.status_code == 401 and missing.content == b""
     assert missing.headers["WWW-Authenticate"].startswith("Bearer authorization_uri=")
@@ -98,9 +96,7 @@ async def test_2_5_response_headers_and_2_6_who_am_i(client: httpx.AsyncClient) 
     assert {"req_id", "x-ms-service-request-id", "set-cookie"} < set(answer.headers)
 
 
-async def test_2_1_names_are_case_sensitive_and_unknown_routes_are_told(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_2_1_names_are_case_sensitive_and_unknown_routes_are_told(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     assert code(await client.get(f"{API}/Contacts")) == (404, "0x8006088a")
     assert (await client.get("/somewhere")).status_code == 404
 
@@ -144,25 +140,19 @@ async def test_3_4_formatted_values_come_only_when_asked(sandbox: DynamicsSandbo
         ("firstname ne null", []),
     ],
 )
-async def test_5_filters(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient, expression: str, expected: list[str]
-) -> None:
+async def test_5_filters(sandbox: DynamicsSandbox, client: httpx.AsyncClient, expression: str, expected: list[str]) -> None:
     people(sandbox, 5)
     answer = await client.get(f"{API}/contacts", params={"$filter": expression, "$orderby": "lastname"})
 
     assert [row["lastname"] for row in answer.json()["value"]] == expected
 
 
-@pytest.mark.parametrize(
-    "query", ["$select=nope", "$filter=nope eq 1", "$orderby=nope", "$filter=lastname eq 5", "$skip=2"]
-)
+@pytest.mark.parametrize("query", ["$select=nope", "$filter=nope eq 1", "$orderby=nope", "$filter=lastname eq 5", "$skip=2"])
 async def test_5_bad_queries_give_400(client: httpx.AsyncClient, query: str) -> None:
     assert code(await client.get(f"{API}/contacts?{query}")) == (400, "0x80060888")
 
 
-async def test_5_paging_repeats_the_preference_and_sorts_by_key(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_5_paging_repeats_the_preference_and_sorts_by_key(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     ids = people(sandbox, 5)
     first = await get(client, "/contacts?$select=lastname&$count=true", "odata.maxpagesize=2")
     rest = await get(client, first["@odata.nextLink"])  # the size is not in the link
@@ -221,9 +211,7 @@ async def test_6_1_tables_with_filters(client: httpx.AsyncClient) -> None:
     refused = await client.get(f"{API}/EntityDefinitions?$filter=startswith(LogicalName,'new')")
     assert code(refused) == (400, "0x80060888")
     assert code(await client.get(f"{API}/EntityDefinitions(LogicalName='x')")) == (404, "0x80060888")
-    owned = (
-        "OwnershipType eq Microsoft.Dynamics.CRM.OwnershipTypes'UserOwned' and CanChangeTrackingBeEnabled/Value eq true"
-    )
+    owned = "OwnershipType eq Microsoft.Dynamics.CRM.OwnershipTypes'UserOwned' and CanChangeTrackingBeEnabled/Value eq true"
     assert len((await get(client, f"/EntityDefinitions?$filter={owned}"))["value"]) == 14
 
 
@@ -232,9 +220,7 @@ async def test_6_2_columns_casts_and_options(client: httpx.AsyncClient) -> None:
     types = {row["LogicalName"]: row for row in (await get(client, vehicle))["value"]}
     fuel = f"{vehicle}(LogicalName='new_fueltype')/Microsoft.Dynamics.CRM.PicklistAttributeMetadata"
     one = await get(client, f"{fuel}?$select=LogicalName&$expand=OptionSet,GlobalOptionSet")
-    active = (await get(client, f"{vehicle}/Microsoft.Dynamics.CRM.BooleanAttributeMetadata?$expand=OptionSet"))[
-        "value"
-    ]
+    active = (await get(client, f"{vehicle}/Microsoft.Dynamics.CRM.BooleanAttributeMetadata?$expand=OptionSet"))["value"]
 
     assert types["new_features"]["AttributeType"] == "Virtual"
     assert types["new_features"]["AttributeTypeName"] == {"Value": "MultiSelectPicklistType"}
@@ -259,9 +245,7 @@ async def test_6_2_columns_casts_and_options(client: httpx.AsyncClient) -> None:
         ("Lookup", "new_contactid", {"Targets": ["contact"]}),
     ],
 )
-async def test_6_2_casts_add_properties(
-    client: httpx.AsyncClient, cast: str, column: str, expected: dict[str, Any]
-) -> None:
+async def test_6_2_casts_add_properties(client: httpx.AsyncClient, cast: str, column: str, expected: dict[str, Any]) -> None:
     where = f"/EntityDefinitions(LogicalName='new_vehicle')/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata"
     rows = (await get(client, f"{where}?$select=LogicalName,{','.join(expected)}"))["value"]
 
@@ -274,7 +258,5 @@ async def test_3_6_relationships_tell_the_navigation_property(client: httpx.Asyn
     where = "/EntityDefinitions(LogicalName='new_vehicle')/ManyToOneRelationships"
     rows = (await get(client, f"{where}?$filter=ReferencingAttribute eq 'new_contactid'"))["value"]
 
-    assert [(row["ReferencedEntity"], row["ReferencingEntityNavigationPropertyName"]) for row in rows] == [
-        ("contact", "new_ContactId")
-    ]
+    assert [(row["ReferencedEntity"], row["ReferencingEntityNavigationPropertyName"]) for row in rows] == [("contact", "new_ContactId")]
     assert (await get(client, "/EntityDefinitions(LogicalName='contact')/Keys"))["value"] == []

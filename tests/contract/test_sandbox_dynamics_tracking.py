@@ -62,9 +62,7 @@ async def refused(client: httpx.AsyncClient, path: str) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]["code"]
 
 
-async def test_4_1_first_read_has_every_row_and_the_link_on_the_last_page(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_4_1_first_read_has_every_row_and_the_link_on_the_last_page(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     ids = people(sandbox, 7)
     sandbox.upsert("contact", {"contactid": ids[0], "statecode": 1})
     items, link = await run(client, size=3)
@@ -98,9 +96,7 @@ async def test_4_2_a_delta_has_whole_rows_then_tombstones(sandbox: DynamicsSandb
     assert set(items[0]) == {"@odata.etag", "lastname", "contactid"}
 
 
-async def test_4_2_nothing_changed_gives_no_items_and_a_new_link(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_4_2_nothing_changed_gives_no_items_and_a_new_link(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     people(sandbox, 2)
     _, link = await run(client)
     sandbox.advance(5)
@@ -109,9 +105,7 @@ async def test_4_2_nothing_changed_gives_no_items_and_a_new_link(
     assert items == [] and newer != link
 
 
-async def test_4_4_delta_pages_keep_their_place_while_rows_change(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_4_4_delta_pages_keep_their_place_while_rows_change(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     ids = people(sandbox, 10)
     _, link = await run(client)
     for key in ids[:6]:
@@ -127,9 +121,7 @@ async def test_4_4_delta_pages_keep_their_place_while_rows_change(
     assert {item["contactid"] for item in later} == {ids[0], ids[5]} and set(names(later)) == {"again"}
 
 
-async def test_4_6_the_first_load_gap_loses_changes_to_rows_already_read(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_4_6_the_first_load_gap_loses_changes_to_rows_already_read(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     ids = people(sandbox, 4)
     for gap, expected in (("lost", []), ("included", [ids[0]])):
         sandbox.settings.change({"first_load_gap": gap})
@@ -140,9 +132,7 @@ async def test_4_6_the_first_load_gap_loses_changes_to_rows_already_read(
         assert [item["contactid"] for item in (await run(client, link))[0]] == expected
 
 
-async def test_4_6_created_and_deleted_between_polls_is_a_tombstone(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_4_6_created_and_deleted_between_polls_is_a_tombstone(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     _, link = await run(client)
     key = people(sandbox, 1)[0]
     sandbox.delete("contact", key)
@@ -150,9 +140,7 @@ async def test_4_6_created_and_deleted_between_polls_is_a_tombstone(
     assert [item["id"] for item in (await run(client, link))[0]] == [key]
 
 
-async def test_4_6_the_same_guid_again_is_one_upsert_or_both(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_4_6_the_same_guid_again_is_one_upsert_or_both(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     key = people(sandbox, 1)[0]
     _, link = await run(client)
     sandbox.delete("contact", key)
@@ -179,9 +167,7 @@ async def test_4_7_forbidden_options(client: httpx.AsyncClient, option: str) -> 
     assert await refused(client, f"{API}/contacts?{option}") == (400, "0x80060888")
 
 
-async def test_4_7_not_enabled_is_an_error_or_a_missing_link(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_4_7_not_enabled_is_an_error_or_a_missing_link(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     assert await refused(client, f"{API}/new_untrackeds") == (400, "0x80072491")
     sandbox.settings.not_enabled = "missing_link"
     assert "@odata.deltaLink" not in await page(client, f"{API}/new_untrackeds")
@@ -193,9 +179,7 @@ async def test_4_7_global_read_is_needed(sandbox: DynamicsSandbox, client: httpx
     assert await refused(client, START) == (403, "0x80040220")
 
 
-async def test_4_8_tokens_expire_by_age_or_on_request_with_400_or_410(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_4_8_tokens_expire_by_age_or_on_request_with_400_or_410(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     sandbox.settings.token_lifetime_s = 10**7
     _, link = await run(client)
     sandbox.expire_tokens()
@@ -214,9 +198,7 @@ async def test_4_8_retention_is_readable(sandbox: DynamicsSandbox, client: httpx
     assert answer.json()["value"][0]["expirechangetrackingindays"] == 30
 
 
-async def test_4_7_metadata_changes_expire_the_tables_tokens_only(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_4_7_metadata_changes_expire_the_tables_tokens_only(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     _, contacts = await run(client)
     _, vehicles = await run(client, f"{API}/new_vehicles?$select=new_color")
     sandbox.add_column("new_vehicle", Column("new_note", "String", "Note", length=50))

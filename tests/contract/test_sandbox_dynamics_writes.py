@@ -139,9 +139,7 @@ async def test_9_2_values_are_checked(client: httpx.AsyncClient, body: dict[str,
     assert code(await client.post(f"{API}/contacts", json=body)) == (400, error)
 
 
-async def test_3_5_lookups_are_bound_by_navigation_property(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_3_5_lookups_are_bound_by_navigation_property(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     owner = sandbox.upsert("contact", {"lastname": "Lee"})
 
     async def bound(name: str, value: str | None) -> httpx.Response:
@@ -156,9 +154,7 @@ async def test_3_5_lookups_are_bound_by_navigation_property(
     assert one(sandbox, "new_vehicle")["new_contactid"] is None
 
 
-async def test_8_1_requests_are_limited_by_a_sliding_window(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_8_1_requests_are_limited_by_a_sliding_window(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     sandbox.settings.change({"throttle": True, "limit_requests": 2})
     statuses = [(await client.get(f"{API}/WhoAmI")).status_code for _ in range(2)]
     refused = await client.get(f"{API}/WhoAmI")
@@ -169,9 +165,7 @@ async def test_8_1_requests_are_limited_by_a_sliding_window(
     assert (await client.get(f"{API}/WhoAmI")).status_code == 200 and sandbox.limits.came_early == 1
 
 
-async def test_8_1_execution_time_and_concurrency_are_limited(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_8_1_execution_time_and_concurrency_are_limited(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     sandbox.settings.change({"throttle": True, "limit_concurrent": 2, "latency_ms": 50})
     answers = await asyncio.gather(*(client.get(f"{API}/WhoAmI") for _ in range(4)))
     refused = [answer for answer in answers if answer.status_code == 429]
@@ -188,8 +182,7 @@ async def test_admin_rows_load_and_churn(sandbox: DynamicsSandbox, client: httpx
     assert [row["contactid"] for row in sandbox.rows("contact")] == [row["contactid"] for row in other.rows("contact")]
     assert 5 < sum(row["statecode"] for row in sandbox.rows("contact")) < 50
     assert all(
-        row["new_contactid"] is None or row["new_contactid"] in sandbox.store.data["contact"].rows
-        for row in sandbox.rows("new_vehicle")
+        row["new_contactid"] is None or row["new_contactid"] in sandbox.store.data["contact"].rows for row in sandbox.rows("new_vehicle")
     )
     churned = (await client.post("/_admin/churn", json={"seed": 1, "updates": 9, "inserts": 5, "deletes": 3})).json()
     assert [churned[name] for name in ("updates", "inserts", "deletes")] == [9, 5, 3]
@@ -203,15 +196,11 @@ async def test_admin_rows_load_and_churn(sandbox: DynamicsSandbox, client: httpx
     assert (await client.post(rows, json={"rows": [{"nope": 1}]})).status_code == 400
 
 
-async def test_admin_settings_columns_clock_counts_and_reset(
-    sandbox: DynamicsSandbox, client: httpx.AsyncClient
-) -> None:
+async def test_admin_settings_columns_clock_counts_and_reset(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
     assert (await client.patch("/_admin/settings", json={"shuffle": True})).json()["shuffle"] is True
     assert (await client.patch("/_admin/settings", json={"shuffle": 1})).status_code == 400
     spec = {"name": "new_grade", "type": "Picklist", "options": {"1": "Good", "2": "Bad"}}
-    assert (
-        "new_grade" in (await client.post("/_admin/columns", json={"table": "contact", "add": spec})).json()["columns"]
-    )
+    assert "new_grade" in (await client.post("/_admin/columns", json={"table": "contact", "add": spec})).json()["columns"]
     key = (await client.post(f"{API}/contacts", json={"new_grade": 2}, headers=REPRESENT)).json()["contactid"]
     writes = (await client.get(f"/_admin/writes?table=contact&key={key}")).json()["writes"]
     assert [write["body"] for write in writes] == [{"new_grade": 2}]
@@ -226,9 +215,7 @@ async def test_admin_settings_columns_clock_counts_and_reset(
 
 
 async def test_faults_strike_the_web_api_but_not_admin(sandbox: DynamicsSandbox, client: httpx.AsyncClient) -> None:
-    await client.post(
-        "/_admin/faults", json={"kind": "status_after", "method": "POST", "path": "contacts", "status": 503, "times": 1}
-    )
+    await client.post("/_admin/faults", json={"kind": "status_after", "method": "POST", "path": "contacts", "status": 503, "times": 1})
 
     assert (await client.post(f"{API}/contacts", json={})).status_code == 503
     assert len(sandbox.rows("contact")) == 1

@@ -177,9 +177,7 @@ async def test_s37_any_file_can_be_put_there(admin: httpx.AsyncClient, sandbox: 
 
 
 @pytest.mark.parametrize("field", ["blackList", "blackListPhone", "blackListPushnotification", "ccpaOptOut"])
-async def test_s24_a_person_unsubscribes_and_each_flag_has_its_time(
-    admin: httpx.AsyncClient, sandbox: CampaignSandbox, field: str
-) -> None:
+async def test_s24_a_person_unsubscribes_and_each_flag_has_its_time(admin: httpx.AsyncClient, sandbox: CampaignSandbox, field: str) -> None:
     body = {"external_id": "c-1", "field": field, "at": "2026-02-01T12:00:00+01:00"}
     before, row = sandbox.get("profile", "c-1"), (await admin.post("/opt-out", json=body)).json()
 

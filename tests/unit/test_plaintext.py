@@ -7,13 +7,13 @@ import json
 import pytest
 
 from bridge.kafka.client import warn_of_plaintext
-from bridge.log import configure
-from bridge.settings import KafkaSettings, ServiceSettings, load
+from bridge.settings import KafkaSettings, load
+from tests.unit.control_app import logging_as
 
 
 def told(capsys: pytest.CaptureFixture[str], servers: str, **environment: str) -> list[dict[str, object]]:
-    configure(load(ServiceSettings, {"LOG_FORMAT": "json"}))
-    warn_of_plaintext(load(KafkaSettings, {"KAFKA_BOOTSTRAP_SERVERS": servers, **environment}))
+    with logging_as("json"):
+        warn_of_plaintext(load(KafkaSettings, {"KAFKA_BOOTSTRAP_SERVERS": servers, **environment}))
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
