@@ -42,7 +42,7 @@ class Trial:
                 engine.build(target, image, VERSION)
         with step("The image: its user, no compiler, a read-only root file system, the version in its label"):
             self._check_image()
-        with step("docker compose --env-file deploy/sandbox.env --profile sandbox up"):
+        with step("docker compose --profile sandbox up"):
             self._compose("up", "--detach", "--no-build", "--quiet-pull")
         with step("Waiting for three workflows, STOPPED, with all of their services"):
             self._until("three STOPPED workflows", self._all_stopped, 240)
@@ -99,7 +99,7 @@ class Trial:
         return self._compose("ps", "--all") + self._compose("logs", "--tail", "15", "--no-color")
 
     def _compose(self, *arguments: str) -> str:
-        return self._engine.compose("-p", PROJECT, "--env-file", "deploy/sandbox.env", "--profile", "sandbox", *arguments)
+        return self._engine.compose("-p", PROJECT, "--env-file", os.devnull, "--profile", "sandbox", *arguments)
 
     def _check_image(self) -> None:
         docker = self._engine.docker

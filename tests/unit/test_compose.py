@@ -121,8 +121,9 @@ def test_every_secret_comes_as_a_file(path: Path) -> None:
         assert used == files, name
         assert files <= mounted, name
         assert set(service.get("secrets", [])) <= declared
+    folder = "deploy/sandbox/${DYNAMICS_URL:+../../}secrets" if path == MAIN else "./secrets"
     for name, each in loaded(path).get("secrets", {}).items():
-        assert each == {"file": f"${{SECRETS_DIR:-./secrets}}/{name}"}
+        assert each == {"file": f"${{SECRETS_DIR:-{folder}}}/{name}"}
 
 
 def test_the_demo_has_every_secret_of_the_main_file() -> None:
@@ -140,7 +141,7 @@ def test_every_variable_of_a_service_is_one_it_knows(path: Path) -> None:
     assert {each for each in asked if not known(each)} == set()
 
 
-@pytest.mark.parametrize("path", [ROOT / ".env.example", ROOT / "deploy/sandbox.env"], ids=lambda path: str(path.name))
+@pytest.mark.parametrize("path", [ROOT / ".env.example", ROOT / "deploy/sandbox/.env"], ids=lambda path: str(path.name))
 def test_every_variable_of_an_env_file_is_one_somebody_knows(path: Path) -> None:
     listed = re.findall(r"^(?:# )?([A-Z][A-Z_]+)=", path.read_text(), re.MULTILINE)
 
