@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from typing import Any
 
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -55,16 +55,17 @@ def drop(settings: KafkaSettings, name: str) -> None:
 def content(settings: KafkaSettings, topic: str, partitions: int = 3) -> list[Message]:
     """Every committed record of a topic (bare name), partition by partition.
 
-    Brokers write the markers of a commit a moment after they have confirmed it, so it is read until it no longer grows.
+    Brokers write the markers of a commit a moment after they have confirmed it, those of the first one later still. So it is read when
+    nothing is open any more, or when what is open has had five seconds (a transaction that nobody ends).
     """
-    found: list[Message] = []
-    with closing(TopicReader(settings)) as reader:
-        while True:
-            name, before = settings.topic_prefix + topic, len(found)
-            found = [each for number in range(partitions) for each in reader.read(name, number, *reader.range(name, number))]
-            if len(found) == before:
-                return found
-            time.sleep(0.2)
+    name, deadline = settings.topic_prefix + topic, time.monotonic() + 5
+    uncommitted = Consumer(settings.client(group_id="reads-only", isolation_level="read_uncommitted"))
+    with closing(TopicReader(settings)) as reader, closing(uncommitted):
+        for number in range(partitions):
+            end = uncommitted.get_watermark_offsets(TopicPartition(name, number), 10)[1]
+            while reader.range(name, number)[1] < end and time.monotonic() < deadline:
+                time.sleep(0.05)
+        return [each for number in range(partitions) for each in reader.read(name, number, *reader.range(name, number))]
 
 
 def latest(settings: KafkaSettings, topic: str) -> dict[str, Any]:
