@@ -1,5 +1,5 @@
-"""`python -m benchmarks [lag] [control] [egress] [optin]`: runs them and prints a table; `--json FILE` writes the same. 1 if a bound is not
-met."""
+"""`python -m benchmarks [names]`: runs all benchmarks, or those named, and prints a table; `--json FILE` writes the same, with the load of the
+machine before each. 1 if a bound is not met, or if a benchmark could not be run to its end: the others are run all the same."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import control, egress, lag, optin
+from benchmarks import calls, control, egress, lag, latency, memory, optin, pipeline, reader, recovery, throughput
 
-ALL = {"lag": lag.run, "control": control.run, "egress": egress.run, "optin": optin.run}
+MODULES = (calls, throughput, pipeline, reader, latency, memory, recovery, lag, control, egress, optin)
+ALL = {module.__name__.rpartition(".")[2]: module.run for module in MODULES}
 
 
 def main() -> int:

@@ -59,7 +59,7 @@ def consent(flags: int) -> Known:
     """As the resolver keeps it, of flags that both systems have shown."""
     pairs = tuple(Pair(f"donotcontact{n}", f"blackListChannel{n}") for n in range(flags))
     sides = [Side(Order(915244, NOW, NOW), {pair.name(system): Seen(True, NOW) for pair in pairs}) for system in ("campaign", "dynamics")]
-    return StatusCodec(Digests("key"), pairs).known(CONTACT, Status(*sides, decided_at=NOW))
+    return StatusCodec(Digests("key"), pairs).known(CONTACT, Status(sides[0], sides[1], decided_at=NOW))
 
 
 def record(key: str, value: bytes, headers: bool = True) -> int:

@@ -7,10 +7,11 @@ A fault is a JSON object posted to `/_admin/faults`:
 
 `method` and `path` (a regular expression, searched in the path with its query) choose the requests, all by default. `kind` is one of
 `status` (answer so, without running the handler), `status_after` (run the handler, then answer so), `latency` (`seconds` before the
-handler), `cut_before` (close the connection, nothing was applied), `cut_after` (apply, then close without an answer), `stall`
-(apply, send half of the head, never the rest for `seconds`) and `operation` (Dynamics: single operations of a batch are chosen instead
-of requests, by their method and the path below the API; answered so without being run, `body` is the error's code). `times` limits how
-often it strikes (default: for ever), `skip` lets that many matching requests pass first. Admin requests are never struck nor counted.
+handler, which runs even if the client is gone by then), `cut_before` (close the connection, nothing was applied), `cut_after` (apply, then
+close without an answer), `stall` (apply, send half of the head, never the rest for `seconds`) and `operation` (Dynamics: single operations
+of a batch are chosen instead of requests, by their method and the path below the API; answered so without being run, `body` is the error's
+code). `times` limits how often it strikes (default: for ever), `skip` lets that many matching requests pass first. Admin requests are never
+struck nor counted.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ async def _struck(fault: Fault, request: web.Request, handler: Handler) -> web.S
             await handler(request)
             return _answer(fault)
         case "latency":
+            await request.read()  # it has come in whole: it is run, whatever becomes of the connection meanwhile
             await asyncio.sleep(fault.seconds)
             return await handler(request)
         case "cut_before":

@@ -70,6 +70,7 @@ class Gateway:
         self.issued_at: list[float] = []
         self.early_calls = self.early_polls = 0
         self._wait_until: defaultdict[str, float] = defaultdict(float)
+        self._waits_since: defaultdict[str, float] = defaultdict(float)
         self._poll_at = 0.0
         self._bucket, self._journal_bucket = Bucket(), Bucket()
 
@@ -149,15 +150,18 @@ class Gateway:
     def arrived(self, host: str) -> None:
         """Counts a call that came although an earlier answer of this host asked to wait."""
         now = time.monotonic()
-        self.early_calls += now < self._wait_until[host]
+        self.early_calls += self._waits_since[host] + self.settings.early_grace_ms / 1000 <= now < self._wait_until[host]
         if host == "journal":
             self.early_polls += now < self._poll_at
             self._poll_at = 0.0
 
     def answered(self, host: str, response: web.StreamResponse) -> None:
         """Remembers the wait that a 429, a 503 or the journal's 204 asks for, an injected one's, too."""
-        until = time.monotonic() + _wait(response.headers.get("Retry-After", ""))
+        now = time.monotonic()
+        until = now + _wait(response.headers.get("Retry-After", ""))
         if response.status in (429, 503):
+            if now >= self._wait_until[host]:  # else it was refused inside a wait that goes on
+                self._waits_since[host] = now
             self._wait_until[host] = max(self._wait_until[host], until)
         elif response.status == 204 and host == "journal":
             self._poll_at = until

@@ -37,6 +37,7 @@ class Settings:
     cname_missing: bool = False  # every call answers 502 "Oops"
     calls_per_second: float = 0.0  # token bucket of as many calls; 0: no limit
     retry_after_s: int = 1  # what a 429 of that bucket asks for
+    early_grace_ms: float = 0.0  # a call this soon after a wait has begun was on the wire already, so not early
     text_errors: str = "plain"  # or "json": the text as a JSON string literal
     over_long: str = "error"  # or "truncate"
     iso_dates: bool = False  # accept 2024-01-02T03:04:05Z
