@@ -18,10 +18,12 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 DIGEST_BYTES = 9  # 12 characters of base64; one mistaken "unchanged" in 10^21 comparisons
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # made once: json.dumps makes one for each call
+_VALUES = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Known:
     settled_at: str = ""
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        return _ENCODER.encode({name: getattr(self, name) for name in Known.__slots__}).encode()
 
     @staticmethod
     def from_json(value: bytes) -> Known:
@@ -71,12 +73,13 @@ class Digests:
     """Keyed digests of values, field by field."""
 
     def __init__(self, secret: str) -> None:
-        self._key = hashlib.blake2b(secret.encode(), digest_size=32, person=b"bridge-state").digest()
+        key = hashlib.blake2b(secret.encode(), digest_size=32, person=b"bridge-state").digest()
+        self._keyed = hashlib.blake2b(key=key, digest_size=DIGEST_BYTES)
 
     def of(self, fields: Mapping[str, Any]) -> dict[str, str]:
         return {name: self.one(name, value) for name, value in fields.items()}
 
     def one(self, name: str, value: Any) -> str:
-        content = json.dumps([name, value], ensure_ascii=False, separators=(",", ":")).encode()
-        digest = hashlib.blake2b(content, key=self._key, digest_size=DIGEST_BYTES).digest()
-        return base64.urlsafe_b64encode(digest).decode()
+        digest = self._keyed.copy()
+        digest.update(_VALUES.encode([name, value]).encode())
+        return base64.urlsafe_b64encode(digest.digest()).decode()
