@@ -11,8 +11,9 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 from aiohttp import ClientSession
@@ -40,13 +41,30 @@ class _Transport(AiohttpTransport):
         return session
 
 
+class _NoCookies(httpx.Cookies):
+    """Takes none from an answer, which is where their cost is."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        return
+
+
+_NO_COOKIES = _NoCookies()
+
+
+class _Client(httpx.AsyncClient):
+    """Sends no cookie back: Dynamics' affinity cookies pin one server."""
+
+    @property  # type: ignore[misc]  # nobody sets them
+    def cookies(self) -> httpx.Cookies:
+        return _NO_COOKIES
+
+
 def build_client(timeout_s: float, connections: int) -> httpx.AsyncClient:
-    """A client that follows no redirect and sends no cookie back (Dynamics' affinity cookies pin one server)."""
-    return httpx.AsyncClient(
+    """A client that follows no redirect and keeps no cookie."""
+    return _Client(
         transport=_Transport(limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections)),
         timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0), pool=None),
         follow_redirects=False,
-        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
         trust_env=False,
     )
 
@@ -90,14 +108,20 @@ def _http_date(text: str) -> datetime | None:
 
 def same_origin(link: str, base: str, origin: Origin) -> str:
     """`link`, made absolute, if it leads to the origin of `base`. Raises HaltError: a token must not go elsewhere."""
-    home = httpx.URL(base)
+    home = _parsed(base)
     try:
-        target = home.join(link)
+        target = httpx.URL(urljoin(base, link))
     except (httpx.InvalidURL, ValueError):
         raise _foreign("elsewhere", home, origin) from None
     if (target.scheme, target.host, _port(target)) != (home.scheme, home.host, _port(home)):
         raise _foreign(f"to another host ({target.host})", home, origin)
     return str(target)
+
+
+@lru_cache(maxsize=16)
+def _parsed(base: str) -> httpx.URL:
+    """There are few of these, and each call asks for one: parsing costs more than sending."""
+    return httpx.URL(base)
 
 
 def _foreign(where_to: str, home: httpx.URL, origin: Origin) -> HaltError:
