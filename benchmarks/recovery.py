@@ -26,7 +26,7 @@ from tests.e2e.helpers import eventually
 from tests.e2e.stack import Process, Stack, running
 
 AT_ONCE, LATENCY_S = 52, 0.1
-KILLS, RECORDS, PARTITIONS = 3, 4_000, 6
+KILLS, RECORDS, PARTITIONS = 2, 4_000, 6  # kills of each of both kinds
 WITHIN_S = SESSION_TIMEOUT_MS / 1000 + 2
 LIMIT, REFUSED = 100, 2_500  # calls a second, and records against that limit
 WIRE_MS = 50.0
