@@ -2,9 +2,9 @@
 
 The million goes into `ingress.state` by the product's own encoder, eleven fields each, as after a first load with the default mapping. The
 writer starts without its state directory. Rebuild: from the assignment of its partitions to the moment it has them all, by its own log.
-Then changes of known records come at a steady rate, 250 a second, and every call is answered at once. Growth: memory at the end of the load
-÷ memory after its first tenth, when caches and pools are filled. The load lasts three minutes, or BENCH_LOAD_S seconds (3600: the hour); the
-figure's name says how long.
+Then changes of known records come at a steady rate, 250 a second, and every call is answered at once. Growth: memory at the end of the
+load ÷ memory after its first tenth, when caches and pools are filled. The load lasts three minutes, or BENCH_LOAD_S seconds (3600: the
+hour); the figure's name says how long.
 """
 
 from __future__ import annotations
