@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 
@@ -135,6 +136,28 @@ async def test_s5_the_rate_limit_asks_to_wait_and_counts_who_does_not(api: httpx
     assert [answer.status_code for answer in answers] == [200, 429, 429]
     assert (answers[1].json()["error_code"], answers[1].headers["Retry-After"]) == ("429050", "1")
     assert sandbox.counts()["early_calls"] == 1
+
+
+async def test_a_call_that_was_on_the_wire_when_the_wait_began_is_not_early(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
+    sandbox.settings.change({"calls_per_second": 0.1, "retry_after_s": 10, "early_grace_ms": 200})
+    for _ in range(3):
+        await api.get(f"{EXT}/profile")
+    at_once = sandbox.counts()["early_calls"]
+    await asyncio.sleep(0.3)
+
+    await api.get(f"{EXT}/profile")
+
+    assert (at_once, sandbox.counts()["early_calls"]) == (0, 1)
+
+
+async def test_a_call_that_is_held_up_is_run_although_its_client_is_gone(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
+    await api.post("/_admin/faults", json={"kind": "latency", "method": "POST", "seconds": 0.3})
+
+    with pytest.raises(httpx.ReadTimeout):
+        await api.post(f"{EXT}/profile", json={"externalId": "c-1", "lastName": "Lovelace"}, timeout=0.1)
+    await asyncio.sleep(0.4)
+
+    assert sandbox.get("profile", "c-1") is not None
 
 
 async def test_s6_s7_collections_page_by_25_with_the_double_slash(api: httpx.AsyncClient, sandbox: CampaignSandbox) -> None:
