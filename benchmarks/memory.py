@@ -51,7 +51,7 @@ async def _measured(settings: KafkaSettings, home: Path) -> list[Figure]:
         return [
             Figure("state rebuilt", KNOWN / rebuilt, "records/s", (">=", 50_000)),
             Figure("start of the process to all parts", ready, "s"),
-            Figure("memory with a million known records", holds, "MB", ("<=", 200)),
+            Figure(f"memory with {KNOWN:,} known records", holds, "MB", ("<=", 200)),
             Figure("the most so far, rebuild and load included", memory_mb(writer.popen.pid, "VmHWM"), "MB"),
             Figure("memory at the end of the load", last, "MB", ("<=", 200)),
             Figure(f"growth over {LOAD_S / 60:g} min of load", (last / first - 1) * 100, "%", ("<=", 5)),
