@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from bridge.errors import HaltError, RetryError
@@ -92,8 +92,16 @@ class KafkaState:
         path = self._folder / f"{self._topic}-{partition}.sqlite"
         try:
             part = self._local(path)
+            try:
+                self._catch_up(part, partition)
+            except BaseException:
+                part.close()
+                raise
         except (OSError, sqlite3.Error) as exc:
             raise _unusable_folder(path.parent) from exc
+        return part
+
+    def _catch_up(self, part: LocalPart, partition: int) -> None:
         started, count = time.monotonic(), 0
         with closing(TopicReader(self._settings)) as reader:
             first, end = reader.range(self._topic, partition)
@@ -105,7 +113,6 @@ class KafkaState:
         part.next = end
         part.flush()
         log("state_loaded", partition=partition, records=count, seconds=round(time.monotonic() - started, 3))
-        return part
 
     def _local(self, path: Path) -> LocalPart:
         try:
@@ -180,7 +187,9 @@ class LocalPart:
         self._unflushed = 0
 
     def close(self) -> None:
-        self.flush()
+        """What cannot be written any more (a full disk) is read from the topic again next time."""
+        with suppress(sqlite3.Error):
+            self.flush()
         self._db.close()
 
     def _count(self) -> None:
