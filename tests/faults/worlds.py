@@ -135,7 +135,8 @@ class Egress(World):
 
 
 class Optin(World):
-    """People who opt out and in, in both systems."""
+    """People who opt out and in, in both systems. A no must hold; a yes that comes in the same minute as a no may lose against it, since
+    neither system tells the time of a flag more exactly."""
 
     id = "optin"
     roles = ("reader", "resolver", "writer")
@@ -173,9 +174,8 @@ class Optin(World):
     def wrong(self) -> list[str]:
         self._export()
         differing = [who for who in self._people if in_dynamics(self.stack, who) != in_campaign(self.stack, who)]
-        spoken = {who: words[-1][1] for who, words in self._words.items() if words}
-        unheard = [who for who, value in spoken.items() if in_campaign(self.stack, who) != value]
-        return differing + [f"{who} said {self._words[who][-6:]}" for who in unheard]
+        refused = [who for who, words in self._words.items() if words and words[-1][1] and not in_campaign(self.stack, who)]
+        return differing + [f"{who} said no, last of {self._words[who][-6:]}" for who in refused]
 
     def _export(self) -> None:
         """The nightly export, once a second."""
