@@ -31,8 +31,8 @@ test-compose: $(VENV)/ready ## Run image and compose file for real (Docker; as r
 unit: $(VENV)/ready ## Run the tests that need nothing but Python
 	@exec $(RUN) -m pytest tests/unit tests/flow $(ARGS)
 
-faults: $(VENV)/ready ## Run the tests that kill processes (BRIDGE_SEED=<number> for other moments)
-	@exec $(RUN) -m pytest tests/faults $(ARGS)
+faults: $(VENV)/ready ## Run all fault tests (`make test` runs some; BRIDGE_SEED=<number> for other moments)
+	@BRIDGE_FAULTS=all exec $(RUN) -m pytest tests/faults -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/ready ## Check style and types
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/mypy

@@ -8,10 +8,10 @@ A fault is a JSON object posted to `/_admin/faults`:
 `method` and `path` (a regular expression, searched in the path with its query) choose the requests, all by default. `kind` is one of
 `status` (answer so, without running the handler), `status_after` (run the handler, then answer so), `latency` (`seconds` before the
 handler, which runs even if the client is gone by then), `cut_before` (close the connection, nothing was applied), `cut_after` (apply, then
-close without an answer), `stall` (apply, send half of the head, never the rest for `seconds`) and `operation` (Dynamics: single operations
-of a batch are chosen instead of requests, by their method and the path below the API; answered so without being run, `body` is the error's
-code). `times` limits how often it strikes (default: for ever), `skip` lets that many matching requests pass first. Admin requests are never
-struck nor counted.
+close without an answer), `half` (apply, send the head and half of the body, then close), `stall` (apply, send half of the head, never the
+rest for `seconds`) and `operation` (Dynamics: single operations of a batch are chosen instead of requests, by their method and the path
+below the API; answered so without being run, `body` is the error's code). `times` limits how often it strikes (default: for ever), `skip`
+lets that many matching requests pass first. Admin requests are never struck nor counted.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from aiohttp import web
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Kind = Literal["status", "status_after", "latency", "cut_before", "cut_after", "stall", "operation"]
-KINDS = ("status", "status_after", "latency", "cut_before", "cut_after", "stall", "operation")
+Kind = Literal["status", "status_after", "latency", "cut_before", "cut_after", "half", "stall", "operation"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass
@@ -106,6 +106,16 @@ def _cut(request: web.Request) -> web.Response:
     return web.Response(status=500)
 
 
+def _half(request: web.Request, answer: web.StreamResponse) -> web.Response:
+    """The head promises a body that does not come to its end."""
+    body = bytes(answer.body) if isinstance(answer, web.Response) and isinstance(answer.body, bytes) else b""
+    head = f"HTTP/1.1 {answer.status} OK\r\nContent-Type: {answer.content_type}\r\nContent-Length: {max(len(body), 2)}\r\n\r\n"
+    if request.transport is not None:
+        request.transport.write(head.encode() + body[: len(body) // 2])
+        request.transport.close()
+    return web.Response(status=500)
+
+
 async def _struck(fault: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
     match fault.kind:
         case "status":
@@ -122,6 +132,8 @@ async def _struck(fault: Fault, request: web.Request, handler: Handler) -> web.S
         case "cut_after":
             await handler(request)
             return _cut(request)
+        case "half":
+            return _half(request, await handler(request))
         case "stall":
             await handler(request)
             if request.transport is not None:

@@ -43,3 +43,11 @@ def kafka_settings(kafka: LocalKafka) -> KafkaSettings:
         topic_prefix=f"t{uuid.uuid4().hex[:8]}.",
         partitions=3,
     )
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[LocalKafka]:
+    """A Kafka of the test's own, not started yet."""
+    kafka = LocalKafka(tmp_path / "kafka", free_port(), free_port())
+    yield kafka
+    kafka.down()

@@ -70,7 +70,7 @@ class JournalClient:
             self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
             response = await self._send(url)
         if response.status_code == 204:
-            return JournalPage((), next_link(response, url), retry_after_s(response, self._clock.now()))
+            return JournalPage((), self._next(response, url), retry_after_s(response, self._clock.now()))
         if response.status_code != 200:
             raise _error(response, retry_after_s(response, self._clock.now()))
         answer = parse_json(response)
@@ -79,7 +79,12 @@ class JournalClient:
             last = str((answer.get("_page") or {}).get("last") or (events[-1][0] if events else ""))
         except (AttributeError, KeyError, TypeError):
             raise RetryError(f"{where(response)}: the answer is no page of events", code="bad_answer", status=200) from None
-        return JournalPage(events, next_link(response, url) or (self.after(last) if last else None), None)
+        return JournalPage(events, self._next(response, url) or (self.after(last) if last else None), None)
+
+    def _next(self, response: httpx.Response, asked: str) -> str | None:
+        """Raises HaltError for a link to another host, before it is kept as the position, which would be followed for ever."""
+        link = next_link(response, asked)
+        return None if link is None else same_origin(link, self._journal.url, "source")
 
     async def _send(self, url: str) -> httpx.Response:
         token = await self._token.get()

@@ -19,6 +19,7 @@ from bridge.rooms import DynamicsSettings
 
 API = "/api/data/v9.2/"
 HEADERS = {"Accept": "application/json", "OData-MaxVersion": "4.0", "OData-Version": "4.0"}
+LINKS = {"@odata.nextLink", "@odata.deltaLink"}
 FRESH = {"If-None-Match": "null"}  # no cached metadata
 METADATA_TRIES = 20
 LONGEST_METADATA_WAIT_S = 10.0  # a longer wait is told as the reason why the service does not start
@@ -96,6 +97,8 @@ class DynamicsClient:
         items = answer.get("value") if isinstance(answer, dict) else None
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise RetryError(f"Dynamics: {where(response)}: not a page of rows", code="bad_answer", status=response.status_code)
+        for name in LINKS & answer.keys():  # before it is kept as a position, which would be followed for ever
+            same_origin(str(answer[name]), self._settings.url + API, self.origin)
         found: dict[str, Any] = answer
         return found
 

@@ -11,7 +11,7 @@ import ctypes
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from confluent_kafka import Message
@@ -96,8 +96,16 @@ class KafkaState:
         path = self._folder / f"{self._topic}-{partition}.sqlite"
         try:
             part = self._local(path)
+            try:
+                self._catch_up(part, partition)
+            except BaseException:
+                part.close()
+                raise
         except (OSError, sqlite3.Error) as exc:
             raise _unusable_folder(path.parent) from exc
+        return part
+
+    def _catch_up(self, part: LocalPart, partition: int) -> None:
         started, count = time.monotonic(), 0
         with closing(TopicReader(self._settings)) as reader:
             first, end = reader.range(self._topic, partition)
@@ -111,7 +119,6 @@ class KafkaState:
         if count >= BATCH:
             _give_back()
         log("state_loaded", partition=partition, records=count, seconds=round(time.monotonic() - started, 3))
-        return part
 
     def _local(self, path: Path) -> LocalPart:
         try:
@@ -186,7 +193,9 @@ class LocalPart:
         self._unflushed = 0
 
     def close(self) -> None:
-        self.flush()
+        """What cannot be written any more (a full disk) is read from the topic again next time."""
+        with suppress(sqlite3.Error):
+            self.flush()
         self._db.close()
 
     def _count(self) -> None:

@@ -22,6 +22,7 @@ from sandbox.dynamics.values import raw
 from sandbox.dynamics.wire import Answer, Call, ODataError, no_row
 from sandbox.web import Handler, Ledger, counted, fault_routes
 
+FOREIGN = "https://dynamics.example.net"
 _ARRIVED = web.RequestKey("arrived", float)
 
 
@@ -155,7 +156,8 @@ class DynamicsSandbox:
         body = await request.read()
         if self.settings.latency_ms:
             await asyncio.sleep(self.settings.latency_ms / 1000)
-        root = f"{_root(request)}/api/data/{request.match_info['version']}/"
+        host = FOREIGN if self.settings.foreign_links else _root(request)
+        root = f"{host}/api/data/{request.match_info['version']}/"
         call = Call(request.method, request.match_info["path"], request.query, request.headers, body, root)
         is_batch, before = call.path == "$batch", self.service.operations
         answer = batch.answer(self.service, call) if is_batch else self.service.answer(call)

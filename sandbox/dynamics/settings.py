@@ -26,6 +26,7 @@ class Settings:
     global_read: bool = True  # false: tracked reads are refused with 403 0x80040220
     page_limit: int = 5000  # also the cap of $count
     total_count_lag: int = 0  # RetrieveTotalRecordCount tells this many rows too few
+    foreign_links: bool = False  # links in answers lead to another host
     latency_ms: float = 0  # every Web API request takes at least this long
     operation_cost_ms: float = 0  # and that much more for each operation of a batch, and for a single write
     # change tracking

@@ -260,3 +260,19 @@ async def test_3_6_relationships_tell_the_navigation_property(client: httpx.Asyn
 
     assert [(row["ReferencedEntity"], row["ReferencingEntityNavigationPropertyName"]) for row in rows] == [("contact", "new_ContactId")]
     assert (await get(client, "/EntityDefinitions(LogicalName='contact')/Keys"))["value"] == []
+
+
+async def test_half_an_answer_ends_before_its_promised_length_though_what_was_asked_is_done(
+    client: httpx.AsyncClient, sandbox: DynamicsSandbox
+) -> None:
+    await client.post("/_admin/faults", json={"kind": "half", "method": "POST", "times": 1})
+    with pytest.raises(httpx.RemoteProtocolError):
+        await client.post(f"{API}/contacts", json={"lastname": "Half"}, headers={"Prefer": "return=representation"})
+    assert [row["lastname"] for row in sandbox.rows("contact")] == ["Half"]
+
+
+async def test_links_lead_to_another_host_when_told_so(client: httpx.AsyncClient, sandbox: DynamicsSandbox) -> None:
+    people(sandbox, 3)
+    await client.patch("/_admin/settings", json={"foreign_links": True})
+    page = await get(client, "/contacts?$select=lastname", "odata.maxpagesize=2")
+    assert page["@odata.nextLink"].startswith("https://dynamics.example.net/api/data/")

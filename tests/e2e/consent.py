@@ -32,10 +32,10 @@ async def consenting(kafka: KafkaSettings, folder: Path, start: Sequence[str] = 
         yield stack
 
 
-def person(stack: Stack, **flags: bool) -> str:
+def person(stack: Stack, name: str = "Lovelace", **flags: bool) -> str:
     """A contact with its profile; its id."""
-    key = stack.dynamics.upsert("contact", {"lastname": "Lovelace", **flags})
-    stack.campaign.put("profile", {"externalId": key, "lastName": "Lovelace"})
+    key = stack.dynamics.upsert("contact", {"lastname": name, **flags})
+    stack.campaign.put("profile", {"externalId": key, "lastName": name})
     return key
 
 

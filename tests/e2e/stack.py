@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,15 +126,16 @@ class Stack:
             **self.environment,
         }
 
-    def service(self, role: str, instance: str | None = None, **environment: str) -> Process:
-        """Starts `services.<workflow>.<role>` (or `control`) as a process; `environment` overrides settings."""
+    def service(self, role: str, instance: str | None = None, launcher: Sequence[str] = (), **environment: str) -> Process:
+        """Starts `services.<workflow>.<role>` (or `control`) as a process; `environment` overrides settings. `launcher`: a command that
+        runs the module named after it, instead of `python -m`."""
         instance = instance or f"{role}-1"
         module = "services.control" if role == "control" else f"services.{self.id}.{role}"
         log = self.folder / f"{instance}-{time.monotonic_ns()}.log"
         own = {"INSTANCE_ID": instance, "STATE_DIR": str(self.folder / f"state-{instance}")}
         with log.open("wb") as out:
             popen = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [*(launcher or (sys.executable, "-m")), module],
                 env=self.environment | own | environment,
                 cwd=self.folder,
                 stdout=out,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,12 @@ from confluent_kafka import Producer
 
 from bridge.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
-from sandbox.kafka.local import free_port
 from tests.e2e.consent import ROLES, config, consenting, in_campaign, in_dynamics, person, until_both
 from tests.e2e.helpers import api_lag, described_lag, group_state
 from tests.e2e.stack import Stack
 from tests.e2e.test_control_lag import TOOL
 
 GROUPS = ("optin-resolver", "optin")
-
-
-@pytest.fixture
-def own_kafka(tmp_path: Path) -> Iterator[LocalKafka]:
-    """A Kafka of the test's own, not started yet."""
-    kafka = LocalKafka(tmp_path / "kafka", free_port(), free_port())
-    yield kafka
-    kafka.down()
 
 
 async def test_a_stop_leaves_both_groups_empty_and_both_systems_alone_and_a_start_goes_on(

@@ -5,24 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from bridge.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
-from sandbox.kafka.local import free_port
 from tests.e2e.helpers import eventually
 from tests.e2e.stack import Process, Stack, contacts, running, vehicles
-
-
-@pytest.fixture
-def own_kafka(tmp_path: Path) -> Iterator[LocalKafka]:
-    """A Kafka of the test's own, not started yet."""
-    kafka = LocalKafka(tmp_path / "kafka", free_port(), free_port())
-    yield kafka
-    kafka.down()
 
 
 def settings(kafka: LocalKafka) -> KafkaSettings:

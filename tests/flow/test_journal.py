@@ -166,14 +166,16 @@ async def test_a_position_of_another_journal_means_nothing() -> None:
         assert len((await all_of(rig.feed(journal="another"), cursor))[0]) == 5
 
 
-async def test_a_link_to_another_host_is_not_followed() -> None:
+async def test_a_link_to_another_host_is_neither_followed_nor_kept_and_its_page_comes_again() -> None:
     async with a_rig(journal_foreign_next=True) as rig:
         rig.send(1)
-        step = await rig.feed().step(None)
         with pytest.raises(HaltError) as halted:
-            await rig.feed().step(step.cursor)
+            await rig.feed().step(None)
+        rig.sandbox.settings.change({"journal_foreign_next": False})
+        step = await rig.feed().step(None)
 
         assert halted.value.code == "foreign_link"
+        assert len(step.events) == 1
 
 
 async def test_a_busy_journal_is_waited_for_and_a_revoked_token_replaced() -> None:

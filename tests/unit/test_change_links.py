@@ -109,6 +109,16 @@ async def test_a_tombstone_without_an_id_is_no_answer(client: DynamicsClient, sa
         await table.page(None)
 
 
+async def test_a_link_to_another_host_is_refused_with_the_page_that_has_it(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    table = await tracked(client, "contact", "lastname")
+    sandbox.settings.change({"foreign_links": True})
+
+    with pytest.raises(HaltError) as caught:
+        await table.page(None)
+
+    assert caught.value.code == "foreign_link"
+
+
 async def test_a_link_to_another_host_is_not_followed(client: DynamicsClient) -> None:
     table = await tracked(client, "contact", "lastname")
 
