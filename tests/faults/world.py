@@ -166,7 +166,7 @@ class World:
         await self.stack.until_caught_up(90)
         await self.until_right("nothing is spoiled afterwards", 10)
         assert not self.untruths, self.untruths
-        assert self.disorder() == []
+        assert not self.disorder(), self.disorder()
         repeated = self.repeats()
         assert repeated <= self.may_repeat, f"{repeated} writes were repeated, at most {self.may_repeat} were in flight"
         letters = (await self.stack.get(f"/workflows/{self.id}/dead-letters"))["dead_letters"]
@@ -211,7 +211,8 @@ class World:
             texts[topic] = "\n".join([*values, *(str(headers_of(each)) for each in found)])
         tokens = [*self.stack.campaign.gateway.tokens, *self.stack.dynamics.tokens._valid_until]
         for secret in (CANARY, "sandbox-secret", *tokens):
-            assert [name for name, text in texts.items() if secret in text] == [], f"{secret[:12]}… is told"
+            told = [name for name, text in texts.items() if secret in text]
+            assert not told, f"{secret[:12]}… is told: {told}"
 
     def _resources(self, process: Process) -> tuple[int, int, int]:
         """Its pid, open files, and resident memory in MB."""
@@ -228,9 +229,10 @@ class World:
                 continue
             assert process.popen.poll() is None, f"{name} has ended: {process.popen.returncode}\n{self.stack.logs()}"
             _, now_files, now_megabytes = self._resources(process)
+            print(f"{name}: {files} → {now_files} files, {megabytes} → {now_megabytes} MB")
             if now_files > files + MORE_FILES or now_megabytes > megabytes + MORE_MB:
                 grown.append(f"{name}: {files} → {now_files} files, {megabytes} → {now_megabytes} MB")
-        assert grown == []
+        assert not grown, grown
 
 
 def versions_of(names: Sequence[str]) -> list[int]:
