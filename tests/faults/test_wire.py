@@ -16,6 +16,7 @@ from tests.faults.world import IN_FLIGHT, World
 from tests.faults.worlds import WORLDS
 
 TIMEOUTS = {"CAMPAIGN_REQUEST_TIMEOUT_S": "3", "DYNAMICS_REQUEST_TIMEOUT_S": "3"}
+IN_A_ROW = 3  # each failure doubles the wait before the next call
 SIDES = [(workflow, system) for workflow in WORLDS for system in ("dynamics", "campaign")]
 
 BREAKS: dict[str, Callable[[Proxy], None]] = {
@@ -68,11 +69,12 @@ async def test_a_network_that_breaks(begun: Begun, workflow: str, system: str, h
 @pytest.mark.parametrize("workflow", WORLDS)
 async def test_answers_lost_after_what_was_asked_had_been_done(begun: Begun, workflow: str) -> None:
     world = await begun(workflow, **TIMEOUTS)
-    world.may_repeat += 2 * 30
+    kinds: tuple[Kind, ...] = ("cut_after", "status_after", "half")
     async with world.pouring():
-        kinds: tuple[Kind, ...] = ("cut_after", "status_after", "half")
-        for kind in kinds:
-            await struck(world, Fault(kind, times=10, skip=world.rng.randint(0, 10)))
+        for kind in (*kinds, *kinds):
+            await world.at_work()
+            await struck(world, Fault(kind, times=IN_A_ROW, skip=world.rng.randint(0, 5)))
+            world.may_repeat += 2 * IN_A_ROW
     await world.settled()
 
 
@@ -80,9 +82,9 @@ async def test_answers_lost_after_what_was_asked_had_been_done(begun: Begun, wor
 @pytest.mark.parametrize("workflow", WORLDS)
 async def test_answers_that_stall(begun: Begun, workflow: str) -> None:
     world = await begun(workflow, **TIMEOUTS)
-    world.may_repeat += 2 * 6
+    world.may_repeat += 2 * IN_A_ROW
     async with world.pouring():
-        await struck(world, Fault("stall", times=6, seconds=20, skip=world.rng.randint(0, 5)))
+        await struck(world, Fault("stall", times=IN_A_ROW, seconds=20, skip=world.rng.randint(0, 5)))
     await world.settled()
 
 
@@ -109,7 +111,7 @@ async def test_storms_of_429(begun: Begun, workflow: str, asked: str) -> None:
     async with world.pouring():
         for _ in range(3):
             await world.at_work()
-            await struck(world, Fault("status", status=429, headers=ASKED[asked](), times=3))
+            await struck(world, Fault("status", status=429, headers=ASKED[asked](), times=IN_A_ROW))
     await world.settled()
     refused = world.stack.campaign.ledger.statuses[429]
     assert world.stack.campaign.counts()["early_calls"] <= refused, "a wait that Campaign asked for was not kept"
@@ -123,5 +125,6 @@ async def test_bursts_of_5xx_and_pages_of_html(begun: Begun, workflow: str) -> N
     world = await begun(workflow, **TIMEOUTS)
     async with world.pouring():
         for status in (500, 502, 503, 504, 200):
-            await struck(world, Fault("status", status=status, body=page, content_type="text/html", times=8))
+            await world.at_work()
+            await struck(world, Fault("status", status=status, body=page, content_type="text/html", times=IN_A_ROW))
     await world.settled()
