@@ -23,6 +23,7 @@ from bridge.settings import KafkaSettings
 from bridge.state import Known
 
 FLUSH_EVERY = 1000
+PAGE_BYTES = 8192  # several of the largest records, which the resolver has, fit into one
 PUT = "INSERT INTO known VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 COUNT_EVERY_S = 60.0
 AT_ONCE = 4  # partitions that are caught up with
@@ -132,6 +133,7 @@ class LocalPart:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a new file
         self._db.execute("PRAGMA journal_mode=WAL")  # whole after kill -9; after a power cut it may be odd, and is rebuilt
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.executescript(SCHEMA)
