@@ -1,0 +1,182 @@
+"""`python -m benchmarks.scaling --sizes 10000,100000,1000000 --json F`: what a record costs at several sizes, on one machine.
+
+`--workloads contact,asset,optin,egress`: contacts with the default mapping, custom entities of fifty columns, opt-in/out, e-mail events.
+Figures are added to F as they come. CPU seconds and bytes are hardly changed by other work on the machine; seconds are: they are marked
+`wall`. Not part of `make bench`: a million contacts take about twenty minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import scaling_egress, scaling_optin
+from benchmarks.lean import ASSET, ASSETS, asset_columns
+from benchmarks.measure import cpu_s
+from benchmarks.rig import Notes, Rig, rigged, told, until_told
+from benchmarks.watch import connections, folder_bytes, peak_mib
+from bridge.config import default_ingress
+from tests.e2e.stack import mapping
+
+WRITERS = ("writer-1", "writer-2")
+CHANGED = 0.1  # of the records, after the load
+LONGEST_S = 3600
+SETS = {"contact": ("contacts", "profile"), ASSET: (f"{ASSET}s", ASSETS)}
+
+
+async def ingress(notes: Notes, name: str, records: int) -> None:
+    """Load, live changes, idle, restart with and without the local copy."""
+    source = {"contact": "contact", "asset": ASSET}[name]
+    async with rigged(notes, "ingress", source, records) as rig:
+        stack = rig.stack
+        if source == ASSET:
+            await stack.configure(mapping(ASSET, ASSETS, (f"{ASSET}id", "cusAssetId"), asset_columns()))
+        else:
+            await stack.save(default_ingress().model_dump(mode="json"))
+        before = rig.broker.requests()
+        await _load(rig, source, records)
+        made = rig.broker.requests() - before
+        notes.each("requests to Kafka per record", made.total())
+        notes.note("connections to Kafka, four services and control", connections(rig.broker.kafka.port))
+        _sizes(rig, source, records)
+        await _changes(rig, source, int(records * CHANGED))
+        await rig.idle(f"GET {SETS[source][0]}")
+        rig.peaks("of the load")
+        await _restarts(rig)
+        for java in ("kafka", "registry"):
+            notes.note(f"heap after collection, {java}, MiB", rig.broker.heap_mib(java))
+
+
+async def _load(rig: Rig, source: str, records: int) -> None:
+    """All at once, as in real life: the reader loads and compares, the writers write meanwhile."""
+    stack, notes = rig.stack, rig.notes
+    reader = stack.service("reader")
+    for name in WRITERS:
+        stack.service("writer", name)
+    await stack.start()
+    await until_told(stack, reader, "load_started", 60)
+    began, cpu, written, kafka = monotonic(), rig.cpu("reader-1"), rig.cpu(*WRITERS), rig.pids()["kafka"]
+    broker = cpu_s(kafka)
+    await until_told(stack, reader, "load_finished", LONGEST_S)
+    loaded = rig.cpu("reader-1")
+    notes.each("reader, load, CPU s per 1,000 records", (loaded - cpu) * 1000)
+    notes.note("reader, load, wall s", monotonic() - began)
+    await until_told(stack, reader, "reconciled", LONGEST_S)
+    notes.each("reader, comparison, CPU s per 1,000 records", (rig.cpu("reader-1") - loaded) * 1000)
+    notes.note("reader, load and comparison, wall s", monotonic() - began)
+    await _until_written(rig, source, "POST", records)
+    notes.each("writers, CPU s per 1,000 records", (rig.cpu(*WRITERS) - written) * 1000)
+    notes.each("Kafka, CPU s per 1,000 records", (cpu_s(kafka) - broker) * 1000)
+    notes.note("load, wall s", monotonic() - began)
+    asked = await rig.calls("dynamics")
+    notes.note("requests to Dynamics for the table", asked[f"GET {SETS[source][0]}"])
+
+
+async def _until_written(rig: Rig, source: str, method: str, number: int) -> None:
+    wanted = f"{method} {SETS[source][1]}"
+    had: dict[str, int] = {}
+
+    async def there() -> bool:
+        nonlocal had
+        await asyncio.sleep(0.5)
+        had = await rig.calls("campaign")
+        return had.get(wanted, 0) >= number
+
+    await rig.stack.until(there, f"{number} × {wanted}", LONGEST_S)
+    await rig.stack.until_caught_up(60)
+    had = await rig.calls("campaign")
+    rig.notes.each(f"calls of Campaign per record, {method}", had[wanted], number)
+
+
+def _sizes(rig: Rig, source: str, records: int) -> None:
+    notes = rig.notes
+    for topic in (f"ingress.replay.{source}", "ingress.state"):
+        notes.each(f"Kafka bytes per record, {topic}", rig.broker.topic_bytes(topic))
+    folders = [rig.stack.folder / f"state-{name}" for name in WRITERS]
+    notes.note("STATE_DIR, files not yet merged (WAL), MiB", sum(folder_bytes(each, "*-wal") for each in folders) / 2**20)
+
+
+async def _changes(rig: Rig, source: str, changed: int) -> None:
+    """One column of a tenth of the records changes: one PATCH each."""
+    reader, written = rig.cpu("reader-1"), rig.cpu(*WRITERS)
+    await rig.asked("dynamics", f"numbered?touch={changed}", "POST")
+    await _until_written(rig, source, "PATCH", changed)
+    rig.notes.each("reader, a change, CPU s per 1,000", (rig.cpu("reader-1") - reader) * 1000, changed)
+    rig.notes.each("writers, a change, CPU s per 1,000", (rig.cpu(*WRITERS) - written) * 1000, changed)
+    rig.notes.each("Kafka bytes per change", rig.broker.topic_bytes(f"ingress.changes.{source}"), changed)
+
+
+async def _restarts(rig: Rig) -> None:
+    """One writer takes everything: first with the copies of its own partitions, then with none."""
+    stack, notes = rig.stack, rig.notes
+    folders = [stack.folder / f"state-{name}" for name in WRITERS]
+    for name in WRITERS:
+        await stack.processes[name].terminate()
+    notes.each("STATE_DIR bytes per record, writers", sum(folder_bytes(each) for each in folders))
+    await rig.until_empty("ingress")
+    for folder in folders:
+        shutil.rmtree(folder)
+    writer, partitions = stack.service("writer", WRITERS[0]), stack.kafka.partitions
+    assigned = await until_told(stack, writer, "partitions_assigned", 60)
+    before = rig.cpu(WRITERS[0])
+    last = await until_told(stack, writer, "state_loaded", LONGEST_S, partitions)
+    notes.each("restart without local copy, CPU s per 1,000 records", (rig.cpu(WRITERS[0]) - before) * 1000)
+    notes.note("restart without local copy, wall s", _between(assigned, last))
+    notes.note("restart without local copy, records read back", sum(each["records"] for each in told(writer, "state_loaded")))
+    await stack.until_caught_up(60)
+    notes.note("restart without local copy, peak memory of the writer, MiB", peak_mib(writer.popen.pid))
+    await writer.terminate()
+    await rig.until_empty("ingress")
+    began = monotonic()
+    again = stack.service("writer", WRITERS[0])
+    await until_told(stack, again, "state_loaded", 60, partitions)
+    notes.note("restart with local copy, wall s (process start included)", monotonic() - began)
+    notes.note("restart with local copy, records read back", sum(each["records"] for each in told(again, "state_loaded")))
+
+
+def _between(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
+    """Seconds between two log lines."""
+    return (datetime.fromisoformat(last["timestamp"]) - datetime.fromisoformat(first["timestamp"])).total_seconds()
+
+
+def table(notes: Notes, workload: str) -> Table:
+    """Every figure of a workload at all sizes. A figure of one record that stays the same is a cost that grows linearly."""
+    sizes = sorted(notes.all[workload], key=int)
+    shown = Table(workload, *(f"{int(size):,d}" for size in sizes))
+    for name in notes.all[workload][sizes[-1]]:
+        shown.add_row(name, *(f"{notes.all[workload][size].get(name, math.nan):.4g}" for size in sizes))
+    return shown
+
+
+WORKLOADS = {"contact": ingress, "asset": ingress, "optin": scaling_optin.measured, "egress": scaling_egress.measured}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("--sizes", default="10000,100000")
+    parser.add_argument("--workloads", default=",".join(WORKLOADS))
+    parser.add_argument("--json", type=Path, default=Path(".run/scaling.json"))
+    options = parser.parse_args(arguments)
+    notes = Notes(options.json)
+    for size in [int(each) for each in options.sizes.split(",")]:
+        for name in options.workloads.split(","):
+            notes.begin(name, size)
+            asyncio.run(WORKLOADS[name](notes, name, size))
+    for name in notes.all:
+        Console(width=140).print(table(notes, name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
