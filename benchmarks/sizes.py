@@ -49,8 +49,11 @@ def change(columns: int) -> ChangeEvent:
 
 
 def known(columns: int) -> Known:
-    """As the ingress writer keeps it."""
-    digests = Digests("key").of({f"location.field{n}"[: 9 + n % 8]: n for n in range(columns)})
+    """As the ingress writer keeps it: of the default mapping, or of fields with names as custom resources have them."""
+    names = [field.target for field in default_ingress().tables[0].fields]
+    if columns > len(names):
+        names = [f"cusField{n}" for n in range(columns)]
+    digests = Digests("key").of(dict.fromkeys(names[:columns], "text"))
     return Known(
         915244, True, False, True, "updated", digests, {}, "ingress.changes.contact", 3, 1200345, 200, 1, NOW.isoformat(), NOW.isoformat()
     )

@@ -7,7 +7,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sandbox.kafka import LocalKafka
@@ -26,8 +26,12 @@ def peak_mib(pid: int) -> float:
 
 
 def folder_bytes(folder: Path, pattern: str = "*") -> int:
-    """Of all files below `folder` with such a name."""
-    return sum(each.stat().st_size for each in folder.rglob(pattern) if each.is_file())
+    """Of all files below `folder` with such a name, 0 for one that has gone meanwhile."""
+    total = 0
+    for each in folder.rglob(pattern):
+        with suppress(FileNotFoundError):
+            total += each.stat().st_size if each.is_file() else 0
+    return total
 
 
 def connections(port: int) -> int:
