@@ -36,7 +36,7 @@ async def measured(notes: Notes, _: str, contacts: int) -> None:
         await _until_resolved(rig, contacts)
         notes.each("reader, CPU s per 1,000 contacts of Dynamics", (rig.cpu("reader-1") - observing) * 1000)
         notes.each("resolver, CPU s per 1,000 contacts of Dynamics", (rig.cpu("resolver-1") - resolving) * 1000)
-        notes.each("requests to Dynamics × 5,000 per contact", (await rig.calls("dynamics"))["GET contacts"] * 5000)
+        _sizes(rig, "of Dynamics")
         observing, resolving = rig.cpu("reader-1"), rig.cpu("resolver-1")
         (export,) = list((stack.folder / "sftp").rglob("exports"))
         _write(export / f"d365_optout_{datetime.now(UTC):%Y%m%d_%H%M%S}.csv", contacts)
@@ -44,7 +44,7 @@ async def measured(notes: Notes, _: str, contacts: int) -> None:
         await _until_resolved(rig, 2 * contacts)
         notes.each("reader, CPU s per 1,000 rows of an export", (rig.cpu("reader-1") - observing) * 1000)
         notes.each("resolver, CPU s per 1,000 rows of an export", (rig.cpu("resolver-1") - resolving) * 1000)
-        _sizes(rig)
+        _sizes(rig, "of both")
         await rig.idle("GET contacts")
         rig.peaks("of the load")
         await _restart(rig)
@@ -82,9 +82,10 @@ async def _until_resolved(rig: Rig, observations: int) -> None:
     await rig.stack.until(done, f"{observations} observations resolved", LONGEST_S)
 
 
-def _sizes(rig: Rig) -> None:
+def _sizes(rig: Rig, heard: str) -> None:
+    """What has been written so far, observations `heard`; nothing is compacted yet."""
     for topic in ("optin.observations", "optin.state", "optin.decisions"):
-        rig.notes.each(f"Kafka bytes per contact, {topic} (both sides)", rig.broker.topic_bytes(topic))
+        rig.notes.each(f"Kafka bytes per contact, {topic}, {heard}", rig.broker.topic_bytes(topic))
 
 
 async def _restart(rig: Rig) -> None:

@@ -15,6 +15,7 @@ from sandbox.kafka.local import free_port
 
 ESTABLISHED = "01"
 REQUESTS = "kafka.network:type=RequestMetrics,name=RequestsPerSec,request=*,*"
+TWICE = "Fetch"  # counted as FetchConsumer or FetchFollower, too
 COUNTED = re.compile(r"request=(\w+).*?:Count=(\d+)")
 
 
@@ -74,6 +75,7 @@ class Broker:
         found: Counter[str] = Counter()
         for kind, count in COUNTED.findall(printed):
             found[kind] += int(count)
+        del found[TWICE]
         return found
 
     def heap_mib(self, name: str = "kafka") -> float:
