@@ -27,7 +27,7 @@ from sandbox.kafka.local import free_port
 from tests.e2e.stack import ROOT, Process, Stack
 
 CALLS_AT_ONCE = 64
-IDLE_S = 20.0
+IDLE_S, PATIENCE_S = 20.0, 120
 MOST_SHOWN = 4  # kinds of requests
 
 
@@ -108,7 +108,7 @@ class Rig:
             groups = (await self.stack.workflow())["backlog"]["groups"]
             return all(each["members"] == 0 for each in groups if each["group"] == group)
 
-        await self.stack.until(empty, f"nobody is in {group}", 60)
+        await self.stack.until(empty, f"nobody is in {group}", PATIENCE_S)
 
 
 def told(process: Process, event: str) -> list[dict[str, Any]]:
@@ -150,7 +150,7 @@ async def rigged(notes: Notes, workflow: str, table: str, rows: int, **environme
         stack.environment["CAMPAIGN_JOURNAL_URL"] = here["url"] + here["journal"]
         try:
             stack.service("control")
-            await stack.until(lambda: _answers(stack.http), "control answers", 60)
+            await stack.until(lambda: _answers(stack.http), "control answers", PATIENCE_S)
             yield Rig(stack, broker, dynamics, campaign, notes)
         finally:
             await stack.http.aclose()

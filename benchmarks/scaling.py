@@ -1,6 +1,7 @@
 """`python -m benchmarks.scaling --sizes 10000,100000,1000000 --json F`: what a record costs at several sizes, on one machine.
 
-`--workloads contact,asset,optin,egress`: contacts with the default mapping, custom entities of fifty columns, opt-in/out, e-mail events.
+`--workloads contact,asset,optin,egress,partition,comparison`: contacts with the default mapping, custom entities of fifty columns,
+opt-in/out, e-mail events; and without the rest of the pipeline a partition of the local copy, and the comparison after a load.
 Figures are added to F as they come. CPU seconds and bytes are hardly changed by other work on the machine; seconds are: they are marked
 `wall`. Not part of `make bench`: a million contacts take about twenty minutes.
 """
@@ -11,6 +12,7 @@ import argparse
 import asyncio
 import math
 import shutil
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,7 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import scaling_egress, scaling_optin
+from benchmarks import scaling_egress, scaling_local, scaling_optin
 from benchmarks.lean import ASSET, ASSETS, asset_columns
 from benchmarks.measure import cpu_s
 from benchmarks.rig import Notes, Rig, rigged, told, until_told
@@ -31,7 +33,7 @@ from tests.e2e.stack import Process, mapping
 
 WRITERS = ("writer-1", "writer-2")
 CHANGED = 0.1  # of the records, after the load
-LONGEST_S = 3600
+PATIENCE_S, LONGEST_S = 120, 3600
 SETS = {"contact": ("contacts", "profile"), ASSET: (f"{ASSET}s", ASSETS)}
 
 
@@ -64,8 +66,8 @@ async def _load(rig: Rig, source: str, records: int) -> None:
     reader = stack.service("reader")
     for name in WRITERS:
         stack.service("writer", name)
-    await stack.start()
-    await until_told(stack, reader, "load_started", 60)
+    await stack.start(wait=False)
+    await until_told(stack, reader, "load_started", PATIENCE_S)
     began, cpu, written, kafka = monotonic(), rig.cpu("reader-1"), rig.cpu(*WRITERS), rig.pids()["kafka"]
     broker = cpu_s(kafka)
     await until_told(stack, reader, "load_finished", LONGEST_S)
@@ -106,7 +108,7 @@ async def _until_written(rig: Rig, source: str, method: str, number: int) -> Non
         return had.get(wanted, 0) >= number
 
     await rig.stack.until(there, f"{number} × {wanted}", LONGEST_S)
-    await rig.stack.until_caught_up(60)
+    await rig.stack.until_caught_up(LONGEST_S)
     had = await rig.calls("campaign")
     rig.notes.each(f"calls of Campaign per record, {method}", had[wanted], number)
 
@@ -134,7 +136,7 @@ async def _restarts(rig: Rig) -> None:
     stack, notes = rig.stack, rig.notes
     folders = [stack.folder / f"state-{name}" for name in WRITERS]
     for name in WRITERS:
-        await stack.processes[name].terminate()
+        await stack.processes[name].terminate(PATIENCE_S)
     notes.each("STATE_DIR bytes per record, writers", sum(folder_bytes(each) for each in folders))
     await rig.until_empty("ingress")
     for folder in folders:
@@ -143,9 +145,9 @@ async def _restarts(rig: Rig) -> None:
     notes.note("restart without local copy, records read back", sum(each["records"] for each in told(cold, "state_loaded")))
     notes.note("restart without local copy, wall s", _between(told(cold, "partitions_assigned")[0], last))
     spent = rig.cpu(WRITERS[0])
-    await stack.until_caught_up(60)
+    await stack.until_caught_up(LONGEST_S)
     notes.note("restart without local copy, peak memory of the writer, MiB", peak_mib(cold.popen.pid))
-    await cold.terminate()
+    await cold.terminate(PATIENCE_S)
     await rig.until_empty("ingress")
     warm, last = await _caught_up(rig)
     notes.note("restart with local copy, records read back", sum(each["records"] for each in told(warm, "state_loaded")))
@@ -173,7 +175,14 @@ def table(notes: Notes, workload: str) -> Table:
     return shown
 
 
-WORKLOADS = {"contact": ingress, "asset": ingress, "optin": scaling_optin.measured, "egress": scaling_egress.measured}
+WORKLOADS = {
+    "contact": ingress,
+    "asset": ingress,
+    "optin": scaling_optin.measured,
+    "egress": scaling_egress.measured,
+    "partition": scaling_local.partition,
+    "comparison": scaling_local.comparison,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -182,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--json", type=Path, default=Path(".run/scaling.json"))
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended
     notes = Notes(options.json)
     for size in [int(each) for each in options.sizes.split(",")]:
         for name in options.workloads.split(","):

@@ -26,7 +26,7 @@ async def measured(notes: Notes, _: str, events: int) -> None:
         for role in ("reader", "writer"):
             stack.service(role)
         started = {name: rig.cpu(name) for name in ("reader-1", "writer-1")}
-        await stack.start()
+        await stack.start(wait=False)
         began = monotonic()
 
         async def there() -> bool:
@@ -34,13 +34,13 @@ async def measured(notes: Notes, _: str, events: int) -> None:
 
         await stack.until(there, f"{events} activities", LONGEST_S)
         notes.note("read and written, wall s", monotonic() - began)
-        await stack.until_caught_up(60)
+        await stack.until_caught_up(LONGEST_S)
         notes.each("reader, CPU s per 1,000 events (start included)", (rig.cpu("reader-1") - started["reader-1"]) * 1000)
         notes.each("writer, CPU s per 1,000 events (start included)", (rig.cpu("writer-1") - started["writer-1"]) * 1000)
         notes.each("calls of Dynamics per event", (await rig.calls("dynamics"))["POST $batch"])
         for topic in ("egress.email-events", "egress.state"):
             notes.each(f"Kafka bytes per event, {topic}", rig.broker.topic_bytes(topic))
         rig.peaks("of the load")
-        await stack.processes["writer-1"].terminate()
+        await stack.processes["writer-1"].terminate(LONGEST_S)
         state = folder_bytes(stack.folder / "state-writer-1", "*.sqlite")
         notes.each("STATE_DIR bytes per contact", state, max(events // EACH, 1))

@@ -21,7 +21,7 @@ PAIRS = (
 )
 OPTED_OUT = 20  # one in so many profiles says no to e-mail
 PART = 10_000  # rows of an export that are made at once
-LONGEST_S = 3600
+PATIENCE_S, LONGEST_S = 120, 3600
 
 
 async def measured(notes: Notes, _: str, contacts: int) -> None:
@@ -31,7 +31,7 @@ async def measured(notes: Notes, _: str, contacts: int) -> None:
         reader = stack.service("reader")
         stack.service("resolver")
         await stack.start(wait=False)
-        await until_told(stack, reader, "load_started", 60)
+        await until_told(stack, reader, "load_started", PATIENCE_S)
         observing, resolving = rig.cpu("reader-1"), rig.cpu("resolver-1")
         await _until_resolved(rig, contacts)
         notes.each("reader, CPU s per 1,000 contacts of Dynamics", (rig.cpu("reader-1") - observing) * 1000)
@@ -91,11 +91,11 @@ def _sizes(rig: Rig, heard: str) -> None:
 async def _restart(rig: Rig) -> None:
     """The resolver takes everything without a local copy."""
     stack, notes = rig.stack, rig.notes
-    await stack.processes["resolver-1"].terminate(60)
+    await stack.processes["resolver-1"].terminate(PATIENCE_S)
     notes.each("STATE_DIR bytes per contact, resolver", folder_bytes(stack.folder / "state-resolver-1", "*.sqlite"))
     shutil.rmtree(stack.folder / "state-resolver-1")
     resolver = stack.service("resolver")
-    await until_told(stack, resolver, "partitions_assigned", 60)
+    await until_told(stack, resolver, "partitions_assigned", PATIENCE_S)
     before = rig.cpu("resolver-1")
     await until_told(stack, resolver, "state_loaded", LONGEST_S, stack.kafka.partitions)
     notes.note("restart without local copy, records read back", sum(each["records"] for each in told(resolver, "state_loaded")))
