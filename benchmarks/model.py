@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks import needs
 from benchmarks.needs import Case, Costs, Figures, Line
 
-MEASURED = Path(__file__).with_name("measured.json")
+MEASURED, PAGE = Path(__file__).with_name("measured.json"), Path(__file__).parents[1] / "docs" / "scaling.md"
 GB = 1e9
 CHECKED = [
     ("contact", "reader, load, CPU s per 1,000 records"),
@@ -119,13 +119,26 @@ def sections(case: Case, measured: Figures) -> Mapping[str, str]:
     return found | {f"measured {workload}": sizes(measured, workload) for workload in measured}
 
 
+def filled(page: str, found: Mapping[str, str]) -> str:
+    """The page with these parts between their marks."""
+    for name, text in found.items():
+        start = page.index(mark := f"<!-- {name} -->\n") + len(mark)
+        page = page[:start] + text + page[page.index("\n<!-- end -->", start) :]
+    return page
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.model", description=__doc__)
     for each in fields(Case):
         parser.add_argument(f"--{each.name.replace('_', '-')}", type=type(each.default), default=each.default)
-    case = Case(**vars(parser.parse_args()))
-    for name, text in sections(case, read()).items():
-        print(f"<!-- {name} -->\n{text}\n<!-- end -->\n")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/scaling.md instead")
+    options = vars(parser.parse_args())
+    write = options.pop("write")
+    found = sections(Case(**options), read())
+    if write:
+        PAGE.write_text(filled(PAGE.read_text(), found))
+    else:
+        print("\n\n".join(f"<!-- {name} -->\n{text}\n<!-- end -->" for name, text in found.items()))
     return 0
 
 

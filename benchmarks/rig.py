@@ -135,12 +135,13 @@ def _stand_in(folder: Path, which: str, *options: str) -> tuple[subprocess.Popen
 
 
 @asynccontextmanager
-async def rigged(notes: Notes, workflow: str, table: str, rows: int, **environment: str) -> AsyncIterator[Rig]:
-    """Control is up and nothing else; everything is ended and deleted afterwards."""
+async def rigged(notes: Notes, workflow: str, rows: int, assets: int = 0, **environment: str) -> AsyncIterator[Rig]:
+    """Control is up and nothing else. Dynamics has `rows` contacts or, with `assets`, `rows` of each of so many custom entities. Everything
+    is ended and deleted afterwards."""
     home = Path(tempfile.mkdtemp(prefix="scale-"))
     broker = Broker(LocalKafka(home / "kafka", free_port(), free_port()))
-    dynamics, there = _stand_in(home, "dynamics", "--table", table, "--rows", str(rows))
-    campaign, here = _stand_in(home, "campaign", "--sftp", str(home / "sftp"))
+    dynamics, there = _stand_in(home, "dynamics", "--assets", str(assets), "--rows", str(rows))
+    campaign, here = _stand_in(home, "campaign", "--assets", str(assets), "--sftp", str(home / "sftp"))
     try:
         broker.up()
         kafka = KafkaSettings(bootstrap_servers=broker.kafka.bootstrap, registry_url=broker.kafka.registry_url)

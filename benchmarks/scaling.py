@@ -1,7 +1,8 @@
 """`python -m benchmarks.scaling --sizes 10000,100000,1000000 --json F`: what a record costs at several sizes, on one machine.
 
-`--workloads contact,asset,optin,egress,partition,comparison`: contacts with the default mapping, custom entities of fifty columns,
-opt-in/out, e-mail events; and without the rest of the pipeline a partition of the local copy, and the comparison after a load.
+`--workloads contact,asset,optin,egress,tables,partition,comparison`: contacts with the default mapping, custom entities of fifty columns,
+opt-in/out, e-mail events; so many tables at once; and without the rest of the pipeline a partition of the local copy, and the comparison
+after a load.
 Figures are added to F as they come. CPU seconds and bytes are hardly changed by other work on the machine; seconds are: they are marked
 `wall`. Not part of `make bench`: a million contacts take about twenty minutes.
 """
@@ -24,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import scaling_egress, scaling_local, scaling_optin
-from benchmarks.lean import ASSET, ASSETS, asset_columns
+from benchmarks.lean import ASSET, ASSETS, asset_columns, asset_tables
 from benchmarks.measure import cpu_s
 from benchmarks.rig import Notes, Rig, rigged, told, until_told
 from benchmarks.watch import connections, folder_bytes, peak_mib
@@ -34,16 +35,17 @@ from tests.e2e.stack import Process, mapping
 WRITERS = ("writer-1", "writer-2")
 CHANGED = 0.1  # of the records, after the load
 PATIENCE_S, LONGEST_S = 120, 3600
+ROWS_OF_MANY = 20_000  # of each of many tables
 SETS = {"contact": ("contacts", "profile"), ASSET: (f"{ASSET}s", ASSETS)}
 
 
 async def ingress(notes: Notes, name: str, records: int) -> None:
     """Load, live changes, idle, restart with and without the local copy."""
     source = {"contact": "contact", "asset": ASSET}[name]
-    async with rigged(notes, "ingress", source, records) as rig:
+    async with rigged(notes, "ingress", records, int(source == ASSET)) as rig:
         stack = rig.stack
         if source == ASSET:
-            await stack.configure(mapping(ASSET, ASSETS, (f"{ASSET}id", "cusAssetId"), asset_columns()))
+            await stack.configure(*mapped_assets(1))
         else:
             await stack.save(default_ingress().model_dump(mode="json"))
         before = rig.broker.requests()
@@ -58,6 +60,24 @@ async def ingress(notes: Notes, name: str, records: int) -> None:
         await _restarts(rig)
         for java in ("kafka", "registry"):
             notes.note(f"heap after collection, {java}, MiB", rig.broker.heap_mib(java))
+
+
+def mapped_assets(number: int) -> list[dict[str, Any]]:
+    named = asset_tables(number).items()
+    return [mapping(table, resource, (f"{table}id", "cusAssetId"), asset_columns()) for table, resource in named]
+
+
+async def tables(notes: Notes, _: str, number: int) -> None:
+    """So many custom entities of fifty columns are loaded at once, by one reader: what grows with their number is its memory."""
+    async with rigged(notes, "ingress", ROWS_OF_MANY, number) as rig:
+        await rig.stack.configure(*mapped_assets(number))
+        reader = rig.stack.service("reader")
+        await rig.stack.start(wait=False)
+        await until_told(rig.stack, reader, "reconciled", LONGEST_S, number)
+        await rig.idle(f"GET {ASSET}s")
+        notes.note("peak memory of the load, reader, MiB", peak_mib(reader.popen.pid))
+        notes.note("connections to Kafka, reader and control", connections(rig.broker.kafka.port))
+        notes.note("heap after collection, kafka, MiB", rig.broker.heap_mib())
 
 
 async def _load(rig: Rig, source: str, records: int) -> None:
@@ -166,18 +186,19 @@ def _between(first: Mapping[str, Any], last: Mapping[str, Any]) -> float:
     return (datetime.fromisoformat(last["timestamp"]) - datetime.fromisoformat(first["timestamp"])).total_seconds()
 
 
-def table(notes: Notes, workload: str) -> Table:
+def shown(notes: Notes, workload: str) -> Table:
     """Every figure of a workload at all sizes. A figure of one record that stays the same is a cost that grows linearly."""
     sizes = sorted(notes.all[workload], key=int)
-    shown = Table(workload, *(f"{int(size):,d}" for size in sizes))
+    figures = Table(workload, *(f"{int(size):,d}" for size in sizes))
     for name in notes.all[workload][sizes[-1]]:
-        shown.add_row(name, *(f"{notes.all[workload][size].get(name, math.nan):.4g}" for size in sizes))
-    return shown
+        figures.add_row(name, *(f"{notes.all[workload][size].get(name, math.nan):.4g}" for size in sizes))
+    return figures
 
 
 WORKLOADS = {
     "contact": ingress,
     "asset": ingress,
+    "tables": tables,
     "optin": scaling_optin.measured,
     "egress": scaling_egress.measured,
     "partition": scaling_local.partition,
@@ -198,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             notes.begin(name, size)
             asyncio.run(WORKLOADS[name](notes, name, size))
     for name in notes.all:
-        Console(width=140).print(table(notes, name))
+        Console(width=140).print(shown(notes, name))
     return 0
 
 

@@ -15,7 +15,7 @@ LONGEST_S = 3600
 
 
 async def measured(notes: Notes, _: str, events: int) -> None:
-    async with rigged(notes, "egress", "contact", 1) as rig:
+    async with rigged(notes, "egress", 1) as rig:
         stack = rig.stack
         for first in range(0, events, PART):
             numbers = range(first, min(first + PART, events))

@@ -25,7 +25,7 @@ PATIENCE_S, LONGEST_S = 120, 3600
 
 
 async def measured(notes: Notes, _: str, contacts: int) -> None:
-    async with rigged(notes, "optin", "contact", contacts, CONTROL_START_DEADLINE_S="3600") as rig:
+    async with rigged(notes, "optin", contacts, CONTROL_START_DEADLINE_S="3600") as rig:
         stack = rig.stack
         await stack.save(config(*PAIRS))
         reader = stack.service("reader")
