@@ -139,9 +139,9 @@ async def rigged(notes: Notes, workflow: str, rows: int, assets: int = 0, **envi
     """Control is up and nothing else. Dynamics has `rows` contacts or, with `assets`, `rows` of each of so many custom entities. Everything
     is ended and deleted afterwards."""
     home = Path(tempfile.mkdtemp(prefix="scale-"))
-    broker = Broker(LocalKafka(home / "kafka", free_port(), free_port()))
     dynamics, there = _stand_in(home, "dynamics", "--assets", str(assets), "--rows", str(rows))
     campaign, here = _stand_in(home, "campaign", "--assets", str(assets), "--sftp", str(home / "sftp"))
+    broker = Broker(LocalKafka(home / "kafka", free_port(), free_port()))  # last: whoever takes any free port could take these
     try:
         broker.up()
         kafka = KafkaSettings(bootstrap_servers=broker.kafka.bootstrap, registry_url=broker.kafka.registry_url)

@@ -15,7 +15,7 @@ import math
 import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -35,12 +35,14 @@ from tests.e2e.stack import Process, mapping
 WRITERS = ("writer-1", "writer-2")
 CHANGED = 0.1  # of the records, after the load
 PATIENCE_S, LONGEST_S = 120, 3600
+NOTED_EVERY = 100_000  # calls
 ROWS_OF_MANY = 20_000  # of each of many tables
 SETS = {"contact": ("contacts", "profile"), ASSET: (f"{ASSET}s", ASSETS)}
 
 
-async def ingress(notes: Notes, name: str, records: int) -> None:
-    """Load, live changes, idle, restart with and without the local copy."""
+async def ingress(notes: Notes, name: str, records: int, longest_s: float) -> None:
+    """Load, live changes, idle, restart with and without the local copy. A load that takes longer is stopped where it is: its figures are
+    those of the records that were written, and changes and idling are left out."""
     source = {"contact": "contact", "asset": ASSET}[name]
     async with rigged(notes, "ingress", records, int(source == ASSET)) as rig:
         stack = rig.stack
@@ -49,15 +51,16 @@ async def ingress(notes: Notes, name: str, records: int) -> None:
         else:
             await stack.save(default_ingress().model_dump(mode="json"))
         before = rig.broker.requests()
-        await _load(rig, source, records)
+        written = await _load(rig, source, records, longest_s)
         made = rig.broker.requests() - before
-        notes.each("requests to Kafka per record", made.total())
+        notes.each("requests to Kafka per record", made.total(), written)
         notes.note("connections to Kafka, four services and control", connections(rig.broker.kafka.port))
-        _sizes(rig, source, records)
-        await _changes(rig, source, int(records * CHANGED))
-        await rig.idle(f"GET {SETS[source][0]}")
+        _sizes(rig, source, records, written)
+        if written == records:
+            await _changes(rig, source, int(records * CHANGED))
+            await rig.idle(f"GET {SETS[source][0]}")
         rig.peaks("of the load")
-        await _restarts(rig)
+        await _restarts(rig, written)
         for java in ("kafka", "registry"):
             notes.note(f"heap after collection, {java}, MiB", rig.broker.heap_mib(java))
 
@@ -80,8 +83,8 @@ async def tables(notes: Notes, _: str, number: int) -> None:
         notes.note("heap after collection, kafka, MiB", rig.broker.heap_mib())
 
 
-async def _load(rig: Rig, source: str, records: int) -> None:
-    """All at once, as in real life: the reader loads and compares, the writers write meanwhile."""
+async def _load(rig: Rig, source: str, records: int, longest_s: float) -> int:
+    """All at once, as in real life: the reader loads and compares, the writers write meanwhile. How many records were written."""
     stack, notes = rig.stack, rig.notes
     reader = stack.service("reader")
     for name in WRITERS:
@@ -98,10 +101,12 @@ async def _load(rig: Rig, source: str, records: int) -> None:
     notes.each("reader, comparison, CPU s per 1,000 records", (rig.cpu("reader-1") - loaded) * 1000)
     notes.note("reader, load and comparison, wall s", monotonic() - began)
     notes.note("requests to Dynamics, load and comparison", (await rig.calls("dynamics"))[f"GET {SETS[source][0]}"])
-    await _until_written(rig, source, "POST", records)
-    notes.each("writers, CPU s per 1,000 records", (rig.cpu(*WRITERS) - written) * 1000)
-    notes.each("Kafka, CPU s per 1,000 records", (cpu_s(kafka) - broker) * 1000)
+    done = await _until_written(rig, source, "POST", records, began + longest_s)
+    notes.note("records written", done)
+    notes.each("writers, CPU s per 1,000 records", (rig.cpu(*WRITERS) - written) * 1000, done)
+    notes.each("Kafka, CPU s per 1,000 records", (cpu_s(kafka) - broker) * 1000, done)
     notes.note("load, wall s", monotonic() - began)
+    return done
 
 
 async def _compared(rig: Rig) -> int:
@@ -117,26 +122,28 @@ async def _compared(rig: Rig) -> int:
     return largest
 
 
-async def _until_written(rig: Rig, source: str, method: str, number: int) -> None:
-    wanted = f"{method} {SETS[source][1]}"
-    had: dict[str, int] = {}
-
-    async def there() -> bool:
-        nonlocal had
+async def _until_written(rig: Rig, source: str, method: str, number: int, deadline: float = math.inf) -> int:
+    """Until so many calls were made, or `deadline` (monotonic) has come; how many were. Some calls in between are noted, so that a cost
+    that grows on the way shows."""
+    wanted, cpu, at, made = f"{method} {SETS[source][1]}", rig.cpu(*WRITERS), 0, 0
+    while made < number and monotonic() < deadline:
         await asyncio.sleep(0.5)
-        had = await rig.calls("campaign")
-        return had.get(wanted, 0) >= number
-
-    await rig.stack.until(there, f"{number} × {wanted}", LONGEST_S)
+        made = (await rig.calls("campaign")).get(wanted, 0)
+        if made - at >= NOTED_EVERY:
+            spent, cpu = rig.cpu(*WRITERS) - cpu, rig.cpu(*WRITERS)
+            rig.notes.each(f"writers, {method} up to {made // NOTED_EVERY * NOTED_EVERY:,d}, CPU s per 1,000", spent * 1000, made - at)
+            at = made
+    if made < number:
+        return made
     await rig.stack.until_caught_up(LONGEST_S)
-    had = await rig.calls("campaign")
-    rig.notes.each(f"calls of Campaign per record, {method}", had[wanted], number)
+    rig.notes.each(f"calls of Campaign per record, {method}", (await rig.calls("campaign"))[wanted], number)
+    return number
 
 
-def _sizes(rig: Rig, source: str, records: int) -> None:
+def _sizes(rig: Rig, source: str, records: int, written: int) -> None:
     notes = rig.notes
-    for topic in (f"ingress.replay.{source}", "ingress.state"):
-        notes.each(f"Kafka bytes per record, {topic}", rig.broker.topic_bytes(topic))
+    for topic, number in ((f"ingress.replay.{source}", records), ("ingress.state", written)):
+        notes.each(f"Kafka bytes per record, {topic}", rig.broker.topic_bytes(topic), number)
     folders = [rig.stack.folder / f"state-{name}" for name in WRITERS]
     notes.note("STATE_DIR, files not yet merged (WAL), MiB", sum(folder_bytes(each, "*-wal") for each in folders) / 2**20)
 
@@ -151,13 +158,13 @@ async def _changes(rig: Rig, source: str, changed: int) -> None:
     rig.notes.each("Kafka bytes per change", rig.broker.topic_bytes(f"ingress.changes.{source}"), changed)
 
 
-async def _restarts(rig: Rig) -> None:
+async def _restarts(rig: Rig, records: int) -> None:
     """One writer takes everything: first with the copies of its own partitions, then with none."""
     stack, notes = rig.stack, rig.notes
     folders = [stack.folder / f"state-{name}" for name in WRITERS]
     for name in WRITERS:
         await stack.processes[name].terminate(PATIENCE_S)
-    notes.each("STATE_DIR bytes per record, writers", sum(folder_bytes(each) for each in folders))
+    notes.each("STATE_DIR bytes per record, writers", sum(folder_bytes(each) for each in folders), records)
     await rig.until_empty("ingress")
     for folder in folders:
         shutil.rmtree(folder)
@@ -165,14 +172,13 @@ async def _restarts(rig: Rig) -> None:
     notes.note("restart without local copy, records read back", sum(each["records"] for each in told(cold, "state_loaded")))
     notes.note("restart without local copy, wall s", _between(told(cold, "partitions_assigned")[0], last))
     spent = rig.cpu(WRITERS[0])
-    await stack.until_caught_up(LONGEST_S)
     notes.note("restart without local copy, peak memory of the writer, MiB", peak_mib(cold.popen.pid))
     await cold.terminate(PATIENCE_S)
     await rig.until_empty("ingress")
     warm, last = await _caught_up(rig)
     notes.note("restart with local copy, records read back", sum(each["records"] for each in told(warm, "state_loaded")))
     notes.note("restart with local copy, wall s", _between(told(warm, "partitions_assigned")[0], last))
-    notes.each("restart without local copy, more CPU s than with it per 1,000 records", (spent - rig.cpu(WRITERS[0])) * 1000)
+    notes.each("restart without local copy, more CPU s than with it per 1,000 records", (spent - rig.cpu(WRITERS[0])) * 1000, records)
 
 
 async def _caught_up(rig: Rig) -> tuple[Process, Mapping[str, Any]]:
@@ -195,9 +201,8 @@ def shown(notes: Notes, workload: str) -> Table:
     return figures
 
 
-WORKLOADS = {
-    "contact": ingress,
-    "asset": ingress,
+INGRESS = ("contact", "asset")
+WORKLOADS: Mapping[str, Callable[[Notes, str, int], Coroutine[Any, Any, None]]] = {
     "tables": tables,
     "optin": scaling_optin.measured,
     "egress": scaling_egress.measured,
@@ -209,7 +214,8 @@ WORKLOADS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--sizes", default="10000,100000")
-    parser.add_argument("--workloads", default=",".join(WORKLOADS))
+    parser.add_argument("--workloads", default=",".join([*INGRESS, *WORKLOADS]))
+    parser.add_argument("--minutes", type=float, default=math.inf, help="of a load of contacts or assets at most")
     parser.add_argument("--json", type=Path, default=Path(".run/scaling.json"))
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended
@@ -217,7 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for size in [int(each) for each in options.sizes.split(",")]:
         for name in options.workloads.split(","):
             notes.begin(name, size)
-            asyncio.run(WORKLOADS[name](notes, name, size))
+            longest_s = options.minutes * 60
+            asyncio.run(ingress(notes, name, size, longest_s) if name in INGRESS else WORKLOADS[name](notes, name, size))
     for name in notes.all:
         Console(width=140).print(shown(notes, name))
     return 0
