@@ -125,7 +125,8 @@ async def _compared(rig: Rig) -> int:
 async def _until_written(rig: Rig, source: str, method: str, number: int, deadline: float = math.inf) -> int:
     """Until so many calls were made, or `deadline` (monotonic) has come; how many were. Some calls in between are noted, so that a cost
     that grows on the way shows."""
-    wanted, cpu, at, made = f"{method} {SETS[source][1]}", rig.cpu(*WRITERS), 0, 0
+    wanted, cpu = f"{method} {SETS[source][1]}", rig.cpu(*WRITERS)
+    at = made = (await rig.calls("campaign")).get(wanted, 0)
     while made < number and monotonic() < deadline:
         await asyncio.sleep(0.5)
         made = (await rig.calls("campaign")).get(wanted, 0)
