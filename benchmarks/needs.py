@@ -57,13 +57,15 @@ class Line:
 
 
 class Costs:
-    """Figures of the largest size that was measured."""
+    """Figures, each of the largest size at which it was measured."""
 
     def __init__(self, measured: Figures) -> None:
-        self._largest = {workload: sizes[max(sizes, key=int)] for workload, sizes in measured.items()}
+        self._measured = measured
 
     def of(self, workload: str, name: str) -> float:
-        return self._largest[workload][name]
+        sizes = self._measured[workload]
+        largest = max((size for size, figures in sizes.items() if name in figures), key=int)
+        return sizes[largest][name]
 
     def both(self, case: Case, name: str, asset_name: str = "") -> float:
         """A cost of a record, of all contacts and of all rows of custom entities."""

@@ -12,6 +12,7 @@ from bridge.settings import KafkaSettings
 
 TIMEOUT_S = 15
 BATCH = 2000
+QUEUED_KB = 4096  # read ahead; librdkafka's own 64 MB for each of four partitions at once are more than a writer takes otherwise
 
 
 class TopicReader:
@@ -27,6 +28,7 @@ class TopicReader:
                 isolation_level="read_committed",
                 auto_offset_reset="earliest",
                 fetch_wait_max_ms=50,
+                queued_max_messages_kbytes=QUEUED_KB,
             )
         )
 
