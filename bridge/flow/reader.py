@@ -86,15 +86,19 @@ class Feed:
     async def run(self) -> None:
         """Until cancelled. Raises HaltError or FencedError."""
         while True:
-            with self._tracer.span("read") as span:
-                async with self._turn():
-                    step = await self._one_step()
-                if not step.events:
-                    span.drop()
-                else:
-                    span.topic, span.outcome = step.events[0].topic, "published"
-            if step.wait_s > 0:
-                await self._clock.sleep(step.wait_s)
+            if (wait_s := await self._stepped()) > 0:
+                await self._clock.sleep(wait_s)
+
+    async def _stepped(self) -> float:
+        """One step in its turn; how long to wait after it. Its page is gone by then: the next turn may be long in coming."""
+        with self._tracer.span("read") as span:
+            async with self._turn():
+                step = await self._one_step()
+            if not step.events:
+                span.drop()
+            else:
+                span.topic, span.outcome = step.events[0].topic, "published"
+        return step.wait_s
 
     def _turn(self) -> AbstractAsyncContextManager[None]:
         loading = self._cursor is not None and self._cursor.get("phase") in LOADING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -258,3 +259,32 @@ async def test_a_few_full_reads_at_once_have_a_page_in_hand_and_changes_do_not_w
     assert Counted.most == 2
     assert Counted.live == 5
     assert sum(each.read for each in readers) == 30
+
+
+class Event:
+    """Any event; it can be watched."""
+
+
+class Watching:
+    """Gives a page, and looks when it is asked again whether that is still there."""
+
+    def __init__(self) -> None:
+        self.event: weakref.ref[Event] | None = None
+        self.gone = False
+
+    async def step(self, cursor: Cursor | None) -> Step:
+        if self.event is not None:
+            self.gone = self.event() is None
+            raise END
+        event = Event()
+        self.event = weakref.ref(event)
+        return Step([Outgoing("topic", "a", event)], {"phase": "load"})
+
+
+async def test_a_page_that_is_out_is_not_held_until_the_next_one_comes() -> None:
+    source = Watching()
+
+    with pytest.raises(HaltError):
+        await Feed("feed", source, PutDown(), {"phase": "load"}, FakeClock(), random.Random(3)).run()
+
+    assert source.gone
