@@ -36,7 +36,7 @@ WRITERS = ("writer-1", "writer-2")
 CHANGED = 0.1  # of the records, after the load
 PATIENCE_S, LONGEST_S = 120, 3600
 NOTED_EVERY = 100_000  # calls
-ROWS_OF_MANY = 20_000  # of each of many tables
+ROWS_OF_MANY = 10_000  # of each of many tables
 SETS = {"contact": ("contacts", "profile"), ASSET: (f"{ASSET}s", ASSETS)}
 
 

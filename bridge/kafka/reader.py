@@ -12,7 +12,7 @@ from bridge.settings import KafkaSettings
 
 TIMEOUT_S = 15
 BATCH = 2000
-QUEUED_KB = 4096  # read ahead; librdkafka's own 64 MB for each of four partitions at once are more than a writer takes otherwise
+QUEUED_KB = 4096  # fetched ahead; by default 64 MB, of each of several at once, and what was freed stays with the process
 
 
 class TopicReader:
@@ -29,6 +29,7 @@ class TopicReader:
                 auto_offset_reset="earliest",
                 fetch_wait_max_ms=50,
                 queued_max_messages_kbytes=QUEUED_KB,
+                fetch_queue_backoff_ms=10,  # else a second passes before a queue that was full is filled again
             )
         )
 
