@@ -14,7 +14,7 @@ from pathlib import Path
 from bridge.avro import Encoder, load_schema
 from bridge.config import default_ingress
 from bridge.desired import Heartbeat
-from bridge.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, event_headers
+from bridge.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, System, event_headers
 from bridge.kafka.state import LocalPart
 from bridge.state import Digests, Known
 from services.optin.known import Order, Pair, Seen, Side, Status
@@ -22,6 +22,7 @@ from services.optin.status import StatusCodec
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123000, UTC)
 CONTACT = "0a1b2c3d-1111-4222-8333-444455556666"
+SYSTEMS: tuple[System, System] = ("campaign", "dynamics")
 OVERHEAD = 12  # of a record in a Kafka batch, about: lengths, deltas, attributes
 TEXTS = (
     "Ada",
@@ -48,8 +49,11 @@ def change(columns: int) -> ChangeEvent:
 
 
 def known(columns: int) -> Known:
-    """As the ingress writer keeps it."""
-    digests = Digests("key").of({f"location.field{n}"[: 9 + n % 8]: n for n in range(columns)})
+    """As the ingress writer keeps it: of the default mapping, or of fields with names as custom resources have them."""
+    names = [field.target for field in default_ingress().tables[0].fields]
+    if columns > len(names):
+        names = [f"cusField{n}" for n in range(columns)]
+    digests = Digests("key").of(dict.fromkeys(names[:columns], "text"))
     return Known(
         915244, True, False, True, "updated", digests, {}, "ingress.changes.contact", 3, 1200345, 200, 1, NOW.isoformat(), NOW.isoformat()
     )
@@ -58,8 +62,9 @@ def known(columns: int) -> Known:
 def consent(flags: int) -> Known:
     """As the resolver keeps it, of flags that both systems have shown."""
     pairs = tuple(Pair(f"donotcontact{n}", f"blackListChannel{n}") for n in range(flags))
-    sides = [Side(Order(915244, NOW, NOW), {pair.name(system): Seen(True, NOW) for pair in pairs}) for system in ("campaign", "dynamics")]
-    return StatusCodec(Digests("key"), pairs).known(CONTACT, Status(sides[0], sides[1], decided_at=NOW))
+    order = Order(915244, NOW, NOW)
+    campaign, dynamics = (Side(order, {pair.name(system): Seen(True, NOW) for pair in pairs}) for system in SYSTEMS)
+    return StatusCodec(Digests("key"), pairs).known(CONTACT, Status(campaign, dynamics, NOW))
 
 
 def record(key: str, value: bytes, headers: bool = True) -> int:
@@ -103,6 +108,7 @@ def main() -> int:
         "optin.state, resolver, 5 flags": record(CONTACT, consent(5).to_json(), False),
         "local copy of ingress.state, 11 fields": round(on_disk(known(11).to_json())),
         "local copy of ingress.state, 50 fields": round(on_disk(known(50).to_json())),
+        "local copy of optin.state, resolver, 5 flags": round(on_disk(consent(5).to_json())),
         "heartbeat": record(beat.key, json.dumps(beat.to_json()).encode(), False),
     }
     for name, size in sizes.items():

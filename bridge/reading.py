@@ -23,6 +23,8 @@ from bridge.report import Report
 from bridge.settings import KafkaSettings, ServiceSettings
 from bridge.tracing import OFF, Tracer
 
+LOADS_AT_ONCE = 3  # pages of 5,000 rows, 50 columns each, with their events: 85 MB
+
 
 class Reading(Protocol):
     """What is particular to a workflow's reader. `topics` take events of `schema`. `transactional`: events and cursor go out as one, which
@@ -81,7 +83,7 @@ class ReaderRun:
         self._kafka, self._instance, self._reading, self._clock = kafka, service.instance_id, reading, clock
         self._tracer = tracer
         self._ownership: Ownership | None = None
-        self._rng = random.Random()
+        self._rng, self._loads = random.Random(), asyncio.Semaphore(LOADS_AT_ONCE)
         self._feeds: dict[str, Feed] = {}
         self._tasks: dict[int, list[asyncio.Task[None]]] = {}
         self._read_before = 0
@@ -146,7 +148,8 @@ class ReaderRun:
         tasks = []
         for key, make in self._sources.items():
             if self._partition(key) == partition:
-                feed = self._feeds[key] = Feed(key, make(), publish, cursors.get(key), self._clock, self._rng, self._tracer)
+                cursor = cursors.get(key)
+                feed = self._feeds[key] = Feed(key, make(), publish, cursor, self._clock, self._rng, self._tracer, self._loads)
                 tasks.append(asyncio.create_task(self._run_feed(feed)))
         self._tasks[partition] = tasks
 

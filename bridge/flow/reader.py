@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -18,6 +20,7 @@ from bridge.tracing import OFF, Tracer
 
 Cursor = Mapping[str, Any]
 KEPT_DAYS = 7.0
+LOADING = ("load", "again")  # phases of full pages, one after the other
 SAVE_IDLE_EVERY_S = 60.0  # a cursor that moved without events is kept in memory so long: an older one only repeats
 
 
@@ -56,7 +59,8 @@ class Publisher(Protocol):
 
 
 class Feed:
-    """Runs one source. `read` counts the events published, `trouble` is the reason of the wait that is going on."""
+    """Runs one source. `read` counts the events published, `trouble` is the reason of the wait that is going on. `loads` lets so many feeds
+    at once have a page of a full read in hand, each of which may take a hundred megabytes; what changes meanwhile never waits for it."""
 
     def __init__(
         self,
@@ -67,8 +71,10 @@ class Feed:
         clock: Clock,
         rng: random.Random,
         tracer: Tracer = OFF,
+        loads: asyncio.Semaphore | None = None,
     ) -> None:
         self._name, self._source, self._publisher = name, source, publisher
+        self._loads = loads or asyncio.Semaphore()
         self._cursor, self._saved = cursor, cursor
         self._clock, self._rng, self._tracer = clock, rng, tracer
         self._saved_at = self._stepped_at = clock.monotonic()
@@ -80,14 +86,23 @@ class Feed:
     async def run(self) -> None:
         """Until cancelled. Raises HaltError or FencedError."""
         while True:
-            with self._tracer.span("read") as span:
+            if (wait_s := await self._stepped()) > 0:
+                await self._clock.sleep(wait_s)
+
+    async def _stepped(self) -> float:
+        """One step in its turn; how long to wait after it. Its page is gone by then: the next turn may be long in coming."""
+        with self._tracer.span("read") as span:
+            async with self._turn():
                 step = await self._one_step()
-                if not step.events:
-                    span.drop()
-                else:
-                    span.topic, span.outcome = step.events[0].topic, "published"
-            if step.wait_s > 0:
-                await self._clock.sleep(step.wait_s)
+            if not step.events:
+                span.drop()
+            else:
+                span.topic, span.outcome = step.events[0].topic, "published"
+        return step.wait_s
+
+    def _turn(self) -> AbstractAsyncContextManager[None]:
+        loading = self._cursor is not None and self._cursor.get("phase") in LOADING
+        return self._loads if loading else nullcontext()
 
     async def _one_step(self) -> Step:
         step: Step = await self._patiently(self._source.step, self._cursor)

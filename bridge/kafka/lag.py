@@ -21,6 +21,7 @@ EARLIEST: Any = OffsetSpec._earliest
 TIMEOUT_S = 5
 DESCRIBE_EVERY_S = 3.0
 LIST_EVERY_S = 60.0
+BATCH_BYTES, QUEUED_KB = 16_384, 1024  # of each partition one batch is enough, the broker gives it whole
 Position = tuple[str, int]
 
 
@@ -101,7 +102,12 @@ class LagReader:
         if not waiting:
             return None
         config = client_config(
-            self._settings, group_id=f"{self._settings.topic_prefix}reads-only", auto_offset_reset="earliest", fetch_wait_max_ms=50
+            self._settings,
+            group_id=f"{self._settings.topic_prefix}reads-only",
+            auto_offset_reset="earliest",
+            fetch_wait_max_ms=50,
+            fetch_message_max_bytes=BATCH_BYTES,
+            queued_max_messages_kbytes=QUEUED_KB,
         )
         with closing(Consumer(config)) as consumer:
             consumer.assign([TopicPartition(self._names.topic(topic), number, at) for (topic, number), at in waiting.items()])

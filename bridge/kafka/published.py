@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import islice
 
 from confluent_kafka import Message
 
@@ -17,6 +18,7 @@ from bridge.kafka.reader import TopicReader
 from bridge.settings import KafkaSettings
 from bridge.state import Known
 
+PART = 500  # events that are decoded in one go: to begin an event loop for each cost four times as much as the event
 Starts = Mapping[str, Sequence[int]]  # bare topic → offset of each partition
 Seen = tuple[str, int | None, bool]  # key, version, gone
 
@@ -68,14 +70,21 @@ class Published:
 
     def since(self, starts: Starts) -> Iterator[Seen]:
         """Every event published from `starts` on; what is no event is passed over."""
-        with closing(TopicReader(self._settings)) as reader:
+        with closing(TopicReader(self._settings)) as reader, asyncio.Runner() as loop:
             for topic, offsets in starts.items():
                 name = self._names.topic(topic)
                 for number, start in enumerate(offsets):
                     low, end = reader.range(name, number)
-                    for message in reader.read(name, number, max(start, low), end):
-                        try:
-                            event = asyncio.run(self._decoder.decode(message.value()))
-                        except RejectError:
-                            continue
-                        yield event.key, event.version, event.op == "delete"
+                    messages = reader.read(name, number, max(start, low), end)
+                    while part := list(islice(messages, PART)):
+                        yield from loop.run(self._seen(part))
+
+    async def _seen(self, messages: Sequence[Message]) -> list[Seen]:
+        found = []
+        for message in messages:
+            try:
+                event = await self._decoder.decode(message.value())
+            except RejectError:
+                continue
+            found.append((event.key, event.version, event.op == "delete"))
+        return found

@@ -26,11 +26,15 @@ from bridge.settings import KafkaSettings
 from bridge.state import Known
 
 FLUSH_EVERY = 1000
+PAGE_BYTES = 8192  # several of the largest records, which the resolver has, fit into one
+PUT = "INSERT INTO known VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 COUNT_EVERY_S = 60.0
 AT_ONCE = 2  # partitions that are caught up with; more take memory, and hardly less time
 BATCH = 10_000  # keys that are written to the local copy in one go: 8 MB, about
+# Rows in the order they come, an index beside them: with the values in the index itself (WITHOUT ROWID) each new record rewrites a page at
+# random, one above 1,000 bytes takes a page of its own, and counting reads all of the file.
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS known (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS known (key TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL, topic_id TEXT NOT NULL);
 """
 
@@ -142,6 +146,7 @@ class LocalPart:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a new file
         self._db.execute("PRAGMA journal_mode=WAL")  # whole after kill -9; after a power cut it may be odd, and is rebuilt
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.executescript(SCHEMA)
@@ -164,14 +169,14 @@ class LocalPart:
         return self._records
 
     def put(self, key: str, value: bytes) -> None:
-        self._db.execute("INSERT OR REPLACE INTO known VALUES (?, ?)", (key, value))
+        self._db.execute(PUT, (key, value))
         self._count()
 
     def apply(self, records: Mapping[str, bytes | None], next_offset: int) -> None:
         """Many records of the topic, the last value of each key. In the order of their keys: a page of the file takes several at once, else
         it is written for each of them."""
         rows = sorted((key, value) for key, value in records.items() if value is not None)
-        self._db.executemany("INSERT OR REPLACE INTO known VALUES (?, ?)", rows)
+        self._db.executemany(PUT, rows)
         self._db.executemany("DELETE FROM known WHERE key = ?", [(key,) for key, value in records.items() if value is None])
         self.next = next_offset
         self.flush()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -220,3 +222,69 @@ async def test_progress_tells_where_the_feed_is_and_no_links() -> None:
     feed = await run(source, MemoryPublisher())
 
     assert feed.progress() == {"phase": "load", "rows": 3, "total": 9}
+
+
+class Counted:
+    """A source whose pages take a moment. `most`: so many were in hand at once; `live`: so many steps of the live phase."""
+
+    in_hand = most = live = 0
+
+    def __init__(self, phase: str) -> None:
+        self.phase, self.left = phase, 5
+
+    async def step(self, cursor: Cursor | None) -> Step:
+        self.left -= 1
+        if self.left < 0:
+            raise END
+        Counted.live += self.phase == "live"
+        Counted.in_hand += self.phase == "load"
+        Counted.most = max(Counted.most, Counted.in_hand)
+        await asyncio.sleep(0)
+        return page("a", at=self.left, phase=self.phase)
+
+
+class PutDown(MemoryPublisher):
+    async def publish(self, events: Sequence[Outgoing], cursor_key: str, cursor: Cursor | None) -> None:
+        await asyncio.sleep(0)
+        Counted.in_hand -= bool(cursor and cursor["phase"] == "load")
+
+
+async def test_a_few_full_reads_at_once_have_a_page_in_hand_and_changes_do_not_wait_for_them() -> None:
+    loads, stuck = asyncio.Semaphore(2), asyncio.Semaphore(0)
+    readers = [Feed("f", Counted("load"), PutDown(), {"phase": "load"}, FakeClock(), random.Random(3), loads=loads) for _ in range(6)]
+    live = Feed("f", Counted("live"), PutDown(), {"phase": "live"}, FakeClock(), random.Random(3), loads=stuck)
+
+    await asyncio.gather(*(each.run() for each in [*readers, live]), return_exceptions=True)
+
+    assert Counted.most == 2
+    assert Counted.live == 5
+    assert sum(each.read for each in readers) == 30
+
+
+class Event:
+    """Any event; it can be watched."""
+
+
+class Watching:
+    """Gives a page, and looks when it is asked again whether that is still there."""
+
+    def __init__(self) -> None:
+        self.event: weakref.ref[Event] | None = None
+        self.gone = False
+
+    async def step(self, cursor: Cursor | None) -> Step:
+        if self.event is not None:
+            self.gone = self.event() is None
+            raise END
+        event = Event()
+        self.event = weakref.ref(event)
+        return Step([Outgoing("topic", "a", event)], {"phase": "load"})
+
+
+async def test_a_page_that_is_out_is_not_held_until_the_next_one_comes() -> None:
+    source = Watching()
+
+    with pytest.raises(HaltError):
+        await Feed("feed", source, PutDown(), {"phase": "load"}, FakeClock(), random.Random(3)).run()
+
+    assert source.gone
