@@ -11,7 +11,7 @@ from bridge.auth import TokenCache
 from bridge.campaign.errors import Meaning, NotFound, delete_error_for, error_for
 from bridge.clock import Clock
 from bridge.errors import Origin, RetryError
-from bridge.http import Gate, Pause, ahead_s, build_client, parse_json, result_of, retry_after_s, same_origin, send
+from bridge.http import Gate, Pause, ahead_s, build_client, parse_json, result_of, retry_after_s, same_origin, send, where
 from bridge.metrics import Result
 from bridge.rooms import CampaignSettings
 
@@ -93,6 +93,8 @@ class CampaignClient:
             response = await self._send(method, url, body)
         if not response.is_success:
             raise error(response, retry_after_s(response, self._clock.now()))
+        if response.content.lstrip().startswith(b"<"):  # a gateway's page with status 200 says nothing of what was asked
+            raise RetryError(f"Campaign: {where(response)}: a page, no answer", code="bad_answer", status=response.status_code, attempts=20)
         return response
 
     async def _send(self, method: str, url: str, body: dict[str, Any] | None) -> httpx.Response:

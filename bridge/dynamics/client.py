@@ -146,7 +146,7 @@ class DynamicsClient:
 
         response = await self._authorized(build)
         kind = response.headers.get("content-type", "")
-        if not kind.lower().startswith("multipart/"):
+        if not response.is_success:
             raise self._error(response)
         try:
             answers = decode(kind, response.content, len(asked))

@@ -362,3 +362,18 @@ async def test_an_event_under_another_key_or_table_than_its_own_is_a_reject(rig:
         with pytest.raises(RejectError) as caught:
             await rig.handler.decode(each)
         assert (caught.value.code, caught.value.stage) == ("misplaced", "decode")
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+async def test_a_page_with_status_200_is_no_answer_to_a_write(rig: Rig, method: str) -> None:
+    """A gateway in trouble says 200 as well; what it swallowed was not written."""
+    if method != "POST":
+        await rig.apply(rig.contact())
+    event = rig.contact(op="delete") if method == "DELETE" else rig.contact(firstname="Anna")
+    page = "<html><body>We will be back soon</body></html>"
+    rig.sandbox.ledger.faults.append(Fault("status", method, "/profile", 200, page, "text/html", times=1))
+
+    with pytest.raises(RetryError) as caught:
+        await rig.apply(event)
+
+    assert caught.value.code == "bad_answer"

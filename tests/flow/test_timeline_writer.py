@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from bridge.avro import Encoder, load_schema
 from bridge.clock import SystemClock
-from bridge.errors import HaltError, ParkError, RejectError
+from bridge.errors import HaltError, ParkError, RejectError, RetryError
 from bridge.events import Record
 from bridge.flow.ports import Result
 from sandbox.dynamics.tables import Column
@@ -63,6 +63,16 @@ async def test_a_token_that_is_revoked_in_the_middle_is_replaced() -> None:
 
         assert {result.outcome for result in results if isinstance(result, Result)} == {"created"}
         assert len(rig.sandbox.timeline(rig.person)) == 29
+
+
+async def test_a_page_with_status_200_is_no_answer_to_a_batch() -> None:
+    async with a_rig() as rig:
+        handler = await rig.handler()
+        page = "<html><body>We will be back soon</body></html>"
+        rig.sandbox.ledger.faults.append(Fault("status", "POST", "batch", 200, page, "text/html", times=1))
+        (refused,) = await rig.write(handler, rig.event(1))
+
+        assert isinstance(refused, RetryError) and refused.code == "bad_answer"
 
 
 async def test_everything_that_is_missing_is_named_at_once_with_the_way_out() -> None:
