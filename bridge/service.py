@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import traceback
@@ -140,6 +141,7 @@ class Service:
             self._changed.clear()
             attempt += 1
             again = await self._run_once(wanted)
+            gc.collect()  # Kafka's clients are parts of cycles: until Python looks by itself their threads and pipes would stay
             if not again:
                 return
             with suppress(TimeoutError):
