@@ -108,13 +108,13 @@ ASKED: dict[str, Callable[[], dict[str, str]]] = {
 async def test_storms_of_429(begun: Begun, workflow: str, asked: str) -> None:
     """Three of them, each until both systems have refused three calls: without a word on how long, the wait doubles with each."""
     world = await begun(workflow, **TIMEOUTS)
+    world.stack.campaign.settings.change({"early_grace_ms": 500.0})  # for calls that were on their way, in a process that is busy
     async with world.pouring():
         for _ in range(3):
             await world.at_work()
             await struck(world, Fault("status", status=429, headers=ASKED[asked](), times=IN_A_ROW))
     await world.settled()
-    refused = world.stack.campaign.ledger.statuses[429]
-    assert world.stack.campaign.counts()["early_calls"] <= refused, "a wait that Campaign asked for was not kept"
+    assert world.stack.campaign.counts()["early_calls"] == 0, "a wait that Campaign asked for was not kept"
 
 
 @pytest.mark.takes(45)
