@@ -37,7 +37,7 @@ faults: $(VENV)/ready ## Run all fault tests (`make test` runs some; BRIDGE_SEED
 lint: $(VENV)/ready ## Check style and types
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/mypy
 
-bench: $(VENV)/ready ## Run the benchmarks (some minutes, alone on the machine)
+bench: $(VENV)/ready ## Run the benchmarks (about 25 minutes, alone on the machine)
 	@exec $(RUN) -m benchmarks --json .run/bench.json $(ARGS)
 
 kafka-up: $(VENV)/ready ## Start a local Kafka (localhost:9092) and schema registry (localhost:8081)
