@@ -77,6 +77,7 @@ class FaustStream:
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await app.stop()
+            del self._taker  # Faust keeps every app for ever, and with it this object: the taker's producer must not stay as well
 
     def _app(self) -> faust.App:
         self._folder.mkdir(parents=True, exist_ok=True)
