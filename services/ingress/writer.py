@@ -37,7 +37,8 @@ class IngressWriting:
         self._tables = IngressConfig.model_validate(desired.config).tables
         self._client = CampaignClient(campaign, clock, pause=pause)
         self.topics: Sequence[Topic] = ingress_topics([table.source for table in self._tables])
-        self.workers = campaign.concurrency
+        # More than calls at once: what waits for Kafka to take its state must not leave a call unmade.
+        self.workers = campaign.concurrency + max(1, campaign.concurrency // 2)
 
     async def handler(self) -> IngressHandler:
         targets = await asyncio.gather(*(self._target(table) for table in self._tables))

@@ -25,7 +25,8 @@ from tests.e2e.stack import Process, Stack
 from tests.faults.proxy import Proxy
 
 CANARY = "Canarybird"  # part of every name, mail and address of a person
-IN_FLIGHT = 8
+CALLS = 8  # at once
+IN_FLIGHT = CALLS + CALLS // 2  # records in work: calls, and what waits for Kafka
 SETTLED_WITHIN_S = 150.0
 DEADLINE_S, LATE_S = 10.0, 5.0  # of a heartbeat, and of showing what is known (control-api.md)
 LAUNCHER = (sys.executable, "-m", "tests.faults.launch")

@@ -15,7 +15,7 @@ from bridge.settings import KafkaSettings
 from tests.e2e.consent import config, in_campaign, in_dynamics, person
 from tests.e2e.stack import Stack, contacts, running, vehicles
 from tests.faults.proxy import proxying
-from tests.faults.world import CANARY, IN_FLIGHT, World, judged, versions_of
+from tests.faults.world import CALLS, CANARY, World, judged, versions_of
 
 EVENT_TABLES = {
     "directMarketing.emailSent": "adobe_emailsend",
@@ -32,7 +32,7 @@ class Ingress(World):
 
     id = "ingress"
     roles = ("reader", "writer")
-    settings: ClassVar[dict[str, str]] = {"DYNAMICS_PAGE_SIZE": "10", "CAMPAIGN_CONCURRENCY": str(IN_FLIGHT)}
+    settings: ClassVar[dict[str, str]] = {"DYNAMICS_PAGE_SIZE": "10", "CAMPAIGN_CONCURRENCY": str(CALLS)}
 
     def __init__(self, stack: Stack, rng: random.Random) -> None:
         super().__init__(stack, rng)
@@ -143,7 +143,7 @@ class Optin(World):
     settings: ClassVar[dict[str, str]] = {
         "OPTIN_RELEASE_LIMIT": "100000",
         "CAMPAIGN_SFTP_POLL_INTERVAL_S": "0.3",
-        "CAMPAIGN_CONCURRENCY": str(IN_FLIGHT),
+        "CAMPAIGN_CONCURRENCY": str(CALLS),
     }
 
     def __init__(self, stack: Stack, rng: random.Random) -> None:
