@@ -4,6 +4,8 @@ All run in this process, one after the other, on the same Kafka and the same cha
 
 - *by hand*: consume, decode, encode, produce, commit every second. It keeps no order across failures, knows nothing of a record, retries
   nothing and loses what a crash catches between produce and commit.
+- *by hand, the writer's work*: the same loop with what the writer has to find out of each record: mapping, digests, decision, what is known
+  of it read from and written to sqlite, and its state produced. What lies between this one and the writer is what the guarantees cost.
 - *reader*: rows of Dynamics as parsed, through TableFeed, Feed and the transaction with the cursor: no HTTP.
 - *writer*: the whole run, bridge.writing.WriterRun, with consumer, jobs by key, mapping, decision, sqlite, `ingress.state` acknowledged
   record by record, offsets; only the call itself is answered on the spot.
@@ -16,7 +18,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -38,10 +41,12 @@ from bridge.flow.reader import Feed
 from bridge.http import Pause
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.state import LocalPart
 from bridge.kafka.topics import Topic, Topics
 from bridge.reading import EventPublisher
 from bridge.rooms import CampaignSettings, DynamicsSettings, WriterSettings
 from bridge.settings import KafkaSettings, Secret, ServiceSettings
+from bridge.state import Known
 from bridge.writing import WriterRun
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
@@ -63,6 +68,7 @@ async def _measured(settings: KafkaSettings, home: Path) -> list[Figure]:
     await fed(feeder, keys(RECORDS), 1)
     await asyncio.to_thread(Topics(settings).ensure, [Topic(COPY, "delete")])
     by_hand = RECORDS / await asyncio.to_thread(_by_hand, settings)
+    work = RECORDS / await _work_by_hand(settings, home)
     writer = RECORDS / await _writer(settings, home)
     reader = RECORDS / await _reader(settings)
     return [
@@ -70,6 +76,8 @@ async def _measured(settings: KafkaSettings, home: Path) -> list[Figure]:
         Figure("reader without HTTP", reader, "records/s"),
         Figure("reader without HTTP ÷ by hand", reader / by_hand, "×"),
         Figure("writer without HTTP", writer, "records/s"),
+        Figure("by hand, the writer's work", work, "records/s"),
+        Figure("writer without HTTP ÷ by hand, the writer's work", writer / work, "×"),
         Figure("pipeline (the slower of the two) ÷ by hand", min(reader, writer) / by_hand, "×", (">=", 0.6)),
     ]
 
@@ -136,15 +144,49 @@ class _WithoutCalls(IngressWriting):
         return Noting(made._targets, _Answered(), made._decoder, made._digests)
 
 
-async def _writer(settings: KafkaSettings, home: Path) -> float:
-    """Seconds from the first record to the last one that is settled."""
+async def _work_by_hand(settings: KafkaSettings, home: Path) -> float:
+    """Seconds for all records."""
+    async with _writing(settings) as writing:
+        handler, part = await writing.handler(), LocalPart(home / "hand.sqlite")
+        consumer = Consumer(settings.client(group_id="work", auto_offset_reset="earliest", isolation_level="read_committed"))
+        producer = Producer(settings.client(enable_idempotence=True, linger_ms=5, queue_buffering_max_messages=200_000))
+        consumer.subscribe(["ingress.changes.contact"])
+        done, began = 0, 0.0
+        while done < RECORDS:
+            for message in consumer.consume(500, 0.05):
+                began = began or time.monotonic()
+                key: bytes = message.key()  # type: ignore[assignment]
+                record = Record("ingress.changes.contact", message.partition() or 0, message.offset() or 0, 0, key, message.value())
+                event, place = await handler.decode(record), handler.key(record)
+                before = part.get(place)
+                result = await handler.write(event, None if before is None else Known.from_json(before))
+                assert result.known is not None
+                state = result.known.to_json()
+                part.put(place, state)
+                producer.produce(COPY, state, place)
+                done += 1
+            producer.poll(0)
+        producer.flush()
+        took = time.monotonic() - began
+        consumer.close()
+        part.close()
+        return took
+
+
+@asynccontextmanager
+async def _writing(settings: KafkaSettings) -> AsyncIterator[_WithoutCalls]:
     sandbox, clock = CampaignSandbox(), SystemClock()
     async with serving(sandbox.app()) as url:
         campaign = CampaignSettings.model_validate(_campaign(url))
-        service = ServiceSettings.model_validate({"INSTANCE_ID": "bench", "STATE_DIR": home / "state"})
         desired = Desired("RUNNING", 1, 1, default_ingress().model_dump(mode="json"))
-        writing = _WithoutCalls(settings, campaign, desired, clock, Pause())
-        run = WriterRun(settings, service, WriterSettings(), writing, 1, clock)
+        yield _WithoutCalls(settings, campaign, desired, clock, Pause())
+
+
+async def _writer(settings: KafkaSettings, home: Path) -> float:
+    """Seconds from the first record to the last one that is settled."""
+    async with _writing(settings) as writing:
+        service = ServiceSettings.model_validate({"INSTANCE_ID": "bench", "STATE_DIR": home / "state"})
+        run = WriterRun(settings, service, WriterSettings(), writing, 1, SystemClock())
         task = asyncio.create_task(run.run())
         while run.report().counters.get("written", 0) < RECORDS:
             assert not task.done(), task.exception()

@@ -56,7 +56,7 @@ class Decoder(Generic[E]):
         self._make = make
         self._name = str(schema["name"])
         self._reader = parse_schema(schema)
-        self._writers: dict[int, Any] = {}
+        self._pairs: dict[int, tuple[Any, Any]] = {}  # schema id → (the writer's schema, the reader's or None where it is the same)
 
     async def decode(self, value: bytes | None) -> E:
         """Raises RejectError (stage `decode`) for what is not such an event, RetryError if the registry is away."""
@@ -65,17 +65,19 @@ class Decoder(Generic[E]):
         magic, schema_id = HEAD.unpack_from(value)
         if magic != 0:
             raise RejectError("the message does not begin with the registry's magic byte", code="not_avro", stage="decode")
-        writer: Any = self._writers.get(schema_id) or await asyncio.to_thread(self._writer, schema_id)
+        if schema_id not in self._pairs:
+            await asyncio.to_thread(self._learn, schema_id)
+        writer, reader = self._pairs[schema_id]
         try:
-            content: Any = schemaless_reader(BytesIO(value[HEAD.size :]), writer, self._reader)
+            content: Any = schemaless_reader(BytesIO(value[HEAD.size :]), writer, reader)
             return self._make(**content)
         except Exception as exc:  # fastavro raises whatever the bytes lead it to: EOFError, IndexError, UnicodeDecodeError, …
             name = type(exc).__name__
             raise RejectError(f"the message does not fit its schema {schema_id} ({name})", code="not_this_event", stage="decode") from exc
 
-    def _writer(self, schema_id: int) -> Any:
+    def _learn(self, schema_id: int) -> None:
         schema = self._registry.schema(schema_id)
         if not isinstance(schema, dict) or str(schema.get("name")).rsplit(".", 1)[-1] != self._name:  # "string" is a schema, too
             raise RejectError(f"schema {schema_id} is not a {self._name}", code="other_schema", stage="decode")
-        self._writers[schema_id] = parse_schema(schema)
-        return self._writers[schema_id]
+        writer = parse_schema(schema)
+        self._pairs[schema_id] = (writer, None if writer == self._reader else self._reader)  # else fastavro compares them each time

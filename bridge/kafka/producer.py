@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -17,13 +18,15 @@ PARTITIONER = "murmur2_random"  # as Java clients do, so that other people's too
 
 
 class KafkaProducer:
-    """Sends from the event loop; a thread of its own serves the broker's acknowledgements."""
+    """Sends from one event loop; a thread of its own serves the broker's acknowledgements."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._producer = Producer(
             client_config(settings, enable_idempotence=True, partitioner=PARTITIONER, linger_ms=2, delivery_timeout_ms=30_000)
         )
         self._fatal: KafkaError | None = None  # why this client will never send again; what it had in hand fails with a bare _FATAL
+        self._acknowledged: deque[tuple[asyncio.Future[int], KafkaError | None, Message]] = deque()
+        self._awaited = False  # the event loop has been told that there is something, and has not looked yet
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="producer", daemon=True)
         self._thread.start()
@@ -34,7 +37,10 @@ class KafkaProducer:
         done: asyncio.Future[int] = loop.create_future()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            loop.call_soon_threadsafe(_resolve, done, self._cause(error), message)
+            self._acknowledged.append((done, self._cause(error), message))
+            if not self._awaited:  # waking the loop costs a system call: once for all that come before it looks
+                self._awaited = True
+                loop.call_soon_threadsafe(self._resolve)
 
         place: dict[str, Any] = {} if partition is None else {"partition": partition}
         try:
@@ -58,14 +64,16 @@ class KafkaProducer:
                 self._fatal = exc.args[0]
                 trouble("producing", exc)
 
+    def _resolve(self) -> None:
+        self._awaited = False  # before looking: what is added from now on wakes the loop again
+        while self._acknowledged:
+            done, error, message = self._acknowledged.popleft()
+            if done.done():
+                continue
+            if error is not None:
+                done.set_exception(error_for(error, f"producing to {message.topic()}"))
+            else:
+                done.set_result(message.offset() or 0)
+
     def _cause(self, error: KafkaError | None) -> KafkaError | None:
         return self._fatal if error is not None and error.code() == KafkaError._FATAL and self._fatal is not None else error
-
-
-def _resolve(done: asyncio.Future[int], error: KafkaError | None, message: Message) -> None:
-    if done.done():
-        return
-    if error is not None:
-        done.set_exception(error_for(error, f"producing to {message.topic()}"))
-    else:
-        done.set_result(message.offset() or 0)
