@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +19,7 @@ import httpx
 from sandbox.kafka import LocalKafka, SandboxError
 from sandbox.kafka.local import JARS, free_port
 
-HOME = JARS.parent / "demo"
+HOME = Path(os.environ.get("DEMO_HOME", JARS.parent / "demo"))  # emptied at the start
 SFTP = HOME / "sftp"
 JOURNAL = "/events/organizations/4711/integrations/815/sandbox-registration"
 
