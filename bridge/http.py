@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 import httpx
-from aiohttp import ClientSession
+from aiohttp import ClientSession, DummyCookieJar
 from httpx_aiohttp import AiohttpTransport
 
 from bridge.clock import Clock
@@ -33,11 +33,12 @@ LONGEST_WAIT_S = 3600.0  # a Retry-After beyond this is taken for a fault of the
 
 class _Transport(AiohttpTransport):
     """Without aiohttp's own second try of a GET or DELETE whose connection broke: a repeat is ours to decide, past gate and guard, and
-    the answer to a repeated DELETE means something else than that to the first."""
+    the answer to a repeated DELETE means something else than that to the first. And without its cookies."""
 
     def get_client(self) -> ClientSession:
         session = super().get_client()
         session._retry_connection = False
+        session._cookie_jar = DummyCookieJar()
         return session
 
 
