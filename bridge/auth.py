@@ -86,7 +86,7 @@ class TokenCache:
         response = await self._ask()
         if response.status_code in (400, 401) and self._secret.reload():
             response = await self._ask()
-        if response.status_code == 429 or response.status_code >= 500:
+        if response.status_code in (408, 429) or response.status_code >= 500:
             wait = retry_after_s(response, self._clock.now())
             raise RetryError(where(response), code="token_endpoint", status=response.status_code, retry_after_s=wait)
         if response.status_code != 200:

@@ -111,7 +111,8 @@ def _answer(part: Message) -> Answer:
 
 
 def _code(body: bytes) -> str:
+    """As bridge.dynamics.errors.error_code."""
     try:
-        return str(json.loads(body)["error"]["code"]).lower()
+        return str(json.loads(body)["error"]["code"]).lower() or "0x0"
     except (ValueError, KeyError, TypeError):
         return ""

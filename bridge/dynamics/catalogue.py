@@ -9,7 +9,7 @@ from typing import Any
 
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
-from bridge.dynamics.metadata import NOT_SYNCHRONISED, OPTIONS, definition, label, labelled_options
+from bridge.dynamics.metadata import OPTIONS, definition, label, labelled_options, synchronised, type_name
 
 LENGTHS = ("String", "Memo")
 BOOLEAN = "Boolean"
@@ -53,7 +53,7 @@ async def list_columns(client: DynamicsClient, table: str, choices: bool = True)
     key = str((await definition(client, path, table))["PrimaryIdAttribute"])
     select = "LogicalName,DisplayName,AttributeType,AttributeTypeName,IsValidForRead,IsValidForUpdate,AttributeOf"
     answer = await _asked(client, f"{path}/Attributes?$select={select}")
-    described = [each for each in answer["value"] if _synchronised(each)]
+    described = [each for each in answer["value"] if synchronised(each)]
     types = {str(each["LogicalName"]): _type(each) for each in described}
     kinds = set(types.values())
     lengths, options = await asyncio.gather(_lengths(client, path, kinds), _options(client, path, kinds if choices else set()))
@@ -73,13 +73,8 @@ async def list_columns(client: DynamicsClient, table: str, choices: bool = True)
     return sorted(columns, key=lambda column: (not column.key, column.name))
 
 
-def _synchronised(attribute: Mapping[str, Any]) -> bool:
-    return attribute.get("IsValidForRead", True) and not attribute.get("AttributeOf") and attribute["AttributeType"] not in NOT_SYNCHRONISED
-
-
 def _type(attribute: Mapping[str, Any]) -> str:
-    named = (attribute.get("AttributeTypeName") or {}).get("Value") or attribute["AttributeType"]
-    return str(named).removesuffix("Type")
+    return type_name(attribute).removesuffix("Type")
 
 
 async def _lengths(client: DynamicsClient, path: str, types: set[str]) -> dict[str, int]:

@@ -11,7 +11,7 @@ import httpx
 from bridge.auth import TokenCache
 from bridge.clock import Clock
 from bridge.dynamics.batch import CONTINUE, Answer, Operation, Unreadable, decode, encode
-from bridge.dynamics.errors import NO_SUCH_ROW, error_code, error_for
+from bridge.dynamics.errors import NO_SUCH_ROW, NOT_CONDITIONAL, error_code, error_for
 from bridge.errors import Origin, RetryError
 from bridge.http import LONGEST_WAIT_S, Gate, Pause, ahead_s, build_client, parse_json, retry_after_s, same_origin, send, where
 from bridge.metrics import Limit
@@ -22,6 +22,7 @@ HEADERS = {"Accept": "application/json", "OData-MaxVersion": "4.0", "OData-Versi
 LINKS = {"@odata.nextLink", "@odata.deltaLink"}
 FRESH = {"If-None-Match": "null"}  # no cached metadata
 METADATA_TRIES = 20
+LAG_WAITS_S = (3.0, 5.0)  # metadata right after a publication may be those of before it (§6.3)
 LONGEST_METADATA_WAIT_S = 10.0  # a longer wait is told as the reason why the service does not start
 BUDGET: dict[Limit, str] = {
     "requests": "x-ms-ratelimit-burst-remaining-xrm-requests",
@@ -31,7 +32,8 @@ Build = Callable[[], httpx.Request]
 
 
 class DynamicsClient:
-    """One per process: its gate and its token are shared by all that call. `origin`: what Dynamics is to the workflow, for its errors."""
+    """One per process: its gate and its token are shared by all that call. `origin`: what Dynamics is to the workflow, for its errors.
+    `patient`: metadata that are refused are asked for again some seconds later, before it is believed that they are not there."""
 
     def __init__(
         self,
@@ -41,8 +43,10 @@ class DynamicsClient:
         *,
         origin: Origin = "source",
         pause: Pause | None = None,
+        patient: bool = False,
     ) -> None:
         self._settings, self._clock, self.origin = settings, clock, origin
+        self._lag_waits_s = LAG_WAITS_S if patient else ()
         self._http = client or build_client(settings.request_timeout_s, settings.concurrency)
         self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
         self._gate = Gate(settings.concurrency, clock, pause=pause)
@@ -81,6 +85,11 @@ class DynamicsClient:
         tries = METADATA_TRIES if path.startswith("EntityDefinitions") else 1
         while response.status_code == 429 and (tries := tries - 1) and self._gate.wait_left_s <= LONGEST_METADATA_WAIT_S:
             response = await self._ask(path, prefer)
+        for wait_s in self._lag_waits_s if path.startswith("EntityDefinitions") else ():
+            if response.status_code not in (400, 404):
+                break
+            await self._clock.sleep(wait_s)
+            response = await self._ask(path, prefer)
         if response.status_code != 200:
             raise self._error(response)
         return parse_json(response)
@@ -116,11 +125,12 @@ class DynamicsClient:
         """Changes one row if it still has this etag; gives it as it is then, without members where the server does not tell. None if it is
         gone: it is not created anew.
 
-        Raises as `get` does, and RetryError `changed_meanwhile`.
+        A table without optimistic concurrency takes no etag (§7.4): there it is changed whatever it is now. Raises as `get` does, and
+        RetryError `changed_meanwhile`.
         """
-        url = same_origin(path, self._settings.url + API, self.origin)
-        headers = HEADERS | {"If-Match": etag, "Prefer": "return=representation"}
-        response = await self._authorized(lambda: self._http.build_request("PATCH", url, json=body, headers=headers))
+        response = await self._patch(path, body, etag)
+        if response.status_code == 400 and error_code(response) == NOT_CONDITIONAL:
+            response = await self._patch(path, body, "*")
         if response.status_code == 404 and error_code(response) in NO_SUCH_ROW:
             return None
         if response.status_code == 412:
@@ -129,6 +139,11 @@ class DynamicsClient:
             raise self._error(response)
         shown: dict[str, Any] = parse_json(response) if response.status_code == 200 else {}
         return shown
+
+    async def _patch(self, path: str, body: dict[str, Any], etag: str) -> httpx.Response:
+        url = same_origin(path, self._settings.url + API, self.origin)
+        headers = HEADERS | {"If-Match": etag, "Prefer": "return=representation"}
+        return await self._authorized(lambda: self._http.build_request("PATCH", url, json=body, headers=headers))
 
     async def batch(self, operations: Callable[[], Sequence[Operation]]) -> list[Answer]:
         """Runs operations, each by itself (continue-on-error); the answers in their order. `operations` is asked last before the call.

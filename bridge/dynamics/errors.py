@@ -9,7 +9,9 @@ from bridge.http import where
 
 EXPIRED_TOKEN = "0x80044352"
 NOT_TRACKED = {"0x80072491", "0x80072492"}
-NO_SUCH_ROW = {"0x80040217", "0x80060891"}
+NO_SUCH_ROW = {"0x80040217"}
+LAGGING = {"0x80040216", "0x80060891"}  # metadata of before a publication (§8.3): we use no alternate keys, which the second is about
+NOT_CONDITIONAL = "0x8006088d"  # this table takes no etag
 NO_SUCH_TABLE = "0x8006088a"
 BAD_QUERY = "0x80060888"
 UNEXPLAINED_TRIES = 20
@@ -67,6 +69,8 @@ def meaning(place: str, status: int, code: str, retry_after_s: float | None, ori
         return halt(f"{origin}_forbidden", FORBIDDEN.get(code, "Give the application user the rights named in docs/getting-started.md."))
     if code == NO_SUCH_TABLE:
         return halt(f"{origin}_table_missing", "The table does not exist in this environment: correct the mapping, then start again.")
+    if code in LAGGING:
+        return RetryError(text, code=f"{origin}_busy", status=status, attempts=UNEXPLAINED_TRIES)
     if status in (400, 404) and not code:  # not Dynamics spoke, but something before it: that says nothing of the query
         return RetryError(text, code="bad_answer", status=status, attempts=UNEXPLAINED_TRIES)
     return QueryRefused(text, code="query_refused", status=status)

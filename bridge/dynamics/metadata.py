@@ -18,7 +18,7 @@ OPTIONS = {
     "StatusType": "Status",
     "MultiSelectPicklistType": "MultiSelectPicklist",
 }
-NOT_SYNCHRONISED = {"PartyList", "CalendarRules", "ManagedProperty", "EntityName"}
+NOT_SYNCHRONISED = {"PartyList", "CalendarRules", "ManagedProperty", "EntityName", "Image", "File", "Virtual"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +108,18 @@ async def _types(client: DynamicsClient, path: str) -> dict[str, str]:
         answer = await client.get(f"{path}/Attributes?$select={select}")
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
-    return {
-        str(each["LogicalName"]): str((each.get("AttributeTypeName") or {}).get("Value") or each["AttributeType"])
-        for each in answer["value"]
-        if each.get("IsValidForRead", True) and not each.get("AttributeOf") and each["AttributeType"] not in NOT_SYNCHRONISED
-    }
+    return {str(each["LogicalName"]): type_name(each) for each in answer["value"] if synchronised(each)}
+
+
+def type_name(attribute: Mapping[str, Any]) -> str:
+    """`PicklistType`; `Picklist` where the metadata do not name it. Of multi-select picklists, images and files only this tells (§6.2)."""
+    return str((attribute.get("AttributeTypeName") or {}).get("Value") or attribute["AttributeType"])
+
+
+def synchronised(attribute: Mapping[str, Any]) -> bool:
+    """Whether a column of this kind has a value that can be read and mapped."""
+    addressable = attribute.get("IsValidForRead", True) and not attribute.get("AttributeOf")
+    return bool(addressable) and _plain(type_name(attribute)) not in NOT_SYNCHRONISED
 
 
 def _plain(type_name: str) -> str:

@@ -89,7 +89,7 @@ def make(
 
     def run(desired: Desired) -> ReaderRun:
         reading = EgressReading(kafka, service, campaign, journal, events, limits, desired, clock, pause)
-        return ReaderRun(kafka, service, reading, clock, telemetry.tracer)
+        return ReaderRun(kafka, service, reading, desired.revision, clock, telemetry.tracer)
 
     return run
 

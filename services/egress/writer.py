@@ -46,7 +46,7 @@ class EgressWriting:
     ) -> None:
         self._kafka, self._timeline, self._payloads, self._clock = kafka, timeline, Payloads(events), clock
         self._kinds = selected(desired.config or {})
-        self._client = DynamicsClient(dynamics, clock, origin="target", pause=pause)
+        self._client = DynamicsClient(dynamics, clock, origin="target", pause=pause, patient=True)
         size = BatchSize(timeline.batch_max)
         self._batcher: Batcher[Operation, Answer] = Batcher(in_batches(self._client), dynamics.concurrency, size, clock)
         self.topics: Sequence[Topic] = egress_topics()

@@ -29,6 +29,7 @@ from services.ingress.reconcile import Reconciliation
 
 REMEMBERED_KEYS = 200_000
 RESTARTS = 3
+LAG_S = 3.0
 
 
 class TableFeed:
@@ -217,11 +218,11 @@ class TableFeed:
         if isinstance(exc, TrackingExpired):
             log("tracking_expired", "warning", table=self._table)
             return await self._begin(lane, cursor)
+        log("page_link_refused", "warning", table=self._table, status=exc.status, code=exc.code)
+        if not cursor.get("refused"):  # it may not have heard of a publication yet (§6.3)
+            return Step([], {**cursor, "refused": True}, max(self._interval_s, LAG_S))
         if cursor["phase"] == "load" and not cursor["page_link"]:
             raise refused(exc)
-        log("page_link_refused", "warning", table=self._table, status=exc.status, code=exc.code)
-        if not cursor.get("refused"):
-            return Step([], {**cursor, "refused": True}, self._interval_s)
         restarts = cursor.get("restarts", 0) + 1
         if restarts > RESTARTS:
             raise refused(exc)

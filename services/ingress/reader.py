@@ -42,7 +42,7 @@ class IngressReading:
         self._tables = {table.source: table for table in IngressConfig.model_validate(desired.config).tables}
         self._replays = desired.replays
         self._published = Published(kafka, "ingress", Decoder(HttpRegistry(kafka), load_schema("ChangeEvent"), ChangeEvent))
-        self._client = DynamicsClient(dynamics, clock, pause=pause)
+        self._client = DynamicsClient(dynamics, clock, pause=pause, patient=True)
         self.topics: Sequence[Topic] = ingress_topics(list(self._tables))
 
     async def sources(self, partitions: Mapping[str, int]) -> Mapping[str, Callable[[], TableFeed]]:
@@ -84,7 +84,7 @@ def make(
 
     def run(desired: Desired) -> ReaderRun:
         reading = IngressReading(kafka, service, dynamics, desired, clock, pause)
-        return ReaderRun(kafka, service, reading, clock, telemetry.tracer)
+        return ReaderRun(kafka, service, reading, desired.revision, clock, telemetry.tracer)
 
     return run
 

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.dynamics.changes import Row, TrackedTable
+from bridge.errors import RetryError
 from bridge.kafka.published import Published, Seen
 from bridge.log import log
 from services.ingress.lookups import Lookups
 
 CHUNK = 50
+LOOKS, LOOK_AGAIN_S = 2, 3.0
 SCHEMA = """
 CREATE TABLE there (key TEXT PRIMARY KEY, version INTEGER) WITHOUT ROWID;
 CREATE TABLE seen (key TEXT PRIMARY KEY, version INTEGER NOT NULL, gone INTEGER NOT NULL) WITHOUT ROWID;
@@ -30,10 +32,10 @@ INSERT INTO seen VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET
     version = max(version, excluded.version)
 """
 DIFFERENCES = """
-SELECT there.key, coalesce(seen.version, 0) FROM there LEFT JOIN seen USING (key)
+SELECT there.key, coalesce(seen.version, 0), 1 FROM there LEFT JOIN seen USING (key)
 WHERE seen.key IS NULL OR there.version > seen.version
 UNION ALL
-SELECT seen.key, seen.version FROM seen LEFT JOIN there USING (key) WHERE there.key IS NULL AND NOT seen.gone
+SELECT seen.key, seen.version, 0 FROM seen LEFT JOIN there USING (key) WHERE there.key IS NULL AND NOT seen.gone
 """
 
 
@@ -73,7 +75,8 @@ class Reconciliation:
         self._state_partitions = state_partitions
         self._path = folder / f"reconcile-{table}.sqlite"
         self._listing: Listing | None = None
-        self._found: list[tuple[str, int]] | None = None  # keys that differ, the next ones last, with the version seen of each
+        self._found: list[tuple[str, int, bool]] | None = None  # that differ, the next ones last: key, version seen, whether it was listed
+        self._looks = 0  # at a row that was listed and does not show
         self._lookups = Lookups()
 
     async def starts(self) -> dict[str, list[int]]:
@@ -91,18 +94,23 @@ class Reconciliation:
             self._path.unlink(missing_ok=True)
             return None
         chunk = self._found[: -CHUNK - 1 : -1]
-        rows = await self._lookups.rows(tracked, [key for key, _ in chunk])
+        rows = await self._lookups.rows(tracked, [key for key, _, _ in chunk])
+        hidden = any(row is None and listed for (_, _, listed), row in zip(chunk, rows, strict=True))
+        if hidden and self._looks < LOOKS:  # another server may not have it yet (dataverse.md §8.3): it would be taken for deleted
+            self._looks += 1
+            raise RetryError("a row that was listed does not show yet", code="source_busy", retry_after_s=LOOK_AGAIN_S)
+        self._looks = 0
         del self._found[-len(chunk) :]
-        return [Difference(key, row, seen) for (key, seen), row in zip(chunk, rows, strict=True)]
+        return [Difference(key, row, seen) for (key, seen, _), row in zip(chunk, rows, strict=True)]
 
-    async def _compare(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
+    async def _compare(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> list[tuple[str, int, bool]]:
         if self._listing is None:
             self._listing = Listing(self._path)
         await self._listing.finish(tracked)
         listing, self._listing = self._listing, None
         with closing(listing.db) as db:
             await self._uninterrupted(db, starts)
-            found = [(str(key), int(seen)) for key, seen in db.execute(DIFFERENCES)]
+            found = [(str(key), int(seen), bool(listed)) for key, seen, listed in db.execute(DIFFERENCES)]
         log("reconciled", table=self._table, differences=len(found))
         return found[::-1]
 

@@ -51,7 +51,7 @@ class OptinReading:
     ) -> None:
         self._service, self._dynamics, self._exports, self._clock, self._sftp = service, dynamics, exports, clock, sftp
         _, self._pairs = running_config(desired)
-        self._client = DynamicsClient(dynamics, clock, pause=pauses[0])
+        self._client = DynamicsClient(dynamics, clock, pause=pauses[0], patient=True)
         self._campaign = CampaignClient(campaign, clock, pause=pauses[1])
         self._export_feed: ExportFeed | None = None
         self.topics: Sequence[Topic] = optin_topics()[:1]
@@ -115,7 +115,7 @@ def make(
 
     def run(desired: Desired) -> ReaderRun:
         reading = OptinReading(kafka, service, dynamics, campaign, exports, desired, clock, pauses, sftp)
-        return ReaderRun(kafka, service, reading, clock, telemetry.tracer)
+        return ReaderRun(kafka, service, reading, desired.revision, clock, telemetry.tracer)
 
     return run
 

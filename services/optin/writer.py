@@ -47,7 +47,7 @@ class OptinWriting:
     ) -> None:
         self._kafka, self._limits, self._clock = kafka, limits, clock
         _, self._pairs = running_config(desired)
-        self._dynamics = DynamicsClient(dynamics, clock, origin="target", pause=pauses[0])
+        self._dynamics = DynamicsClient(dynamics, clock, origin="target", pause=pauses[0], patient=True)
         self._campaign = CampaignClient(campaign, clock, pause=pauses[1])
         self._produced_by = f"optin-writer/{service.instance_id}"
         self._producer: KafkaProducer | None = None

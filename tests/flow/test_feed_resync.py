@@ -182,14 +182,28 @@ async def test_a_read_is_begun_again_three_times_at_most(rig: Rig) -> None:
     assert keys(rig.log.of(REPLAY)) == people[:2] * 4
 
 
-async def test_a_first_page_that_is_refused_halts_at_once(rig: Rig) -> None:
+async def test_a_first_page_that_is_refused_is_asked_for_once_more_then_halts(rig: Rig) -> None:
     rig.people(1)
     await rig.start()
     await rig.step()
     rig.refuse("contacts[?]")
 
+    waited = (await rig.step()).wait_s
     with pytest.raises(HaltError):
         await rig.step()
+
+    assert 3 <= waited <= 10  # dataverse.md §6.3
+
+
+async def test_a_first_page_of_a_table_that_was_just_published_comes_at_the_second_try(rig: Rig) -> None:
+    people = rig.people(1)
+    await rig.start()
+    await rig.step()
+    rig.refuse("contacts[?]", times=1)
+
+    await rig.until("live")
+
+    assert keys(rig.log.of(REPLAY)) == people
 
 
 async def test_a_refused_page_link_of_a_delta_begins_that_delta_again(rig: Rig) -> None:

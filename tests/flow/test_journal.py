@@ -214,7 +214,7 @@ async def run(feed: JournalFeed, log: MemoryLog) -> HaltError:
 
 async def test_nothing_but_poison_halts_before_it_fills_the_dead_letters_and_every_start_makes_progress() -> None:
     async with a_rig() as rig:
-        rig.send(19, external_id=None)
+        rig.send(19, external_id="no id of a contact")
         rig.send(11)
         log = MemoryLog()
         first = await run(rig.feed(in_a_row=5), log)
@@ -225,6 +225,16 @@ async def test_nothing_but_poison_halts_before_it_fills_the_dead_letters_and_eve
         rest, _, _ = await all_of(rig.feed(in_a_row=5), log.cursors[CURSOR])
         assert [each.topic for each in log.events] == ["egress.dead-letters"] * 19 + ["egress.email-events"]
         assert [each.topic for each in rest] == ["egress.email-events"] * 10
+
+
+async def test_events_of_profiles_that_are_not_from_dynamics_do_not_halt_however_many_they_are() -> None:
+    async with a_rig() as rig:
+        rig.send(30, external_id=None)
+        feed = rig.feed(in_a_row=5)
+        found, _, _ = await all_of(feed)
+
+        assert [each.topic for each in found] == ["egress.dead-letters"] * 30
+        assert feed.counted["dead_lettered"] == 30
 
 
 async def test_a_page_that_brings_nothing_is_behind_us_at_once() -> None:

@@ -187,3 +187,13 @@ async def test_a_connection_that_breaks_is_told_as_such_whether_it_was_written_o
 
     assert caught.value.code != "changed_meanwhile"
     assert row(sandbox)["donotemail"] is (kind == "cut_after")
+
+
+async def test_a_table_that_takes_no_etag_is_changed_without_one(client: DynamicsClient, sandbox: DynamicsSandbox, person: str) -> None:
+    body = '{"error": {"code": "0x8006088D", "message": "Optimistic concurrency isn\'t enabled for entity type contact."}}'
+    sandbox.ledger.faults.append(Fault("status", "PATCH", status=400, body=body, content_type="application/json", times=1))
+
+    shown = await client.patch(path(person), {"donotemail": True}, await etag(client, person))
+
+    assert shown is not None
+    assert shown["donotemail"] is True

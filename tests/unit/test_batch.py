@@ -62,3 +62,10 @@ def test_a_single_operation_may_be_throttled() -> None:
 def test_what_cannot_be_told_apart_is_unreadable(body: bytes) -> None:
     with pytest.raises(Unreadable):
         decode("multipart/mixed; boundary=batchresponse_1", body, 2)
+
+
+def test_a_code_that_is_left_open_is_one_all_the_same() -> None:
+    """As in an answer by itself (dataverse.md §9.1): else it would be taken for a gateway's page."""
+    part = BAD.replace('"0x80040237"', '""').replace("412 Precondition Failed", "400 Bad Request")
+
+    assert decode("multipart/mixed; boundary=batchresponse_1", answered(part), 1) == [Answer(400, "0x0")]

@@ -124,7 +124,7 @@ DYNAMICS: list[tuple[int, str, type[BridgeError], str]] = [
     *((400, odata(code), RetryError, "source_busy") for code in ("0x80072323", "0x80072324", "0x8004A001")),
     # §9
     (404, odata("0x80040217", "Entity 'contact' Does Not Exist"), QueryRefused, "query_refused"),
-    (404, odata("0x80060891"), QueryRefused, "query_refused"),
+    *((status, odata(code), RetryError, "source_busy") for status in (400, 404) for code in ("0x80060891", "0x80040216")),  # §8.3
     (404, odata("0x8006088a", "Resource not found for the segment"), HaltError, "source_table_missing"),
     (404, odata("0x8006088A"), HaltError, "source_table_missing"),
     (400, odata("0x80060888", "Could not find a property named"), QueryRefused, "query_refused"),
