@@ -92,7 +92,8 @@ class JournalFeed:
     def _letter(self, position: str, event: Any, exc: RejectError, headers: Headers, now: datetime) -> Outgoing:
         """The event as the journal gave it; the writer understands it, too, once it is re-driven."""
         try:
-            self._limit.set_aside()
+            if not self._payloads.names_nobody(event):  # such profiles are no fault of the settings, however many there are
+                self._limit.set_aside()
         except HaltError as too_many:
             self._too_many = too_many
         self.counted["dead_lettered"] += 1

@@ -77,6 +77,10 @@ class Payloads:
         """The id the envelope gives it, empty if none."""
         return self._text(event, "id")
 
+    def names_nobody(self, event: Any) -> bool:
+        """Whether the event holds a contact key and it is empty: a profile that is not from Dynamics."""
+        return "" in self._at["contact_key"].all(self._at["payload"].first(event))
+
     def _hard(self, payload: Any) -> bool:
         """Permanent, by its payload; if that says nothing, by its code."""
         return _yes(self._at["hard_bounce"].first(payload)) or not _yes(self._at["soft_bounce"].first(payload))
