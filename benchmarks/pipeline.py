@@ -226,7 +226,7 @@ async def _reader(settings: KafkaSettings) -> float:
     publisher = TransactionalPublisher(settings, "ingress", 0)
     await asyncio.to_thread(publisher.start)
     number = HttpRegistry(settings).register("ingress.changes.contact-value", schema)
-    published = EventPublisher(publisher, {"ingress.changes.contact": Encoder(schema, number)})
+    published = EventPublisher(publisher, {"ingress.changes.contact": Encoder(schema, number)}, 1)
     cursor = {"phase": "live", "columns": sorted(described.columns), "page_link": None, "delta_link": "x", "version_seen": 0}
     loop = Feed("dynamics:contact", feed, published, cursor, clock, random.Random())
     began, task = time.monotonic(), asyncio.create_task(loop.run())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "in", "is_empty", "is_not_empty"]
 Scalar = bool | int | float | str | None
@@ -45,7 +45,7 @@ class KeyMapping(Shape):
 class FieldMapping(Shape):
     source: Name
     target: Dotted
-    apply_updates: bool = True
+    apply_updates: StrictBool = True
 
 
 class Replacement(Shape):
@@ -71,7 +71,7 @@ class Condition(Shape):
 class Filter(Shape):
     match: Literal["all", "any"] = "all"
     conditions: tuple[Condition, ...] = Field((), max_length=200)
-    delete_filtered_out: bool = False
+    delete_filtered_out: StrictBool = False
 
 
 class TableMapping(Shape):
@@ -83,7 +83,7 @@ class TableMapping(Shape):
     fields: tuple[FieldMapping, ...] = Field((), max_length=1000)
     replacements: tuple[Replacement, ...] = Field((), max_length=5000)
     filter: Filter = Filter()
-    apply_deletes: bool = False
+    apply_deletes: StrictBool = False
     picklists: Literal["technical", "display"] = "technical"
 
     def columns(self) -> list[str]:
@@ -100,10 +100,10 @@ class IngressConfig(Shape):
 
 
 class EgressEvents(Shape):
-    send: bool = False
-    open: bool = False
-    click: bool = False
-    bounce: bool = False
+    send: StrictBool = False
+    open: StrictBool = False
+    click: StrictBool = False
+    bounce: StrictBool = False
 
 
 class EgressConfig(Shape):

@@ -48,14 +48,15 @@ class Reading(Protocol):
 
 
 class EventPublisher:
-    """Encodes a feed's events and publishes them with its cursor. What is bytes already (a dead letter) goes out as it is."""
+    """Encodes a feed's events and publishes them with its cursor, which gets the `revision` of the configuration that was read with. What
+    is bytes already (a dead letter) goes out as it is."""
 
-    def __init__(self, publisher: TransactionalPublisher, encoders: Mapping[str, Encoder]) -> None:
-        self._publisher, self._encoders = publisher, encoders
+    def __init__(self, publisher: TransactionalPublisher, encoders: Mapping[str, Encoder], revision: int | None) -> None:
+        self._publisher, self._encoders, self._revision = publisher, encoders, revision
 
     async def publish(self, events: Sequence[Outgoing], cursor_key: str, cursor: Cursor | None) -> None:
         messages = [(each.topic, each.key.encode(), self.encoded(each), each.headers) for each in events]
-        await self._publisher.publish(messages, cursor_key, cursor)
+        await self._publisher.publish(messages, cursor_key, None if cursor is None else {**cursor, "revision": self._revision})
 
     def encoded(self, outgoing: Outgoing) -> bytes:
         return outgoing.event if isinstance(outgoing.event, bytes) else self._encoders[outgoing.topic].encode(outgoing.event)
@@ -65,9 +66,14 @@ class PlainEventPublisher(EventPublisher):
     """Events first, the cursor after them: after a crash in between they go out again. The owner before us is fenced from the cursor."""
 
     def __init__(
-        self, publisher: TransactionalPublisher, encoders: Mapping[str, Encoder], producer: KafkaProducer, topic: Callable[[str], str]
+        self,
+        publisher: TransactionalPublisher,
+        encoders: Mapping[str, Encoder],
+        revision: int | None,
+        producer: KafkaProducer,
+        topic: Callable[[str], str],
     ) -> None:
-        super().__init__(publisher, encoders)
+        super().__init__(publisher, encoders, revision)
         self._producer, self._topic = producer, topic
 
     async def publish(self, events: Sequence[Outgoing], cursor_key: str, cursor: Cursor | None) -> None:
@@ -77,11 +83,13 @@ class PlainEventPublisher(EventPublisher):
 
 
 class ReaderRun:
-    """See bridge.service.Run."""
+    """See bridge.service.Run. `revision`: of the running configuration, for the cursors."""
 
-    def __init__(self, kafka: KafkaSettings, service: ServiceSettings, reading: Reading, clock: Clock, tracer: Tracer = OFF) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, service: ServiceSettings, reading: Reading, revision: int | None, clock: Clock, tracer: Tracer = OFF
+    ) -> None:
         self._kafka, self._instance, self._reading, self._clock = kafka, service.instance_id, reading, clock
-        self._tracer = tracer
+        self._revision, self._tracer = revision, tracer
         self._ownership: Ownership | None = None
         self._rng, self._loads = random.Random(), asyncio.Semaphore(LOADS_AT_ONCE)
         self._feeds: dict[str, Feed] = {}
@@ -142,9 +150,9 @@ class ReaderRun:
 
     def _gained(self, partition: int, cursors: Cursors, publisher: TransactionalPublisher) -> None:
         if self._producer is None:
-            publish = EventPublisher(publisher, self._encoders)
+            publish = EventPublisher(publisher, self._encoders, self._revision)
         else:
-            publish = PlainEventPublisher(publisher, self._encoders, self._producer, Names(self._kafka).topic)
+            publish = PlainEventPublisher(publisher, self._encoders, self._revision, self._producer, Names(self._kafka).topic)
         tasks = []
         for key, make in self._sources.items():
             if self._partition(key) == partition:

@@ -5,10 +5,11 @@ docs/settings.md lists every variable; tests/unit/test_conventions.py compares i
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bridge.settings import KafkaSettings, Room, Secret, ServiceSettings, Url, WebOrigin
 
@@ -151,6 +152,14 @@ class WriterSettings(Room):
     )
 
 
+def _encoding(text: str) -> str:
+    try:
+        codecs.lookup(text)
+    except LookupError:
+        raise ValueError("must be the name of an encoding, as utf-8-sig or iso-8859-1") from None
+    return text
+
+
 class ExportSettings(Room):
     """The files with changed opt-out flags that a workflow of Campaign puts on its SFTP server (campaign.md §10)."""
 
@@ -170,7 +179,9 @@ class ExportSettings(Room):
     key_column: str = Field(
         "externalId", alias="CAMPAIGN_EXPORT_KEY_COLUMN", min_length=1, description="Column with the contact's id, by name or label"
     )
-    encoding: str = Field("utf-8-sig", alias="CAMPAIGN_EXPORT_ENCODING", min_length=1, description="Encoding of the exports")
+    encoding: Annotated[str, AfterValidator(_encoding)] = Field(
+        "utf-8-sig", alias="CAMPAIGN_EXPORT_ENCODING", min_length=1, description="Encoding of the exports"
+    )
     expected_s: float = Field(
         93600, alias="CAMPAIGN_EXPORT_EXPECTED_S", gt=0, description="Without a file for so long the export is said to be overdue, seconds"
     )
@@ -186,6 +197,14 @@ class ResolverSettings(Room):
     digest_key: Secret = Field(default_factory=Secret, alias="STATE_DIGEST_KEY", description="Key of the digests in the state topics")
 
 
+def _instances(text: str) -> str:
+    for each in text.split(",") if text.strip() else ():
+        name, _, address = (part.strip() for part in each.partition("="))
+        if not name or not address.startswith(("https://", "http://")):
+            raise ValueError("must be name=https://… , several by comma")
+    return text
+
+
 class ControlSettings(Room):
     host: str = Field("127.0.0.1", alias="CONTROL_HOST", min_length=1, description="Address control listens on")
     port: int = Field(8080, alias="CONTROL_PORT", ge=0, le=65535, description="Its port")
@@ -197,7 +216,9 @@ class ControlSettings(Room):
     public_url: WebOrigin | None = Field(None, alias="CONTROL_PUBLIC_URL", description="`https://…` of the proxy before control, if any")
     org_name: str = Field("", alias="ORG_NAME", description="Shown in the header of the pages")
     instance_name: str = Field("", alias="INSTANCE_NAME", description="Shown in the header of the pages")
-    instances: str = Field("", alias="CONTROL_INSTANCES", description="Other instances' pages for the header, `name=https://…` by comma")
+    instances: Annotated[str, AfterValidator(_instances)] = Field(
+        "", alias="CONTROL_INSTANCES", description="Other instances' pages for the header, `name=https://…` by comma"
+    )
     start_deadline_s: float = Field(
         120, alias="CONTROL_START_DEADLINE_S", gt=0, le=3600, description="STARTING for longer is FAILED, seconds"
     )

@@ -6,16 +6,19 @@ One small frozen class per room, units in the names, all problems told at once.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 EXIT_UNUSABLE_SETTINGS = 78
+SERVER = re.compile(r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?")
 
 
 class SettingsError(Exception):
@@ -54,7 +57,17 @@ class Secret:
 def _url(text: str) -> str:
     if not text.startswith(("https://", "http://")) or len(text.split("://", 1)[1]) == 0 or " " in text:
         raise ValueError("must be a URL beginning with https:// (or http:// on this machine)")
+    if urlsplit(text).hostname is None or urlsplit(text).port == 0:  # asking for the port raises ValueError for what is no number
+        raise ValueError("must be a URL with a host and, if any, a port from 1 to 65535")
     return text.rstrip("/")
+
+
+def _servers(text: str) -> str:
+    for each in text.split(","):
+        found = SERVER.fullmatch(each.strip())
+        if found is None or not 0 < int(found["port"] or 9092) < 65536:
+            raise ValueError("must be host:port, several by comma")
+    return text
 
 
 def _origin(text: str) -> str:
@@ -76,7 +89,9 @@ class Room(BaseModel):
 
 
 class KafkaSettings(Room):
-    bootstrap_servers: str = Field("localhost:9092", alias="KAFKA_BOOTSTRAP_SERVERS", description="Brokers, `host:port`, by comma")
+    bootstrap_servers: Annotated[str, AfterValidator(_servers)] = Field(
+        "localhost:9092", alias="KAFKA_BOOTSTRAP_SERVERS", description="Brokers, `host:port`, by comma"
+    )
     topic_prefix: str = Field(
         "", alias="TOPIC_PREFIX", pattern=r"^[a-zA-Z0-9._-]*$", description="Precedes all topics, groups and transactional ids"
     )
@@ -144,7 +159,7 @@ def load(room: type[R], env: Mapping[str, str]) -> R:
         try:
             if (value := _read(info, env)) is not None:
                 data[info.alias or name] = value
-        except (OSError, UnicodeDecodeError) as exc:
+        except (OSError, UnicodeDecodeError, EOFError) as exc:
             problems.append(_unreadable(f"{info.alias}_FILE", exc))
     if room is KafkaSettings:
         data |= {"librdkafka": _librdkafka(env, problems), "librdkafka_files": _librdkafka_files(env)}
@@ -179,8 +194,14 @@ def _read(info: FieldInfo, env: Mapping[str, str]) -> str | Secret | None:
     if info.annotation is not Secret:
         return value
     if path := env.get(f"{info.alias}_FILE"):
-        return Secret(path=Path(path))
+        return _not_empty(Secret(path=Path(path)), f"{info.alias}_FILE")
     return Secret(value) if value else None
+
+
+def _not_empty(secret: Secret, variable: str) -> Secret:
+    if not secret.value():
+        raise EOFError(variable)
+    return secret
 
 
 def _librdkafka(env: Mapping[str, str], problems: list[str]) -> dict[str, str]:
@@ -207,7 +228,8 @@ def _property(variable: str) -> str:
 
 
 def _unreadable(variable: str, exc: Exception) -> str:
-    return f"{variable}: cannot be read ({type(exc).__name__}); give the path of a readable text file"
+    what = "the file is empty" if isinstance(exc, EOFError) else f"cannot be read ({type(exc).__name__})"
+    return f"{variable}: {what}; give the path of a readable text file with the secret in it"
 
 
 def _problem(room: type[Room], error: Any, known: list[str]) -> str:

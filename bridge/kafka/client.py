@@ -17,7 +17,15 @@ from bridge.settings import KafkaSettings, SettingsError
 
 SESSION_TIMEOUT_MS = 10_000
 TELL_EVERY_S = 5.0
-PROPERTY = re.compile(r'property:? "([a-z.]+)"')
+PROPERTY = re.compile(r"\b(?:sasl|ssl|security|[a-z]+)(?:\.[a-z]+)+\b|SASL mechanism")  # as librdkafka names it in an error
+ALLOWED = {
+    "security.protocol": "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+    "sasl.mechanism": "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, or another mechanism of librdkafka",
+    "sasl.username": "both of KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD(_FILE), for this mechanism",
+    "ssl.ca.location": "the path of a readable PEM file",
+    "ssl.certificate.location": "the path of a readable PEM file",
+    "ssl.key.location": "the path of a readable PEM file",
+}
 
 REFUSED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -89,10 +97,18 @@ def check_settings(settings: KafkaSettings) -> None:
     try:
         Producer(client_config(settings))
     except KafkaException as exc:
-        named = PROPERTY.search(exc.args[0].str())
-        variable = f"KAFKA_{named[1].upper().replace('.', '_')}" if named else "KAFKA_…"
-        problem = f"{variable}: librdkafka does not know this property or does not take its value; see librdkafka's CONFIGURATION.md"
-        raise SettingsError([problem]) from exc
+        raise SettingsError([_refused(exc.args[0].str(), settings)]) from exc
+
+
+def _refused(reason: str, settings: KafkaSettings) -> str:
+    """The line for what librdkafka does not take. It names the property, not always as it was given (`linger.ms`)."""
+    named = PROPERTY.search(reason)
+    name = "sasl.mechanism" if named and named[0] == "SASL mechanism" else named[0] if named else ""
+    given = settings.librdkafka.get(name)
+    shape = "nothing" if given is None else f"text of {len(given)} characters"
+    variable = f"KAFKA_{name.upper().replace('.', '_')}" if name else f"KAFKA_… (one of {', '.join(sorted(settings.librdkafka))})"
+    allowed = ALLOWED.get(name, "what librdkafka's CONFIGURATION.md says of this property")
+    return f"{variable}: librdkafka does not know this property or does not take its value (got {shape}); allowed: {allowed}"
 
 
 class Names:

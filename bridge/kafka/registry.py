@@ -45,13 +45,18 @@ class HttpRegistry:
         return self._schemas[schema_id]
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
+        answer = self._asked(method, path, body)
+        if answer.status_code == 401 and self._password.reload():
+            answer = self._asked(method, path, body)
+        return self._answer(answer, path)
+
+    def _asked(self, method: str, path: str, body: Any) -> httpx.Response:
         auth = httpx.BasicAuth(self._username, self._password.value()) if self._username else None
         try:
             headers = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
-            answer = httpx.request(method, self._url + path, json=body, headers=headers, auth=auth, timeout=10, trust_env=False)
+            return httpx.request(method, self._url + path, json=body, headers=headers, auth=auth, timeout=10, trust_env=False)
         except httpx.TransportError as exc:
             raise RetryError(f"schema registry: {type(exc).__name__}", code="registry_unavailable") from exc
-        return self._answer(answer, path)
 
     def _answer(self, answer: httpx.Response, path: str) -> Any:
         where = f"schema registry: {answer.request.method} {path} -> {answer.status_code}"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
+import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -92,13 +95,14 @@ def main() -> int:
         settings = Settings.load()
         known = Tokens(settings.control.tokens_file) if settings.control.tokens_file else None
         _check_access(settings.control, known)
+        listening = _listening(settings.control)
     except SettingsError as exc:
         print("\n".join(exc.problems), file=sys.stderr)
         return EXIT_UNUSABLE_SETTINGS
     configure(settings.service, service="control", instance=settings.service.instance_id)
     warn_of_plaintext(settings.kafka)
     try:
-        asyncio.run(_serve(settings, known))
+        asyncio.run(_serve(settings, known, listening))
     except HaltError as exc:
         log("run_failed", "error", code=exc.code, reason=str(exc), hint=exc.hint)
         return 1
@@ -107,10 +111,9 @@ def main() -> int:
 
 def _check_access(control: ControlSettings, known: Tokens | None) -> None:
     """Without tokens whoever reaches the port may do everything, so it has to be this machine's own."""
+    _check_certificate(control)
     if known is not None:
         known.entries()  # raises SettingsError for a file that is not one of tokens
-        if bool(control.tls_cert_file) != bool(control.tls_key_file):
-            raise SettingsError(["CONTROL_TLS_KEY_FILE: give certificate and key, or neither"])
         return
     loopback = control.host == "localhost"
     with suppress(ValueError):
@@ -122,7 +125,34 @@ def _check_access(control: ControlSettings, known: Tokens | None) -> None:
         raise SettingsError([text])
 
 
-async def _serve(settings: Settings, known: Tokens | None) -> None:
+def _check_certificate(control: ControlSettings) -> None:
+    if bool(control.tls_cert_file) != bool(control.tls_key_file):
+        missing = "CONTROL_TLS_KEY_FILE" if control.tls_cert_file else "CONTROL_TLS_CERT_FILE"
+        raise SettingsError([f"{missing}: missing; give certificate and key, or neither"])
+    if control.tls_cert_file is None or control.tls_key_file is None:
+        return
+    for variable, path in (("CONTROL_TLS_CERT_FILE", control.tls_cert_file), ("CONTROL_TLS_KEY_FILE", control.tls_key_file)):
+        if not os.access(path, os.R_OK) or path.is_dir():
+            raise SettingsError([f"{variable}: cannot be read; give the path of a readable PEM file"])
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(control.tls_cert_file, control.tls_key_file)
+    except (OSError, ValueError) as exc:
+        problem = f"CONTROL_TLS_CERT_FILE, CONTROL_TLS_KEY_FILE: no certificate with its key ({type(exc).__name__}); give two PEM files"
+        raise SettingsError([f"{problem}, the key not encrypted"]) from exc
+
+
+def _listening(control: ControlSettings) -> socket.socket:
+    """Raises SettingsError: an address that is not ours, or a port that is taken, is a wrong setting."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(control.host, control.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as exc:
+        variable = "CONTROL_PORT" if exc.errno in (errno.EADDRINUSE, errno.EACCES) else "CONTROL_HOST"
+        text = f"{control.host}:{control.port} cannot be listened on ({exc.strerror})"
+        raise SettingsError([f"{variable}: {text}; give an address of this machine and a port that is free"]) from exc
+
+
+async def _serve(settings: Settings, known: Tokens | None, listening: socket.socket) -> None:
     clock, kafka = SystemClock(), settings.kafka
     archive, decisions = Archive(kafka.topic_prefix), Decisions(kafka)
     store = Store(kafka, clock, settings.control.start_deadline_s, archive.mark, decisions.mark)
@@ -147,7 +177,7 @@ async def _serve(settings: Settings, known: Tokens | None) -> None:
     live = Live(lambda workflow: workflow_view(store, control.backlog, clock, workflow), clock)
     trail = Trail(kafka, clock)
     try:
-        await _listen(kafka, control, live, trail)
+        await _listen(kafka, control, live, trail, listening)
     finally:
         store.close()
         archive.close()
@@ -156,7 +186,7 @@ async def _serve(settings: Settings, known: Tokens | None) -> None:
         await systems.close()
 
 
-async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Trail) -> None:
+async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Trail, listening: socket.socket) -> None:
     """Until a signal comes, or what runs beside the web server fails."""
     settings = control.settings
     server = Server(
@@ -181,7 +211,7 @@ async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Tra
     for task in beside:
         task.add_done_callback(lambda _: setattr(server, "should_exit", True))
     log("listening", host=settings.host, port=settings.port)
-    await server.serve()
+    await server.serve([listening])
     for task in beside:
         task.cancel()
     for ended in await asyncio.gather(*beside, return_exceptions=True):

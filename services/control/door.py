@@ -127,7 +127,7 @@ class Door:
     async def _note(self, request: Request, status: int) -> None:
         """Sign-ins, refused commands, and requests without the rights; of too many requests only the first in ten seconds."""
         signed_in = (request.method, request.url.path, status) == ("POST", "/login", 303)
-        if not signed_in and (status < 400 or (request.method in SAFE and status not in (401, 403))):
+        if not signed_in and (status < 400 or (request.method in SAFE and status not in (401, 403, 429))):
             return
         who: Principal | None = request.state.who
         name, state = who.name if who else "unknown", request.state

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 from bridge.clock import Clock
+from bridge.desired import WORKFLOWS
 from bridge.errors import BridgeError, HaltError
 from bridge.kafka.client import FencedError, Names, trouble
 from bridge.kafka.producer import KafkaProducer
@@ -14,7 +16,8 @@ from bridge.settings import KafkaSettings
 from services.control.commands import AUDIT, By, audit
 
 MOST_WAITING = 1000
-KEY = "control"
+KEY = "control"  # of what is about no workflow
+ABOUT = re.compile(rf"/workflows/({'|'.join(WORKFLOWS)})(?:/|$)")
 
 
 class Trail:
@@ -31,7 +34,8 @@ class Trail:
         log("command" if done else "refused", "info" if done else "warning", by=by, address=address, what=what, code=code)
         if len(self._waiting) < MOST_WAITING:
             entry = audit(what, By(by, address, self._clock.now().isoformat()), None, None, code)
-            task = asyncio.create_task(self._write(json.dumps(entry).encode()))
+            about = ABOUT.search(what)
+            task = asyncio.create_task(self._write(about[1] if about else KEY, json.dumps(entry).encode()))
             self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
 
@@ -40,9 +44,9 @@ class Trail:
             await asyncio.wait(self._waiting, timeout=2)
         await asyncio.to_thread(self._producer.close, 1)
 
-    async def _write(self, value: bytes) -> None:
+    async def _write(self, key: str, value: bytes) -> None:
         try:
-            await asyncio.wait_for(self._producer.send(self._topic, KEY.encode(), value), 30)
+            await asyncio.wait_for(self._producer.send(self._topic, key.encode(), value), 30)
         except (FencedError, HaltError) as exc:
             if isinstance(exc, HaltError):
                 trouble("writing the audit", exc)

@@ -119,12 +119,18 @@ class TestTransactionalPublisher(PublisherContract):
         def publisher() -> Publisher:
             made = TransactionalPublisher(kafka_settings, "ingress", 1)
             made.start()
-            return EventPublisher(made, {TOPIC: encoder})
+            return EventPublisher(made, {TOPIC: encoder}, 3)
 
         def keys() -> list[str]:
             return [(message.key() or b"").decode() for message in content(kafka_settings, TOPIC)]
 
-        return Place(publisher, keys, lambda: latest(kafka_settings, "ingress.cursors"))
+        def cursors() -> dict[str, Any]:
+            """As they were given: the publisher adds the revision."""
+            found = latest(kafka_settings, "ingress.cursors")
+            assert {cursor.pop("revision") for cursor in found.values()} <= {3}
+            return found
+
+        return Place(publisher, keys, cursors)
 
     async def test_cursors_are_in_the_partition_that_is_owned(self, place: Place, kafka_settings: KafkaSettings) -> None:
         await place.publisher().publish([event("a")], CURSOR, {"page": 1})

@@ -150,6 +150,7 @@ async def test_refusals_are_audited_with_who_from_where_what_and_why(guarded: Gu
 
     (forbidden,) = await guarded.refusals(refused["code"], path)
     assert (forbidden["by"], forbidden["address"]) == ("the-viewer", "127.0.0.1")
+    assert forbidden["workflow"] == path.split("/workflows/")[1].split("/")[0]
     (nobody,) = await guarded.refusals(unknown["code"], path)
     assert nobody["by"] not in guarded.tokens and nobody["address"] == "127.0.0.1"
     assert (await guarded.ask(guarded.tokens["admin"], "GET", f"{API}/workflows/optin")).json()["desired"] == "STOPPED"

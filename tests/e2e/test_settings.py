@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 
 import pytest
@@ -38,6 +39,8 @@ async def lines_of(process: Process) -> list[str]:
         ("writer", {"CAMPAIGN_CONCURRENCY": "0", "INSTANCE_ID": "with blank"}, ["CAMPAIGN_CONCURRENCY", "INSTANCE_ID"]),
         ("control", {"CONTROL_PORT": "100000", "LOG_LEVEL": "loud"}, ["CONTROL_PORT", "LOG_LEVEL"]),
         ("control", {"CONTROL_HOST": "0.0.0.0"}, ["CONTROL_HOST"]),
+        ("control", {"CONTROL_TLS_KEY_FILE": "/nowhere/key"}, ["CONTROL_TLS_CERT"]),
+        ("control", {"CONTROL_TLS_CERT_FILE": "/nowhere/cert", "CONTROL_TLS_KEY_FILE": "/nowhere/key"}, ["CONTROL_TLS_CERT"]),
     ],
 )
 async def test_unusable_settings_end_with_78_and_a_line_each(stack: Stack, role: str, settings: dict[str, str], named: list[str]) -> None:
@@ -45,6 +48,13 @@ async def test_unusable_settings_end_with_78_and_a_line_each(stack: Stack, role:
 
     assert sorted(line.split(":")[0].removesuffix("_FILE") for line in lines) == sorted(named)
     assert "sandbox-secret" not in "".join(lines)
+
+
+async def test_a_port_that_is_taken_is_a_wrong_setting(stack: Stack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        (line,) = await lines_of(stack.service("control", "control-unusable", CONTROL_PORT=str(taken.getsockname()[1])))
+
+    assert line.startswith("CONTROL_PORT: ")
 
 
 async def test_a_secret_in_the_wrong_variable_is_not_shown(stack: Stack) -> None:

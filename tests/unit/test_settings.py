@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.kafka.client import check_settings
 from bridge.rooms import ROOMS, CampaignSettings, ControlSettings, DynamicsSettings, ExportSettings, JournalSettings, WriterSettings
 from bridge.settings import KafkaSettings, Secret, ServiceSettings, SettingsError, load, load_all
 
@@ -237,3 +238,60 @@ def test_every_setting_has_a_variable_of_its_own_and_a_meaning() -> None:
 
     assert twice == {"STATE_DIGEST_KEY"}  # of the ingress writer, which has a default of its own, and of the resolver
     assert all(info.description for room in ROOMS for info in room.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("room", "variable", "value"),
+    [
+        (KafkaSettings, "KAFKA_BOOTSTRAP_SERVERS", "not a host"),
+        (KafkaSettings, "KAFKA_BOOTSTRAP_SERVERS", "localhost:notaport"),
+        (KafkaSettings, "KAFKA_BOOTSTRAP_SERVERS", "localhost:9092,"),
+        (KafkaSettings, "KAFKA_BOOTSTRAP_SERVERS", "localhost:99999"),
+        (KafkaSettings, "SCHEMA_REGISTRY_URL", "http://:8081"),
+        (DynamicsSettings, "DYNAMICS_URL", "https://x:port"),
+        (ExportSettings, "CAMPAIGN_EXPORT_ENCODING", "klingon"),
+        (ControlSettings, "CONTROL_INSTANCES", "garbage"),
+    ],
+)
+def test_a_value_that_can_never_work_is_named_at_once(room: type, variable: str, value: str) -> None:
+    sftp = {f"CAMPAIGN_SFTP_{name}": "x" for name in ("HOST", "USER", "KEY_FILE", "KNOWN_HOSTS_FILE")}
+
+    (told,) = problems(room, env=DYNAMICS | CAMPAIGN | sftp | {variable: value})
+
+    assert told.startswith(f"{variable}: ")
+    assert f"text of {len(value)} characters" in told
+
+
+@pytest.mark.parametrize("value", ["a", "a:1,b:2", "a-b.example.com:9092", "SASL_SSL://a:9093", "[::1]:9092, 10.0.0.1:9092"])
+def test_servers_as_librdkafka_takes_them(value: str) -> None:
+    assert load(KafkaSettings, {"KAFKA_BOOTSTRAP_SERVERS": value}).bootstrap_servers == value
+
+
+def test_an_empty_file_is_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("\n")
+
+    told = problems(
+        DynamicsSettings, env={**DYNAMICS, "DYNAMICS_CLIENT_SECRET": "", "DYNAMICS_CLIENT_SECRET_FILE": str(tmp_path / "secret")}
+    )
+
+    assert [line.partition(":")[0] for line in told] == ["DYNAMICS_CLIENT_SECRET_FILE"]
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "allowed"),
+    [
+        ({"KAFKA_SECURITY_PROTOCOL": "FOO"}, "KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_LOCATION": "/nope.pem"}, "KAFKA_SSL_CA_LOCATION", "PEM"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "FOO"}, "KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "PLAIN"}, "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"),
+        ({"KAFKA_NONSENSE_PROP": "1"}, "KAFKA_NONSENSE_PROP", "CONFIGURATION.md"),
+    ],
+)
+def test_what_librdkafka_does_not_take_is_named_with_what_is_allowed(given: dict[str, str], named: str, allowed: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        check_settings(load(KafkaSettings, given))
+
+    (line,) = refused.value.problems
+    assert line.startswith(f"{named}: ")
+    assert allowed in line
+    assert not [value for value in given.values() if len(value) > 3 and f" {value} " in line]

@@ -243,3 +243,9 @@ def test_no_json_makes_the_check_raise(workflow: Workflow, raw: Any) -> None:
     findings = check(workflow, raw, saved())
 
     assert (findings.config is None) <= bool(findings.errors)
+
+
+@pytest.mark.parametrize("value", ["yes", "true", 1, 0, "n"])
+def test_yes_and_no_are_json_s_own(value: Any) -> None:
+    assert [finding.path for finding in check("egress", {"events": {"send": value}}, saved()).errors] == ["/events/send"]
+    assert [finding.path for finding in ingress(a_table(apply_deletes=value)).errors] == ["/tables/0/apply_deletes"]
