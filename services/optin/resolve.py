@@ -2,7 +2,8 @@
 
     (what we knew of both sides, an observation) ─▶ (what we know now, decisions)
 
-The rule, flag by flag: Campaign's value wins if it is later; else TRUE wins if either side says so. A missing time is older than any. So
+The rule, flag by flag: Campaign's value wins if it is later; else TRUE wins if either side says so. A missing time is older than any; times
+are compared by whole seconds, as Dynamics has them, so that an opt-out in the second of an opt-in holds. So
 
                     Campaign TRUE    Campaign FALSE, later    Campaign FALSE, not later
     Dynamics TRUE   TRUE             FALSE                    TRUE
@@ -68,14 +69,20 @@ def holding(status: Status, decision: OptStatusDecided) -> Status:
     return status.having(decision.target, replace(side, held=side.held | decision.flags.keys()))
 
 
-def ruling(campaign: Seen | None, dynamics: Seen | None) -> Ruling:
-    """The rule itself. A system that has never shown the flag does not object."""
+def ruling(campaign: Seen | None, dynamics: Seen | None, exact: bool = False) -> Ruling:
+    """The rule itself. A system that has never shown the flag does not object. `exact`: Campaign's time counts as it is."""
     if campaign is not None and campaign.value:
         return Ruling(True, "opted-out-in-campaign")
     if dynamics is None or not dynamics.value:
         return Ruling(False, "opted-in-on-both")
-    later = campaign is not None and (campaign.at or OLDEST) > (dynamics.at or OLDEST)
+    changed_at = OLDEST if campaign is None else campaign.at or OLDEST if exact else _to_the_second(campaign.at)
+    later = changed_at > (dynamics.at or OLDEST)
     return Ruling(False, "campaign-is-later") if later else Ruling(True, "opted-out-in-dynamics")
+
+
+def _to_the_second(moment: datetime | None) -> datetime:
+    """As Dynamics tells times: what somebody says there later in the same second must not look earlier."""
+    return (moment or OLDEST).replace(microsecond=0)
 
 
 def releases(decision: OptStatusDecided) -> bool:
@@ -99,14 +106,16 @@ def _ruling(before: Status, after: Status, pair: Pair, observation: Observation,
     system = observation.event.system
     campaign, dynamics = after.campaign.flag(pair.campaign), after.dynamics.flag(pair.dynamics)
     known = before.side(system).flag(pair.name(system))
-    if direction == "bidirectional" or known is None:  # where there is nothing to compare with, the times tell
+    if direction == "bidirectional":
         return ruling(campaign, dynamics)
+    if known is None:  # nothing to compare with: the times tell
+        return ruling(campaign, dynamics, exact=True)
     if campaign is None:
         return None
     if system == "campaign":
         return Ruling(campaign.value, "campaign-changed") if campaign.value != known.value else None
-    changed_at = (campaign.at or OLDEST).replace(microsecond=0)  # Dynamics knows whole seconds only
-    later = dynamics is not None and changed_at > (dynamics.at or OLDEST)  # a manual change that Campaign's came after
+    # a manual change that Campaign's came after
+    later = dynamics is not None and _to_the_second(campaign.at) > (dynamics.at or OLDEST)
     return Ruling(campaign.value, "campaign-changed") if later and not observation.own else None
 
 

@@ -38,8 +38,8 @@ class Said:
 
 
 def by_the_table(campaign: Said, dynamics: Said) -> bool:
-    """Campaign.md §10.4."""
-    if campaign.at is not None and (dynamics.at is None or campaign.at > dynamics.at):
+    """Campaign.md §10.4. Dynamics' time is that of the second before: what is said in Campaign in the same second is not later for sure."""
+    if campaign.at is not None and (dynamics.at is None or campaign.at.replace(microsecond=0) > dynamics.at):
         return campaign.value
     return campaign.value or dynamics.value
 
