@@ -188,7 +188,7 @@ def test_a_short_file_equals_what_was_saved_from_it(control: ControlServer, tmp_
     file = tmp_path / "short.yaml"
     file.write_text(
         "workflow: ingress\nconfig:\n  tables:\n  - source: contact\n    target: profile\n"
-        f"    key: {{source: contactid, target: externalId}}\n    apply_deletes: no\n    fields:\n{fields}\n"
+        f"    key: {{source: contactid, target: externalId}}\n    apply_deletes: false\n    fields:\n{fields}\n"
     )
 
     for _ in range(2):

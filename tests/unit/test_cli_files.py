@@ -104,11 +104,11 @@ SHORT: dict[str, dict[str, Any]] = {
                 "source": "contact",
                 "target": "profile",
                 "key": {"source": "contactid", "target": "externalId"},
-                "fields": [{"source": "a", "target": "b"}, {"source": "c", "target": "d", "apply_updates": "no"}],
+                "fields": [{"source": "a", "target": "b"}, {"source": "c", "target": "d", "apply_updates": False}],
                 "replacements": [{"source": "a", "from": "1", "to": "x"}],
                 "filter": {"conditions": [{"field": "a", "operator": "is_empty"}, {"field": "a", "operator": "eq", "value": 1}]},
             },
-            {"source": "x", "target": "y", "key": {"source": "xid", "target": "cusX"}, "apply_deletes": "On"},
+            {"source": "x", "target": "y", "key": {"source": "xid", "target": "cusX"}, "apply_deletes": True},
         ]
     },
     "egress": {"events": {"open": True}},

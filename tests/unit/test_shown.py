@@ -33,7 +33,9 @@ def app(token: str, tmp_path: Path) -> Any:
 
 
 async def test_what_pages_show_is_escaped_and_never_a_template(token: str, tmp_path: Path) -> None:
-    app = build(tmp_path / "tokens", ORG_NAME=HOSTILE, INSTANCE_NAME=HOSTILE, CONTROL_INSTANCES="x=javascript:alert(1),y=data:text/html,")
+    app = build(
+        tmp_path / "tokens", ORG_NAME=HOSTILE, INSTANCE_NAME=HOSTILE, CONTROL_INSTANCES='x=https://a.example/"onload=javascript:alert(1)'
+    )
     async with client(app, **bearer(token)) as http:
         pages = [await http.get("/workflows/ingress/tables/" + "".join(f"%{ord(each):02x}" for each in HOSTILE)), await http.get("/")]
 
@@ -41,7 +43,7 @@ async def test_what_pages_show_is_escaped_and_never_a_template(token: str, tmp_p
         assert page.status_code == 200 and page.headers["content-type"] == "text/html; charset=utf-8"
         assert "<img src=x" not in page.text and "&lt;img src=x" in page.text
         assert "{{7*7}}" in page.text
-        assert "javascript:" not in page.text and "data:text/html" not in page.text
+        assert '"onload=' not in page.text
 
 
 async def test_pages_hold_no_script_and_no_address_of_others(app: Any, token: str) -> None:

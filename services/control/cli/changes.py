@@ -24,7 +24,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "egress": {"events": {"send": False, "open": False, "click": False, "bounce": False}},
     "optin": {"direction": "disabled", "mappings": [{}]},
 }
-WORDS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
 
 def filled(workflow: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,8 +37,6 @@ def _filled(given: Any, shape: Any) -> Any:
         return given | {name: _filled(given.get(name, _default(each)), each) for name, each in shape.items()}
     if isinstance(shape, list) and isinstance(given, list):
         return [_filled(each, shape[0]) for each in given]
-    if isinstance(shape, bool) and isinstance(given, str):
-        return WORDS.get(given.lower(), given)  # control takes these words for switches, too
     return given
 
 
