@@ -22,11 +22,18 @@ MODULES = (calls, throughput, pipeline, reader, latency, memory, recovery, lag, 
 ALL: dict[str, Callable[[], list[Figure]]] = {module.__name__.rpartition(".")[2]: module.run for module in MODULES}
 
 
-def main() -> int:
+def arguments_of(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*ALL, []], default=list(ALL))
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(ALL)}; without any all of them")
     parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
+    if unknown := [name for name in arguments.names if name not in ALL]:
+        parser.error(f"{', '.join(unknown)}: there is no such benchmark")
+    return arguments
+
+
+def main() -> int:
+    arguments = arguments_of(sys.argv[1:])
     table = Table("benchmark", "figure", "measured", "must be", "")
     results = []
     for name in arguments.names or ALL:
