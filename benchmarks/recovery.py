@@ -13,6 +13,7 @@ import asyncio
 import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ async def _killed(stack: Stack, feeder: Feeder, number: int, another: bool) -> t
     """Seconds from the kill to the next record of the partitions that were the killed writer's, and how many records were repeated."""
     people, start = keys(RECORDS, seed=number), len(_written(stack))
     writers = [stack.service("writer", f"writer-{each}") for each in ((1, 2) if another else (1,))]
-    await eventually(stack, lambda: sum(len(_partitions(each)) for each in writers) == PARTITIONS, "all partitions have an owner", 40)
+    await eventually(stack, lambda: _shared_out(writers), "every writer has its partitions", 40)
     mine = _partitions(writers[0])
     await fed(feeder, people, 1)
     await eventually(stack, lambda: len(_written(stack)) >= start + RECORDS // 4, "a quarter is written", 60)
@@ -85,6 +86,12 @@ async def _killed(stack: Stack, feeder: Feeder, number: int, another: bool) -> t
 def _written(stack: Stack) -> list[dict[str, Any]]:
     """Every writing call so far, with the time of its answer."""
     return list(stack.campaign.accounting.written)
+
+
+def _shared_out(writers: Sequence[Process]) -> bool:
+    """Whoever comes first has all of them for a moment: then the other one would be killed with nothing."""
+    owned = [_partitions(writer) for writer in writers]
+    return all(owned) and sum(map(len, owned)) == PARTITIONS
 
 
 def _partitions(writer: Process) -> set[int]:
