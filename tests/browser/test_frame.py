@@ -15,6 +15,7 @@ ENTRIES = ["Settings", "Audit", "Documentation", "Customer Care", "About", "Sign
 
 
 async def open_menu(page: Page) -> None:
+    await expect(page.get_by_role("contentinfo").get_by_text("Live")).to_be_visible()  # the scripts are there: a click before is lost
     await page.get_by_role("button", name="Menu").click()
     await expect(page.get_by_role("navigation", name="Menu")).to_be_visible()
 
