@@ -198,7 +198,7 @@ class ResolverSettings(Room):
 
 
 def _instances(text: str) -> str:
-    for each in text.split(",") if text.strip() else ():
+    for each in filter(str.strip, text.split(",")):
         name, _, address = (part.strip() for part in each.partition("="))
         if not name or not address.startswith(("https://", "http://")):
             raise ValueError("must be name=https://… , several by comma")

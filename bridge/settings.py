@@ -57,9 +57,17 @@ class Secret:
 def _url(text: str) -> str:
     if not text.startswith(("https://", "http://")) or len(text.split("://", 1)[1]) == 0 or " " in text:
         raise ValueError("must be a URL beginning with https:// (or http:// on this machine)")
-    if urlsplit(text).hostname is None or urlsplit(text).port == 0:  # asking for the port raises ValueError for what is no number
+    if not _has_host(text):
         raise ValueError("must be a URL with a host and, if any, a port from 1 to 65535")
     return text.rstrip("/")
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.hostname is not None and parts.port != 0
+    except ValueError:  # its text shows the part that is wrong, which may be a secret
+        return False
 
 
 def _servers(text: str) -> str:

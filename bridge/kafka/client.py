@@ -101,9 +101,12 @@ def check_settings(settings: KafkaSettings) -> None:
 
 
 def _refused(reason: str, settings: KafkaSettings) -> str:
-    """The line for what librdkafka does not take. It names the property, not always as it was given (`linger.ms`)."""
+    """The line for what librdkafka does not take. It names the property, not always as it was given (`linger.ms` has another name there):
+    then it may be any of those that were."""
     named = PROPERTY.search(reason)
     name = "sasl.mechanism" if named and named[0] == "SASL mechanism" else named[0] if named else ""
+    if name not in ALLOWED and name not in settings.librdkafka:
+        name = ""
     given = settings.librdkafka.get(name)
     shape = "nothing" if given is None else f"text of {len(given)} characters"
     variable = f"KAFKA_{name.upper().replace('.', '_')}" if name else f"KAFKA_… (one of {', '.join(sorted(settings.librdkafka))})"

@@ -88,7 +88,7 @@ class FaustStream:
         await asyncio.to_thread(self._check_retention)
         quieten()
         app = self._app()
-        tasks = [asyncio.create_task(self._hand_over()), asyncio.create_task(self._look_after(app))]
+        tasks = [asyncio.create_task(each) for each in (self._hand_over(), self._look_after(app), self._pass_by(app))]
         try:
             await app.start()
             done, _ = await asyncio.wait([*tasks, self._failed], return_when=asyncio.FIRST_COMPLETED)
@@ -189,19 +189,25 @@ class FaustStream:
                 raise _ended(app.crash_reason)
             self._lease.check()
             self._lease.renew()
-            if self._arrived.empty() and time.monotonic() - self._taken_at > QUIET_S:
-                await self._pass_by(app)
 
     async def _pass_by(self, app: faust.App) -> None:
-        """Commits what Faust never does, since no event lies there: markers of transactions (a re-driven letter's) behind the last one, and
-        the beginning of a partition that has had none. Lag would stay above 0."""
-        consumer: Any = app.consumer
+        """Commits, when nothing is to be done, what Faust never does, since no event lies there: markers of transactions (a re-driven
+        letter's) behind the last one, and the beginning of a partition that has had none. Lag would stay above 0."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            quiet = self._arrived.empty() and not self._one.locked() and time.monotonic() - self._taken_at > QUIET_S
+            if self.ready and quiet:
+                await self._commit_ends(app.consumer)
+
+    async def _commit_ends(self, consumer: Any) -> None:
         assigned = [number for number in sorted(self._mine) if TP(self._topic, number) in consumer.assignment()]
-        ends = {number: consumer.highwater(TP(self._topic, number)) for number in assigned}  # as the last fetch told it: no request
-        if all(end is None or end <= self._passed.get(number, -1) for number, end in ends.items()):
-            return
         try:
+            ends = {number: consumer.highwater(TP(self._topic, number)) for number in assigned}  # as the last fetch told it: no request
+            if all(end is None or end <= self._passed.get(number, -1) for number, end in ends.items()):
+                return
             beyond = await asyncio.to_thread(self._beyond, assigned)
+        except AssertionError:  # aiokafka's, of a partition that has just been taken away
+            return
         except BridgeError as exc:
             trouble("committing", exc)
             return

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uvicorn
 
@@ -48,6 +48,7 @@ from services.control.trail import Trail
 from services.control.views import workflow_view
 
 T = TypeVar("T")
+NO_SUCH_ADDRESS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 class Server(uvicorn.Server):
@@ -135,31 +136,44 @@ def _check_certificate(control: ControlSettings) -> None:
         if not os.access(path, os.R_OK) or path.is_dir():
             raise SettingsError([f"{variable}: cannot be read; give the path of a readable PEM file"])
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(control.tls_cert_file, control.tls_key_file)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(control.tls_cert_file, control.tls_key_file, "")  # asks nobody
     except (OSError, ValueError) as exc:
         problem = f"CONTROL_TLS_CERT_FILE, CONTROL_TLS_KEY_FILE: no certificate with its key ({type(exc).__name__}); give two PEM files"
         raise SettingsError([f"{problem}, the key not encrypted"]) from exc
 
 
-def _listening(control: ControlSettings) -> socket.socket:
-    """Raises SettingsError: an address that is not ours, or a port that is taken, is a wrong setting."""
+def _listening(control: ControlSettings) -> list[socket.socket]:
+    """One for each address of the host (`localhost` has two). Raises SettingsError: an address that is not ours, or a port that is taken,
+    is a wrong setting."""
+    made, failed = list[socket.socket](), None
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            control.host, control.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        made = socket.socket(family, kind, protocol)  # not create_server: without the protocol asyncio leaves Nagle's delay on, 40 ms
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind(address)
-        return made
+        for found in socket.getaddrinfo(control.host, control.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
+            try:
+                made.append(_bound(found[0], found[2], found[4]))
+            except OSError as exc:
+                if exc.errno not in NO_SUCH_ADDRESS:
+                    raise
+                failed = exc  # a machine without IPv6 that has a name for it
+        if failed is not None and not made:
+            raise failed
     except OSError as exc:
         variable = "CONTROL_PORT" if exc.errno in (errno.EADDRINUSE, errno.EACCES) else "CONTROL_HOST"
         text = f"{control.host}:{control.port} cannot be listened on ({exc.strerror})"
         raise SettingsError([f"{variable}: {text}; give an address of this machine and a port that is free"]) from exc
+    return made
 
 
-async def _serve(settings: Settings, known: Tokens | None, listening: socket.socket) -> None:
+def _bound(family: int, protocol: int, address: Any) -> socket.socket:
+    """Not create_server: of a socket that does not name its protocol asyncio leaves Nagle's delay on, 40 ms."""
+    made = socket.socket(family, socket.SOCK_STREAM, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    made.bind(address)
+    return made
+
+
+async def _serve(settings: Settings, known: Tokens | None, listening: list[socket.socket]) -> None:
     clock, kafka = SystemClock(), settings.kafka
     archive, decisions = Archive(kafka.topic_prefix), Decisions(kafka)
     store = Store(kafka, clock, settings.control.start_deadline_s, archive.mark, decisions.mark)
@@ -193,7 +207,7 @@ async def _serve(settings: Settings, known: Tokens | None, listening: socket.soc
         await systems.close()
 
 
-async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Trail, listening: socket.socket) -> None:
+async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Trail, listening: list[socket.socket]) -> None:
     """Until a signal comes, or what runs beside the web server fails."""
     settings = control.settings
     server = Server(
@@ -218,7 +232,7 @@ async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Tra
     for task in beside:
         task.add_done_callback(lambda _: setattr(server, "should_exit", True))
     log("listening", host=settings.host, port=settings.port)
-    await server.serve([listening])
+    await server.serve(listening)
     for task in beside:
         task.cancel()
     for ended in await asyncio.gather(*beside, return_exceptions=True):

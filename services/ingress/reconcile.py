@@ -82,7 +82,7 @@ class Reconciliation:
     async def starts(self) -> dict[str, list[int]]:
         """How far the writers are in the table's topics: to be kept with the load that begins. All before it is in the state; all
         after it, the load's own events included, is read back. What an earlier load left uncompared is forgotten."""
-        self._listing = self._found = None
+        self._listing, self._found, self._looks = None, None, 0
         return await asyncio.to_thread(self._published.committed, self._topics)
 
     async def next(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> list[Difference] | None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import BasicAuth, web
 
 from bridge.avro import Registry, load_schema
 from bridge.errors import HaltError, RejectError, RetryError
 from bridge.kafka.registry import HttpRegistry
 from bridge.memory import MemoryRegistry
-from bridge.settings import KafkaSettings
+from bridge.settings import KafkaSettings, load
+from sandbox.web import serving
 from tests.contract.broker import nowhere
 
 
@@ -96,3 +99,31 @@ async def test_instances_that_start_together_all_get_the_same_id(kafka_settings:
     ids = await asyncio.gather(*(asyncio.to_thread(HttpRegistry(kafka_settings).register, subject, schema) for _ in range(6)))
 
     assert len(set(ids)) == 1
+
+
+async def test_a_password_that_is_refused_is_read_again_from_its_file(tmp_path: Path) -> None:
+    """What it is refused with twice is a refusal."""
+    valid, asked = ["old"], list[str]()
+
+    async def answer(request: web.Request) -> web.Response:
+        word = BasicAuth.decode(request.headers["Authorization"]).password
+        asked.append(word)
+        return web.json_response({"schema": '"string"'}) if word == valid[0] else web.Response(status=401)
+
+    app = web.Application()
+    app.router.add_get("/schemas/ids/{id}", answer)
+    file = tmp_path / "password"
+    file.write_text("old")
+    async with serving(app) as url:
+        env = {"SCHEMA_REGISTRY_URL": url, "SCHEMA_REGISTRY_USERNAME": "us", "SCHEMA_REGISTRY_PASSWORD_FILE": str(file)}
+        registry = HttpRegistry(load(KafkaSettings, env))
+        await asyncio.to_thread(registry.schema, 1)
+        valid[0] = "new"
+        file.write_text("new")
+        assert await asyncio.to_thread(registry.schema, 2) == "string"
+        valid[0] = "newer"
+        with pytest.raises(HaltError) as refused:
+            await asyncio.to_thread(registry.schema, 3)
+
+    assert asked == ["old", "old", "new", "new"]
+    assert refused.value.code == "registry_refused"

@@ -180,7 +180,7 @@ async def test_a_refused_secret_that_has_not_changed_is_not_tried_twice(
     assert asked(sandbox) == 1
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 async def test_a_busy_endpoint_is_asked_again_after_the_wait_it_names(status: int) -> None:
     with pytest.raises(RetryError) as caught:
         await answering((status, {"error": "busy s3cret"}, {"retry-after": "9"})).get()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -9,12 +12,12 @@ import pytest
 from bridge.dynamics.changes import Page, version
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, TrackingExpired
-from bridge.dynamics.metadata import read_table
+from bridge.dynamics.metadata import read_table, synchronised
 from bridge.errors import HaltError, RetryError
 from bridge.rooms import DynamicsSettings
 from bridge.settings import load
 from sandbox.dynamics import DynamicsSandbox
-from sandbox.web import Fault
+from sandbox.web import Fault, serving
 from tests.clock import FakeClock
 from tests.unit.fakes import NOON, tracked
 
@@ -247,3 +250,71 @@ async def test_a_path_in_the_address_of_the_environment_is_part_of_the_operation
     await inside.close()
 
     assert (client.root, inside.root) == ("/api/data/v9.2/", "/orga/api/data/v9.2/")
+
+
+LAGS = [
+    (404, ""),
+    (404, "0x80060891"),
+    (400, "0x0"),  # "Invalid property"
+    (400, "0x80040216"),
+]
+
+
+@asynccontextmanager
+async def a_patient_one(url: str) -> AsyncIterator[tuple[DynamicsClient, FakeClock]]:
+    names = {"TENANT_ID": "sandbox-tenant", "CLIENT_ID": "sandbox-client", "CLIENT_SECRET": "sandbox-secret"}
+    environment = {**names, "URL": url, "TOKEN_URL": f"{url}/sandbox-tenant/oauth2/v2.0/token"}
+    clock = FakeClock()
+    made = DynamicsClient(load(DynamicsSettings, {f"DYNAMICS_{name}": value for name, value in environment.items()}), clock, patient=True)
+    try:
+        yield made, clock
+    finally:
+        await made.close()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(("status", "code"), LAGS)
+async def test_metadata_that_are_not_there_yet_after_a_publication_are_waited_for(
+    sandbox: DynamicsSandbox, status: int, code: str, times: int
+) -> None:
+    """Dataverse.md §6.3: wait 3 to 10 s and repeat."""
+    body = json.dumps({"error": {"code": code, "message": "x"}})
+    sandbox.ledger.faults.append(Fault("status", "GET", "EntityDefinitions", status, body, "application/json", times=times))
+    async with serving(sandbox.app()) as url, a_patient_one(url) as (client, clock):
+        began = clock.monotonic()
+        table = await read_table(client, "contact", ["lastname"])
+        waited = clock.monotonic() - began
+
+    assert table.set_name == "contacts"
+    assert 3 <= waited <= 10
+
+
+async def test_a_table_that_does_not_come_is_missing_after_some_seconds(sandbox: DynamicsSandbox) -> None:
+    async with serving(sandbox.app()) as url, a_patient_one(url) as (client, clock):
+        began = clock.monotonic()
+        with pytest.raises(HaltError) as caught:
+            await read_table(client, "new_nothing", [])
+        waited = clock.monotonic() - began
+
+    assert caught.value.code == "source_table_missing"
+    assert 3 <= waited <= 10
+
+
+@pytest.mark.parametrize(
+    ("type", "named", "there"),
+    [
+        ("Virtual", "MultiSelectPicklistType", True),
+        ("Virtual", "ImageType", False),
+        ("Virtual", "FileType", False),
+        ("Virtual", "VirtualType", False),
+        ("Virtual", None, False),
+        ("String", "StringType", True),
+        ("String", None, True),
+        ("PartyList", "PartyListType", False),
+    ],
+)
+def test_columns_that_hold_no_value_are_not_offered(type: str, named: str | None, there: bool) -> None:
+    """Dataverse.md §3.3, §6.2."""
+    attribute = {"AttributeType": type, "AttributeTypeName": named and {"Value": named}, "IsValidForRead": True, "AttributeOf": None}
+
+    assert synchronised(attribute) is there

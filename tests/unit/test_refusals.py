@@ -97,6 +97,14 @@ async def test_the_rate_comes_before_origin_and_size_and_of_many_refusals_one_is
         assert len(refusals) == before + PER_SECOND + 1, "ten seconds later one more is told"
 
 
+async def test_a_question_above_the_rate_is_audited_as_well(app: Any, token: str, refusals: Refusals) -> None:
+    async with client(app) as http:
+        answers = [await http.get("/api/v1/workflows", headers=bearer(token)) for _ in range(PER_SECOND + 10)]
+
+    assert answers[-1].status_code == 429
+    assert [(by, what, code) for by, _, what, code in refusals] == [("me", "GET /api/v1/workflows", "too_many_requests")]
+
+
 async def test_who_sends_many_names_does_not_free_the_one_who_is_slowed_down() -> None:
     rates = Rates(FakeClock())
     while not rates.take("guesser"):

@@ -295,3 +295,22 @@ def test_what_librdkafka_does_not_take_is_named_with_what_is_allowed(given: dict
     assert line.startswith(f"{named}: ")
     assert allowed in line
     assert not [value for value in given.values() if len(value) > 3 and f" {value} " in line]
+
+
+@pytest.mark.parametrize("url", [f"https://x:{CANARY}", f"https://[{CANARY}", f"https://[{CANARY}]:443"])
+def test_an_address_that_is_none_is_not_shown(url: str) -> None:
+    (told,) = problems(DynamicsSettings, env=DYNAMICS | {"DYNAMICS_URL": url})
+
+    assert told.startswith("DYNAMICS_URL: ")
+    assert CANARY not in told
+
+
+def test_a_property_that_librdkafka_names_otherwise_is_one_of_those_that_were_given() -> None:
+    with pytest.raises(SettingsError) as refused:
+        check_settings(load(KafkaSettings, {"KAFKA_LINGER_MS": "soon"}))
+
+    assert "linger.ms" in refused.value.problems[0]
+
+
+def test_a_comma_too_many_names_no_further_instance() -> None:
+    assert load(ControlSettings, {"CONTROL_INSTANCES": "a=https://a.example,"}).instances == "a=https://a.example,"
