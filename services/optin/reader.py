@@ -35,7 +35,7 @@ class OptinReading:
 
     workflow: Workflow = "optin"
     schema = "OptStatusObserved"
-    transactional = False  # Faust reads uncommitted, and the marks of transactions would leave its group a lag for ever (D1)
+    transactional = False  # Faust never commits the marks of transactions: each would be a lag, until the resolver passes by (D1)
 
     def __init__(
         self,
