@@ -30,7 +30,8 @@ class Replay(TypedDict):
 @dataclass(frozen=True, slots=True)
 class Desired:
     """`generation` grows with every start and stop: a service that failed tries again only with a new one. `revision` and `config` are
-    those that were saved when Start was pressed. `replays` (by table) are for the reader now, `armed` ones join them at the next start."""
+    those that were saved when Start was pressed. `replays` (by table) are for the reader now, `armed` ones join them at the next start.
+    `epoch` counts how often somebody has said that Dynamics was restored: what is read from then on belongs to it."""
 
     desired: Literal["RUNNING", "STOPPED"] = "STOPPED"
     generation: int = 0
@@ -41,6 +42,7 @@ class Desired:
     comment: str | None = None
     replays: Mapping[str, Replay] = field(default_factory=dict)
     armed: Mapping[str, Replay] = field(default_factory=dict)
+    epoch: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -45,6 +45,7 @@ class ChangeEvent:
     observed_at: datetime
     fields: Mapping[str, Value] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,13 @@ class OptStatusObserved:
     flags: Mapping[str, Mapping[str, Any]]
     record_changed_at: datetime | None
     observed_at: datetime
+    gone: bool = False
+    ours: bool = False
+    looked_at: datetime | None = None
+    merged_into: str | None = None
+    ahead_ms: int = 0
+    epoch: int = 0
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,14 @@ TIMEOUT_S = 5
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a topic has to be. `set_name`: topics of one set need the same number of partitions."""
+    """What a topic has to be. `set_name`: topics of one set need the same number of partitions. `partitions`: how many this one has,
+    None for as many as PARTITIONS says."""
 
     name: str
     cleanup: str
     config: tuple[tuple[str, str], ...] = ()
     set_name: str = ""
+    partitions: int | None = None
 
 
 def changes(name: str, days: int, set_name: str = "") -> Topic:
@@ -67,9 +69,27 @@ def egress_topics() -> list[Topic]:
     return [changes("egress.email-events", 7, "egress")]
 
 
-def optin_topics() -> list[Topic]:
-    """What each holds is evidence, too: decisions stay for thirty days."""
-    return [changes("optin.observations", 7, "optin"), changes("optin.decisions", 30, "optin")]
+DECISIONS_DAYS = 365
+
+
+def optin_topics(days: int = DECISIONS_DAYS) -> list[Topic]:
+    """Observations and decisions. Decisions are evidence and stay for `days`."""
+    return [changes("optin.observations", 7, "optin"), changes("optin.decisions", days, "optin")]
+
+
+def outcomes_topic(days: int = DECISIONS_DAYS) -> Topic:
+    """What became of each decision of Opt In/Out, for as long as the decision itself stays."""
+    return changes("optin.outcomes", days)
+
+
+def ingress_decisions(days: int = DECISIONS_DAYS) -> Topic:
+    """What ingress decided on opt-out flags, and what it holds."""
+    return changes("ingress.decisions", days)
+
+
+def guard_topic() -> Topic:
+    """The ledger of lowers and deletes of all workflows and instances: one partition, since its order decides, and the broker's clock."""
+    return Topic("consent.guard", "delete", (("retention.ms", str(DAY_MS)), ("message.timestamp.type", "LogAppendTime")), partitions=1)
 
 
 class Topics:
@@ -146,7 +166,9 @@ class Topics:
             count = partitions.get(name)
             if count is None:
                 continue
-            if count < self._settings.partitions:
+            if topic.partitions is not None and count != topic.partitions:
+                raise _mismatch(name, f"has {count} partitions, it must have {topic.partitions}")
+            if topic.partitions is None and count < self._settings.partitions:
                 raise _mismatch(name, f"has {count} partitions, PARTITIONS asks for {self._settings.partitions}")
             for other, its in by_name.items():
                 if topic.set_name and its.set_name == topic.set_name and partitions.get(other, count) != count:
@@ -160,7 +182,7 @@ class Topics:
             new.append(
                 NewTopic(
                     name,
-                    num_partitions=max(siblings, default=self._settings.partitions),
+                    num_partitions=topic.partitions or max(siblings, default=self._settings.partitions),
                     replication_factor=self._settings.replication_factor,
                     config={"cleanup.policy": topic.cleanup, **dict(topic.config)},
                 )

@@ -24,7 +24,7 @@ from bridge.kafka.state import KafkaState
 from bridge.kafka.stream import FaustStream
 from bridge.kafka.topics import Topics, optin_topics, workflow_topics
 from bridge.report import Report
-from bridge.rooms import ResolverSettings, WriterSettings
+from bridge.rooms import ConsentSettings, ResolverSettings, WriterSettings
 from bridge.settings import KafkaSettings, ServiceSettings
 from bridge.state import Digests
 from bridge.telemetry import Telemetry
@@ -46,12 +46,13 @@ class ResolverRun:
         kafka: KafkaSettings,
         service: ServiceSettings,
         resolver: ResolverSettings,
+        consent: ConsentSettings,
         limits: WriterSettings,
         desired: Desired,
         clock: Clock,
         tracer: Tracer = OFF,
     ) -> None:
-        self._kafka, self._service, self._resolver, self._limits = kafka, service, resolver, limits
+        self._kafka, self._service, self._resolver, self._consent, self._limits = kafka, service, resolver, consent, limits
         self._desired, self._clock, self._tracer = desired, clock, tracer
         self._stream: FaustStream | None = None
         self._resolving: Resolving | None = None
@@ -82,7 +83,7 @@ class ResolverRun:
             StatusCodec(Digests(secret), pairs),
             pairs,
             direction,
-            ConsentGuard(self._resolver.release_limit),
+            ConsentGuard(self._consent.release_limit),
             publish,
             PastReleases(self._kafka, registry).of,
             KafkaDeadLetters(self._kafka, "optin", self._desired.revision or 0, producer),
@@ -137,11 +138,16 @@ class PastReleases:
 
 
 def make(
-    kafka: KafkaSettings, service: ServiceSettings, telemetry: Telemetry, resolver: ResolverSettings, limits: WriterSettings
+    kafka: KafkaSettings,
+    service: ServiceSettings,
+    telemetry: Telemetry,
+    resolver: ResolverSettings,
+    consent: ConsentSettings,
+    limits: WriterSettings,
 ) -> Callable[[Desired], ResolverRun]:
     clock = SystemClock()
-    return lambda desired: ResolverRun(kafka, service, resolver, limits, desired, clock, telemetry.tracer)
+    return lambda desired: ResolverRun(kafka, service, resolver, consent, limits, desired, clock, telemetry.tracer)
 
 
 if __name__ == "__main__":
-    sys.exit(main("optin", "resolver", [ResolverSettings, WriterSettings], make))
+    sys.exit(main("optin", "resolver", [ResolverSettings, ConsentSettings, WriterSettings], make))

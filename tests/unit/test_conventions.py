@@ -15,7 +15,16 @@ import pytest
 
 from bridge.config import IngressConfig
 from bridge.desired import WORKFLOWS
-from bridge.kafka.topics import control_topics, egress_topics, ingress_topics, optin_topics, workflow_topics
+from bridge.kafka.topics import (
+    control_topics,
+    egress_topics,
+    guard_topic,
+    ingress_decisions,
+    ingress_topics,
+    optin_topics,
+    outcomes_topic,
+    workflow_topics,
+)
 from bridge.rooms import ROOMS
 from bridge.settings import Secret
 
@@ -50,8 +59,9 @@ SCHEMAS = {
     "egress.email-events": "EmailEvent",
     "optin.observations": "OptStatusObserved",
     "optin.decisions": "OptStatusDecided",
+    "ingress.decisions": "OptStatusDecided",
 }
-JSON_TOPICS = {"cursors", "state", "dead-letters", "workflows", "services", "audit"}
+JSON_TOPICS = {"cursors", "state", "dead-letters", "workflows", "services", "audit", "outcomes", "guard"}
 
 
 def modules(*folders: str) -> list[Path]:
@@ -126,7 +136,8 @@ def test_every_route_of_the_api_says_which_role_it_needs() -> None:
 
 def test_every_topic_has_a_schema_or_is_json() -> None:
     workflows = [topic for workflow in WORKFLOWS for topic in workflow_topics(workflow)]
-    topics = [topic.name for topic in [*control_topics(), *workflows, *ingress_topics(["contact"]), *egress_topics(), *optin_topics()]]
+    consent = [*optin_topics(), outcomes_topic(), ingress_decisions(), guard_topic()]
+    topics = [topic.name for topic in [*control_topics(), *workflows, *ingress_topics(["contact"]), *egress_topics(), *consent]]
 
     for topic in topics:
         assert topic in SCHEMAS or topic.rsplit(".", 1)[1] in JSON_TOPICS, topic
