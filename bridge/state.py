@@ -3,8 +3,8 @@
 One JSON object per record in the compacted topic `<workflow>.state`, keyed `<table>/<key>` for ingress:
 
     {"version": 915244, "epoch": 0, "exists": true, "gone": false, "visible": true, "outcome": "updated",
-     "digests": {"firstName": "c0ffee…"}, "times": {}, "topic": "ingress.changes.contact", "partition": 3, "offset": 120, "status": 200, "attempts": 1,
-     "read_at": "…Z", "settled_at": "…Z"}
+     "digests": {"firstName": "c0ffee…"}, "times": {}, "topic": "ingress.changes.contact", "partition": 3, "offset": 120,
+     "status": 200, "attempts": 1, "read_at": "…Z", "settled_at": "…Z"}
 
 Opt-in/out has two for each contact: `<contact>` of the resolver (services/optin/status.py), `<contact>/<system>` of the writer; `times`
 are those of their flags, and a few versions.
