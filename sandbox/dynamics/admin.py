@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from sandbox.dynamics.security import Permission
 from sandbox.dynamics.tables import TYPES, Column
 from sandbox.dynamics.wire import ODataError
 
@@ -54,9 +55,14 @@ def routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
     def tables(_: web.Request, body: Body) -> Body:
         if "rename" in body:
             sandbox.rename_table(body["rename"], body["to"], body.get("set_name", ""))
+        elif "add" in body:
+            sandbox.add_table(body["add"])
         else:
             sandbox.remove_table(body["remove"])
         return {"tables": list(sandbox.store.tables)}
+
+    def secured(_: web.Request, body: Body) -> None:
+        sandbox.secure(body["table"], body["column"], Permission(**body["permission"]) if body.get("permission") is not None else None)
 
     def counts(_: web.Request, __: Body) -> Body:
         rows = {name: len(data.rows) for name, data in sandbox.store.data.items()}
@@ -74,6 +80,7 @@ def routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
         web.post("/_admin/revoke-tokens", _handler(lambda _, __: sandbox.tokens.revoke())),
         web.post("/_admin/tables", _handler(tables)),
         web.post("/_admin/columns", _handler(columns)),
+        web.post("/_admin/secured", _handler(secured)),
         web.post("/_admin/clock", _handler(clock)),
         web.get("/_admin/counts", _handler(counts)),
         web.post("/_admin/reset", _handler(lambda _, __: sandbox.reset())),

@@ -49,16 +49,17 @@ def answer(store: Store, call: Call) -> Answer:
     if rest == "ManyToOneRelationships":
         rows = [row for column in table.columns.values() for row in _relationships(table, column)]
         return _listed(call, rows, "OneToManyRelationshipMetadata", f"{where}/{rest}")
-    return _attributes(call, table, rest, where)
+    return _attributes(store, call, table, rest, where)
 
 
-def _attributes(call: Call, table: Table, rest: str, where: str) -> Answer:
+def _attributes(store: Store, call: Call, table: Table, rest: str, where: str) -> Answer:
     found = _ATTRIBUTES.fullmatch(rest)
     if found is None or (found["cast"] and found["cast"] not in _CASTS):
         raise no_segment(rest)
     cast, name = found["cast"] or "", found["name"]
     kind = f"{cast}AttributeMetadata"
-    rows = [row for column in table.columns.values() for row in _columns(table, column, cast)]
+    secured = {name for of, name in store.secured if of == table.name}
+    rows = [row for column in table.columns.values() for row in _columns(table, column, cast, column.name in secured)]
     if cast and name:
         rows = [row for row in rows if row["LogicalName"] == name]
     if name is None:
@@ -159,7 +160,7 @@ def _table(table: Table) -> Definition:
     }  # fmt: skip
 
 
-def _columns(table: Table, column: Column, cast: str) -> list[Definition]:
+def _columns(table: Table, column: Column, cast: str, secured: bool) -> list[Definition]:
     """The column, followed by the virtual companion that shows its label; what only a cast shows needs `cast`."""
     virtual, writable = column.type == "MultiSelectPicklist", not column.readonly
     kind = "Lookup" if column.type in LOOKUPS else {"Uniqueidentifier": ""}.get(column.type, column.type)
@@ -172,7 +173,7 @@ def _columns(table: Table, column: Column, cast: str) -> list[Definition]:
         "IsPrimaryId": column.name == table.key, "IsPrimaryName": column.name == table.primary_name,
         "IsValidForRead": True, "IsValidForCreate": writable and column.type != "State",
         "IsValidForUpdate": writable and column.name != table.key, "IsValidODataAttribute": True,
-        "AttributeOf": None, "IsLogical": False,
+        "AttributeOf": None, "IsLogical": False, "IsSecured": secured,
         "RequiredLevel": _managed(level, "canmodifyrequirementlevelsettings"),
     }  # fmt: skip
     if cast:

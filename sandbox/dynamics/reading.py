@@ -67,7 +67,7 @@ def single(store: Store, call: Call, table: Table, key: str) -> Answer:
 
 def represented(store: Store, call: Call, table: Table, row: Row, status: int) -> Answer:
     """The answer that carries one row."""
-    body = {"@odata.context": context(call, table, "/$entity")} | renderer(store, call, table)(row)
+    body = {"@odata.context": context(call, table, "/$entity")} | renderer(store, call, table, single=True)(row)
     applied = call.applied("return", "odata.include-annotations")
     return Answer(status, body, {"ETag": f'W/"{row["versionnumber"]}"'} | applied)
 

@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any
 from urllib.parse import quote, unquote
 
+from sandbox.dynamics import security
 from sandbox.dynamics.store import Row, Store
 from sandbox.dynamics.tables import CHOICE_TYPES, LOOKUPS, Column, Table
 from sandbox.dynamics.wire import Call, ODataError, no_property
@@ -43,9 +44,14 @@ def context(call: Call, table: Table, suffix: str = "") -> str:
     return f"{call.root}$metadata#{table.set_name}{f'({select})' if select else ''}{suffix}"
 
 
-def renderer(store: Store, call: Call, table: Table) -> Render:
-    """A function from a stored row to its JSON object."""
+def renderer(store: Store, call: Call, table: Table, single: bool = False) -> Render:
+    """A function from a stored row to its JSON object, secured columns as this caller may see them. `single`: one row was asked for."""
     columns = selected(call, table)
+    render, changed = _renderer(store, call, table, columns), security.shown(store.secured, store.settings, call, table, columns, single)
+    return (lambda row: render(security.hidden(row, changed))) if changed else render
+
+
+def _renderer(store: Store, call: Call, table: Table, columns: list[Column]) -> Render:
     wanted = [one.strip() for one in call.prefer.get("odata.include-annotations", "").split(",") if one.strip()]
     asked = {name for name in (FORMATTED, LOOKUP_TABLE, NAVIGATION) if any(fnmatchcase(name, w) for w in wanted)}
     if asked:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from sandbox.dynamics import activities, admin, batch, data, schema
 from sandbox.dynamics.access import Limits, Tokens
+from sandbox.dynamics.security import Permission
 from sandbox.dynamics.service import Service
 from sandbox.dynamics.settings import Settings
 from sandbox.dynamics.store import Row, Store
@@ -69,6 +70,13 @@ class DynamicsSandbox:
 
     def churn(self, seed: int = 1, updates: int = 0, inserts: int = 0, deletes: int = 0) -> dict[str, Any]:
         return data.churn(self.store, seed, updates, inserts, deletes)
+
+    def secure(self, table: str, column: str, permission: Permission | None) -> None:
+        """The column is secured from now on, and this is what the application user may do with it; None: it is secured no more."""
+        name = self.store.tables[table].columns[column].name
+        self.store.secured.pop((table, name), None)
+        if permission is not None:
+            self.store.secured[table, name] = permission
 
     def add_column(self, table: str, column: Column) -> None:
         """From now on in every row; the table's delta tokens expire [4.7]."""

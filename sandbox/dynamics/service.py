@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sandbox.dynamics import metadata, reading, tracking, writing
+from sandbox.dynamics import metadata, reading, security, tracking, writing
 from sandbox.dynamics.activity_tables import POINTER
 from sandbox.dynamics.store import Store
 from sandbox.dynamics.tables import APP_USER, ORGANIZATION, Table
@@ -40,6 +40,8 @@ class Service:
             return self._who_am_i(call)
         if call.path.startswith("RetrieveTotalRecordCount("):
             return reading.total_record_count(self.store, call)
+        if told := security.answer(self.store.secured, self.store.settings, call):
+            return told
         found = _PATH.fullmatch(call.path)
         table = self.store.sets.get(found["set"]) if found else None
         if found is None or table is None:

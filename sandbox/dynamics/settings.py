@@ -11,6 +11,8 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "not_enabled": ("error", "missing_link"),
     "expired_status": (400, 410),
     "same_guid": ("upsert", "both"),
+    "attribute_privileges": ("told", "forbidden", "missing"),
+    "security_tables": ("told", "forbidden", "missing"),
 }
 
 
@@ -24,6 +26,10 @@ class Settings:
     token_lifetime_s: int = 3599
     member: bool = True  # false: every call is refused with 403 0x80072560
     global_read: bool = True  # false: tracked reads are refused with 403 0x80040220
+    # secured columns
+    system_administrator: bool = False  # the application user has that role: he reads and changes every column
+    attribute_privileges: Literal["told", "forbidden", "missing"] = "told"  # RetrievePrincipalAttributePrivileges
+    security_tables: Literal["told", "forbidden", "missing"] = "told"  # profiles, permissions, roles, masking rules
     page_limit: int = 5000  # also the cap of $count
     total_count_lag: int = 0  # RetrieveTotalRecordCount tells this many rows too few
     foreign_links: bool = False  # links in answers lead to another host

@@ -7,11 +7,14 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox.dynamics.activity_tables import POINTER, activity_tables
 from sandbox.dynamics.settings import Settings
 from sandbox.dynamics.tables import APP_USER, CURRENCY, ORGANIZATION, OTHER_USER, Table, standard_tables
+
+if TYPE_CHECKING:
+    from sandbox.dynamics.security import Permissions
 
 Row = dict[str, Any]
 _Undo = tuple["TableData", str, Row | None, int | None]
@@ -78,6 +81,7 @@ class Store:
         self.sets = {table.set_name: table for table in self.tables.values()}
         self.data = {name: TableData() for name in self.tables}
         self.writes: list[dict[str, Any]] = []
+        self.secured: Permissions = {}
         self._undo: list[_Undo] | None = None
         self.advance_s = 0.0
         self.version = max(self.version + 1, int(self.now().timestamp() * 1000))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from sandbox.dynamics import activities
+from sandbox.dynamics import activities, security
 from sandbox.dynamics.reading import represented
 from sandbox.dynamics.rows import selected
 from sandbox.dynamics.store import Store
@@ -79,6 +79,7 @@ def _written(store: Store, call: Call, table: Table, key: str, changes: Mapping[
     existed = key in store.data[table.name].rows
     shown = call.prefer.get("return") == "representation"
     answer = Answer(204)
+    security.may_write(store.secured, store.settings, table, changes.keys())
     selected(call, table)  # a wrong $select must not leave a write behind
     row = store.put(table.name, key, activities.checked(store, table, key, changes), APP_USER)
     if not existed:
