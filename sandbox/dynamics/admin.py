@@ -72,8 +72,18 @@ def routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
         sandbox.advance(float(body["advance_s"]))
         return {"now": sandbox.store.now_text()}
 
+    def backup(_: web.Request, body: Body) -> Body:
+        sandbox.backups[body.get("name", "")] = sandbox.backup()
+        return {"version": sandbox.store.version}
+
+    def restore(_: web.Request, body: Body) -> Body:
+        sandbox.restore(sandbox.backups[body.get("name", "")])
+        return {"version": sandbox.store.version}
+
     return [
         *_row_routes(sandbox),
+        web.post("/_admin/backup", _handler(backup)),
+        web.post("/_admin/restore", _handler(restore)),
         web.get("/_admin/settings", _handler(lambda _, __: asdict(sandbox.settings))),
         web.patch("/_admin/settings", _handler(settings)),
         web.post("/_admin/expire-tokens", _handler(lambda _, __: sandbox.expire_tokens())),
@@ -93,7 +103,8 @@ def _row_routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
 
     def upserted(request: web.Request, body: Body) -> Body:
         with sandbox.store.transaction():
-            return {"ids": [sandbox.upsert(request.match_info["table"], row) for row in body["rows"]]}
+            table, modifiedon = request.match_info["table"], body.get("modifiedon", "")
+            return {"ids": [sandbox.upsert(table, row, modifiedon) for row in body["rows"]]}
 
     def patched(request: web.Request, body: Body) -> Body:
         table, key = request.match_info["table"], request.match_info["id"].lower()
@@ -115,6 +126,7 @@ def _row_routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
         web.delete(rows + "/{id}", _handler(deleted)),
         web.post("/_admin/load", _handler(lambda _, body: sandbox.load(**body))),
         web.post("/_admin/churn", _handler(lambda _, body: sandbox.churn(**body))),
+        web.post("/_admin/merge", _handler(lambda _, body: sandbox.merge(body["loser"].lower(), body["master"].lower()))),
         web.get("/_admin/writes", _handler(writes)),
         web.get("/_admin/timeline/{contact}", _handler(lambda request, _: {"rows": sandbox.timeline(request.match_info["contact"])})),
         web.get("/_admin/activities", _handler(lambda _, __: sandbox.activities())),

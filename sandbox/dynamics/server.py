@@ -6,13 +6,14 @@ import asyncio
 import copy
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 from uuid import uuid4
 
 from aiohttp import web
 
-from sandbox.dynamics import activities, admin, batch, data, schema
+from sandbox.dynamics import activities, admin, batch, data, restoring, schema
 from sandbox.dynamics.access import Limits, Tokens
 from sandbox.dynamics.security import Permission
 from sandbox.dynamics.service import Service
@@ -41,15 +42,16 @@ class DynamicsSandbox:
         self.store = Store(self.settings, clock)
         self.tokens = Tokens(self.settings, self.store.now)
         self.limits = Limits(self.settings, self.store.now)
+        self.backups: dict[str, restoring.Backup] = {}
         self.service = Service(self.store, lambda call: self._unknown(call.method, call.path), self._struck)
 
-    def upsert(self, table: str, row: Mapping[str, Any]) -> str:
-        """Creates or changes a row given by logical column names; gives its id."""
+    def upsert(self, table: str, row: Mapping[str, Any], modifiedon: str = "") -> str:
+        """Creates or changes a row given by logical column names; gives its id. `modifiedon`: as imports set it (`2026-03-01T12:00:00Z`)."""
         definition = self.store.tables[table]
         changes = raw(self.store, definition, row)
         key: str = changes.setdefault(definition.key, str(uuid4()))
         created = key not in self.store.data[table].rows
-        row = self.store.put(table, key, changes, OTHER_USER)
+        row = self.store.put(table, key, changes, OTHER_USER, modifiedon)
         if created:
             activities.follow_up(self.store, definition, row)
         return key
@@ -109,6 +111,17 @@ class DynamicsSandbox:
         """How many rows each activity table has, `activitypointer` left out."""
         return activities.counts(self.store)
 
+    def backup(self) -> restoring.Backup:
+        """For `restore`, which brings rows, tombstones and versions back to what they are now."""
+        return restoring.backup(self.store)
+
+    def restore(self, state: restoring.Backup) -> None:
+        restoring.restore(self.store, state)
+
+    def merge(self, loser: str, master: str) -> None:
+        """Two contacts, as a person does. Raises ODataError 404."""
+        restoring.merge(self.store, loser, master)
+
     def expire_tokens(self) -> None:
         """Every delta token given so far answers `0x80044352`."""
         self.store.expire_tokens()
@@ -127,6 +140,7 @@ class DynamicsSandbox:
         self.store.clear()
         self.tokens.revoke()
         self.limits.clear()
+        self.backups.clear()
 
     def app(self) -> web.Application:
         """A fresh application over this environment."""
@@ -157,7 +171,12 @@ class DynamicsSandbox:
         refused = self.tokens.check(request.headers.get("Authorization", ""), _root(request))
         limit = self.limits.refused(self.ledger.in_flight, request[_ARRIVED]) if refused is None else None
         answer = refused or (limit.answer() if limit else await self._timed(request))
-        return _response(answer, self.limits.headers())
+        return _response(answer, self.limits.headers() | self._date())
+
+    def _date(self) -> dict[str, str]:
+        """Of a server whose clock is wrong; aiohttp sets the right one."""
+        ahead = timedelta(seconds=self.settings.clock_ahead_s)
+        return {"Date": format_datetime(datetime.now(UTC) + ahead, usegmt=True)} if ahead else {}
 
     async def _timed(self, request: web.Request) -> Answer:
         started = time.perf_counter()

@@ -83,7 +83,7 @@ class Service:
     def _who_am_i(self, call: Call) -> Answer:
         if call.method != "GET":
             raise _not_allowed("GET")
-        ids = {"BusinessUnitId": ORGANIZATION, "UserId": APP_USER, "OrganizationId": ORGANIZATION}
+        ids = {"BusinessUnitId": ORGANIZATION, "UserId": APP_USER, "OrganizationId": self.store.settings.organization}
         return Answer(200, {"@odata.context": f"{call.root}$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse", **ids})
 
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from sandbox.dynamics.tables import ORGANIZATION
+
 CHOICES: dict[str, tuple[Any, ...]] = {
     "first_load_gap": ("lost", "included"),
     "not_enabled": ("error", "missing_link"),
     "expired_status": (400, 410),
     "same_guid": ("upsert", "both"),
+    "future_token": ("refused", "expired", "taken", "empty"),
     "attribute_privileges": ("told", "forbidden", "missing"),
     "security_tables": ("told", "forbidden", "missing"),
 }
@@ -33,6 +36,8 @@ class Settings:
     page_limit: int = 5000  # also the cap of $count
     total_count_lag: int = 0  # RetrieveTotalRecordCount tells this many rows too few
     foreign_links: bool = False  # links in answers lead to another host
+    organization: str = ORGANIZATION  # WhoAmI tells it: another one is another environment, or a copy
+    clock_ahead_s: float = 0  # by how much the server's clock is ahead, in `Date` and in every time it sets; negative: behind
     latency_ms: float = 0  # every Web API request takes at least this long
     operation_cost_ms: float = 0  # and that much more for each operation of a batch, and for a single write
     # change tracking
@@ -42,6 +47,8 @@ class Settings:
     expired_status: Literal[400, 410] = 400
     same_guid: Literal["upsert", "both"] = "upsert"  # deleted, then created again with the same GUID
     shuffle: bool = False  # a delta in no order at all
+    future_token: Literal["refused", "expired", "taken", "empty"] = "refused"  # a token of after the backup that was restored: "taken"
+    # gives what was changed since its time, "empty" nothing and a token of now
     repeats: int = 0  # that many rows the reader already knows come again with every delta
     annotations_lose_link: bool = True  # annotations asked for in a tracked read: no delta link at its end
     # batches

@@ -90,7 +90,7 @@ class Store:
             self.put(table, key, values, OTHER_USER)
 
     def now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock().timestamp() + self.advance_s, UTC)
+        return datetime.fromtimestamp(self._clock().timestamp() + self.advance_s + self.settings.clock_ahead_s, UTC)
 
     def now_text(self) -> str:
         return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -105,9 +105,10 @@ class Store:
         for name in [table] if table else self.data:
             self.data[name].oldest_token = version
 
-    def put(self, name: str, key: str, changes: Mapping[str, Any], by: str) -> Row:
-        """Creates or changes one row with values that were checked before; stamps version, times and `by`."""
-        data, now = self.data[name], self.now_text()
+    def put(self, name: str, key: str, changes: Mapping[str, Any], by: str, modifiedon: str = "") -> Row:
+        """Creates or changes one row with values that were checked before; stamps version, times and `by`. An import may set `modifiedon`
+        to what it likes [4.11]."""
+        data, now = self.data[name], modifiedon or self.now_text()
         old = data.rows.get(key)
         row: Row = {**(old or self._blank(name, key, changes.get("overriddencreatedon") or now)), **changes}
         row.update(versionnumber=self.bump(), modifiedon=now, modifiedby=by)

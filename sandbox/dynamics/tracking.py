@@ -122,12 +122,27 @@ def _version(store: Store, table: Table, token: str) -> int:
         since, issued = int(version), datetime.strptime(time, _TIME).replace(tzinfo=UTC)
     except ValueError as exc:
         raise query_error("The delta token is not valid.") from exc
-    if not 0 < since <= store.version:
+    if since > store.version and since > 0:
+        since = _future(store, table, since, issued)
+    if since <= 0:
         raise query_error("The delta token is not valid.")
     old = store.now() - issued > timedelta(days=store.settings.retention_days)
     if old or since < store.data[table.name].oldest_token:
         raise _expired(store)
     return since
+
+
+def _future(store: Store, table: Table, since: int, issued: datetime) -> int:
+    """What a token of a later state, before a backup was restored, stands for; nobody documents it. Raises 400 or what has expired."""
+    match store.settings.future_token:
+        case "refused":
+            raise query_error("The delta token is not valid.")
+        case "expired":
+            raise _expired(store)
+        case "empty":
+            return since
+    at = issued.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return max((row["versionnumber"] for row in store.data[table.name].rows.values() if row["modifiedon"] < at), default=1)
 
 
 def _expired(store: Store) -> ODataError:
