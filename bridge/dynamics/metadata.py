@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.errors import HaltError
 
+UNMASKED = "UnMaskedData=true"
 LOOKUPS = {"Lookup", "Customer", "Owner"}
 OPTIONS = {
     "PicklistType": "Picklist",
@@ -23,11 +24,13 @@ NOT_SYNCHRONISED = {"PartyList", "CalendarRules", "ManagedProperty", "EntityName
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`type` is the AttributeType, for multi-select picklists `MultiSelectPicklist`. `options`: value → display value."""
+    """`type` is the AttributeType, for multi-select picklists `MultiSelectPicklist`. `options`: value → display value. `secured`: the
+    MetadataId of a column with column security, empty for all others."""
 
     name: str
     type: str
     options: Mapping[int, str] = field(default_factory=dict)
+    secured: str = ""
 
     @property
     def url_name(self) -> str:
@@ -36,7 +39,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`columns` are those that were asked for, without the key."""
+    """`columns` are those that were asked for, without the key. `unmasked`: one of them has a masking rule and may be read without it.
+    `also`: those that are read with them where the table has them."""
 
     name: str
     set_name: str
@@ -44,12 +48,20 @@ class Table:
     columns: Mapping[str, Column]
     has_modifiedon: bool
     has_version: bool = True
+    unmasked: bool = False
+    also: Mapping[str, Column] = field(default_factory=dict)
 
     def select(self) -> str:
         """The `$select` of a read: the key comes by itself, `modifiedon` for the time of a change."""
-        names = [column.url_name for column in self.columns.values()]
+        names = [column.url_name for column in [*self.columns.values(), *self.also.values()]]
         extra = ["modifiedon"] if self.has_modifiedon and "modifiedon" not in names else []
         return ",".join([*names, *extra] or [self.key])
+
+    def asked(self, path: str) -> str:
+        """The path or link of a read, with the word for values that a masking rule hides: without it nobody gets them (secured.py)."""
+        if not self.unmasked or UNMASKED in path:
+            return path
+        return f"{path}{'&' if '?' in path else '?'}{UNMASKED}"
 
     def in_order(self, select: str) -> str:
         """The options of an untracked read of this `$select`: with the version, and by key, since pages are separate queries (§5)."""
@@ -58,8 +70,9 @@ class Table:
         return f"$select={','.join([*names, *extra])}&$orderby={self.key} asc"
 
 
-async def read_table(client: DynamicsClient, name: str, columns: list[str], tracked: bool = True) -> Table:
-    """Raises HaltError naming what is missing: the table, its change tracking (unless not `tracked`), a column."""
+async def read_table(client: DynamicsClient, name: str, columns: list[str], tracked: bool = True, also: Sequence[str] = ()) -> Table:
+    """Raises HaltError naming what is missing: the table, its change tracking (unless not `tracked`), a column. `also`: columns to be read
+    as well where the table has them."""
     path = f"EntityDefinitions(LogicalName='{name}')"
     described = await definition(client, path, name)
     if tracked and not described.get("ChangeTrackingEnabled"):
@@ -69,7 +82,8 @@ async def read_table(client: DynamicsClient, name: str, columns: list[str], trac
             hint=f"Switch on 'Track changes' for {name} in Dynamics, or remove its mapping, then start again.",
             origin=client.origin,
         )
-    types = await _types(client, path)
+    described_columns = await columns_of(client, path)
+    types = {column: type_name(each) for column, each in described_columns.items()}
     if missing := [column for column in columns if column not in types]:
         raise HaltError(
             f"table {name} has no readable column {', '.join(missing)}",
@@ -78,9 +92,12 @@ async def read_table(client: DynamicsClient, name: str, columns: list[str], trac
             origin=client.origin,
         )
     options = await _options(client, path, {types[column] for column in columns})
-    found = {column: Column(column, _plain(types[column]), options.get(column, {})) for column in columns}
+    found = {
+        column: Column(column, _plain(types[column]), options.get(column, {}), secured_id(described_columns[column])) for column in columns
+    }
+    beside = {column: Column(column, _plain(types[column])) for column in also if column in types and column not in found}
     key = str(described["PrimaryIdAttribute"])
-    return Table(name, str(described["EntitySetName"]), key, found, "modifiedon" in types, "versionnumber" in types)
+    return Table(name, str(described["EntitySetName"]), key, found, "modifiedon" in types, "versionnumber" in types, also=beside)
 
 
 async def definition(client: DynamicsClient, path: str, name: str) -> dict[str, Any]:
@@ -101,14 +118,19 @@ async def definition(client: DynamicsClient, path: str, name: str) -> dict[str, 
     return found
 
 
-async def _types(client: DynamicsClient, path: str) -> dict[str, str]:
-    """AttributeTypeName (`PicklistType`), or AttributeType where that is missing, of every readable column."""
-    select = "LogicalName,AttributeType,AttributeTypeName,IsValidForRead,AttributeOf"
+async def columns_of(client: DynamicsClient, path: str) -> dict[str, Mapping[str, Any]]:
+    """What is told of every readable column, by its name."""
+    select = "LogicalName,AttributeType,AttributeTypeName,IsValidForRead,AttributeOf,IsSecured,MetadataId"
     try:
         answer = await client.get(f"{path}/Attributes?$select={select}")
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
-    return {str(each["LogicalName"]): type_name(each) for each in answer["value"] if synchronised(each)}
+    return {str(each["LogicalName"]): each for each in answer["value"] if synchronised(each)}
+
+
+def secured_id(attribute: Mapping[str, Any]) -> str:
+    """The MetadataId of a secured column, by which its privileges are told; empty for a column without column security."""
+    return str(attribute.get("MetadataId") or attribute["LogicalName"]).lower() if attribute.get("IsSecured") else ""
 
 
 def type_name(attribute: Mapping[str, Any]) -> str:
