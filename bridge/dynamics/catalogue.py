@@ -10,6 +10,7 @@ from typing import Any
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.metadata import OPTIONS, definition, label, labelled_options, synchronised, type_name
+from bridge.errors import HaltError
 
 LENGTHS = ("String", "Memo")
 BOOLEAN = "Boolean"
@@ -71,6 +72,16 @@ async def list_columns(client: DynamicsClient, table: str, choices: bool = True)
         for name in [str(each["LogicalName"])]
     ]
     return sorted(columns, key=lambda column: (not column.key, column.name))
+
+
+async def yes_no_labels(client: DynamicsClient, table: str) -> dict[str, tuple[str, str]]:
+    """The display name of every yes/no column, and that of its TRUE; empty if Dynamics does not tell."""
+    path = f"EntityDefinitions(LogicalName='{table}')"
+    try:
+        described = await _cast(client, path, BOOLEAN, "LogicalName,DisplayName&$expand=OptionSet")
+    except HaltError:
+        return {}
+    return {str(each["LogicalName"]): (_label(each), _yes_no(each.get("OptionSet") or {})[0][1]) for each in described}
 
 
 def _type(attribute: Mapping[str, Any]) -> str:
