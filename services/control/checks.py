@@ -11,6 +11,7 @@ from bridge.config import EgressConfig, IngressConfig, OptinConfig
 from bridge.dynamics.activities import read_activities
 from bridge.dynamics.errors import QueryRefused, TrackingExpired
 from bridge.dynamics.metadata import read_table
+from bridge.dynamics.secured import refuse_secured
 from bridge.errors import BridgeError, HaltError, RejectError
 from services.control.models_systems import CheckOut, ChecksOut, System
 from services.control.problems import Refused
@@ -31,11 +32,22 @@ HINTS = {  # code → the way out, of what passes by itself in a running service
     "export_folder_missing": "Create this folder on the SFTP server, as the account of CAMPAIGN_SFTP_USER (docs/getting-started.md).",
     "source_unavailable": "Check CAMPAIGN_SFTP_HOST and _PORT, and that Campaign's Control Panel allows this machine's public address.",
 }
-NAMED = ("token", "identity", "permissions", "change-tracking", "journal", "sftp", "clock")
+NAMED = ("token", "identity", "permissions", "change-tracking", "contact-point-consent", "journal", "sftp", "clock")
+CONTACT = "contact"
+CONSENT_TABLE = "msdynmkt_contactpointconsent4"  # of Customer Insights - Journeys
+CONSENT_PAGE = "See docs/operations.md#contact-point-consent: what of it is synchronised, and what is not."
 
 
 class _Skipped(Exception):
     """Nothing to check here; the text says why."""
+
+
+class _Told(Exception):
+    """In order, but there is something to know; text and where to read on."""
+
+    def __init__(self, text: str, hint: str) -> None:
+        super().__init__(text)
+        self.hint = hint
 
 
 class _Failed(Exception):
@@ -51,8 +63,8 @@ class Checks:
 
     def __init__(self, systems: Systems, ingress: IngressConfig, egress: EgressConfig, optin: OptinConfig) -> None:
         self._systems, self._config, self._egress, self._optin = systems, ingress, egress, optin
-        flags = ["contact"] if optin.configured() else []
-        self._tables = list(dict.fromkeys([*(table.source for table in ingress.tables), *flags]))
+        self._flags = [mapping.source for mapping in optin.mappings] if optin.configured() else []
+        self._tables = list(dict.fromkeys([*(table.source for table in ingress.tables), *([CONTACT] if self._flags else [])]))
 
     async def run(self, system: System) -> ChecksOut:
         if not self._systems.configured(system):
@@ -75,6 +87,8 @@ class Checks:
     async def _one(self, system: System, name: str, check: Check) -> CheckOut:
         try:
             return _result(name, "ok", await self._systems.asked(system, check(), remember=False), None)
+        except _Told as exc:
+            return _result(name, "ok", str(exc), exc.hint)
         except _Skipped as exc:
             return _result(name, "skipped", str(exc), None)
         except (_Failed, HaltError) as exc:
@@ -93,6 +107,7 @@ class Checks:
             "identity": self._who_am_i,
             "permissions": self._read_tables,
             "change-tracking": self._tracked,
+            "contact-point-consent": self._contact_points,
             "journal": lambda: _skip("belongs to Campaign"),
             "sftp": lambda: _skip("belongs to Campaign"),
             "clock": lambda: self._clock("dynamics"),
@@ -104,6 +119,7 @@ class Checks:
             "identity": self._profile,
             "permissions": self._read_resources,
             "change-tracking": lambda: _skip("belongs to Dynamics"),
+            "contact-point-consent": lambda: _skip("belongs to Dynamics"),
             "journal": self._journal,
             "sftp": self._sftp,
             "clock": lambda: self._clock("campaign"),
@@ -126,6 +142,7 @@ class Checks:
         names = list(self._tables)
         for name in names:
             table = await read_table(self._systems.dynamics, name, [], tracked=False)
+            await self._readable(name)
             await self._systems.dynamics.get(f"{table.set_name}?$select={table.key}&$top=1")
         if self._egress.configured():
             wanted = wanted_tables(self._systems.timeline)
@@ -137,6 +154,26 @@ class Checks:
         for name in self._tables:
             await read_table(self._systems.dynamics, name, [])
         return _listed("changes are tracked in", self._tables)
+
+    async def _contact_points(self) -> str:
+        """Consent by contact point is another place where people say no, and not ours."""
+        try:
+            table = await read_table(self._systems.dynamics, CONSENT_TABLE, [], tracked=False)
+            answer = await self._systems.dynamics.get(f"{table.set_name}?$select={table.key}&$top=1")
+        except HaltError as exc:
+            if exc.code == "source_table_missing":
+                return f"there is no table {CONSENT_TABLE}: consent is kept in the columns of contact"
+            raise _Skipped(f"whether consent is kept in {CONSENT_TABLE} cannot be seen: the application user may not read it") from exc
+        if answer.get("value"):
+            raise _Told(f"consent is kept in {CONSENT_TABLE}, too, which is not synchronised", CONSENT_PAGE)
+        return f"{CONSENT_TABLE} has no rows: consent is kept in the columns of contact"
+
+    async def _readable(self, name: str) -> None:
+        """Raises HaltError for secured columns that are mapped and that the application user may not use."""
+        flags = self._flags if name == CONTACT else []
+        mapped = {*flags, *(column for table in self._config.tables if table.source == name for column in table.columns())}
+        secured = await self._systems.secured(name)
+        refuse_secured(self._systems.dynamics.origin, name, {column: secured[column] for column in mapped & secured.keys()}, flags)
 
     async def _profile(self) -> str:
         """Its description may be there although the API that is written to is not published."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from bridge.campaign.metadata import Resource
 from bridge.config import Condition, IngressConfig, OptinConfig, Replacement, TableMapping, canonical_flag
+from bridge.consent.meaning import doubts_of_optin, doubts_of_table
 from bridge.convert import TargetField, convert
+from bridge.dynamics.secured import Access
 from bridge.errors import RejectError
 from bridge.filters import FALSE, TRUE, text
 from services.control.models_systems import FieldOut
+from services.control.trusting import doubted, readable, shown, unclear_flags
 from services.control.validation import Finding, Findings
 
 NUMERIC = {"Integer", "BigInt", "Decimal", "Double", "Money"}
@@ -25,10 +28,11 @@ NEVER |= {(kind, target) for kind in REFERENCES for target in ("integer", "numbe
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A Dynamics table: whether its changes are tracked, and its columns."""
+    """A Dynamics table: whether its changes are tracked, its columns, and what may be done with those that are secured."""
 
     tracked: bool
     columns: Mapping[str, FieldOut]
+    secured: Mapping[str, Access] = field(default_factory=dict)
 
     @property
     def key(self) -> str | None:
@@ -50,8 +54,11 @@ def fit_ingress(
         if source is not None:
             _conditions(findings, table, path, source)
             _replaced(findings, table, path, source)
+            unclear_flags(findings, table, path, source.columns)
         if resource is not None:
             _replacing(findings, table, path, resource)
+        for doubt in doubts_of_table(table, shown(source.columns if source else {})):
+            doubted(findings, doubt, f"{path}/fields/{doubt.place}/source")
         if source is not None and resource is not None:
             _pairs(findings, table, path, source, resource)
 
@@ -66,6 +73,11 @@ def fit_optin(findings: Findings, config: OptinConfig, contact: Source | None) -
         elif column.type != "Boolean":
             text = f"{mapping.source} is of type {column.type}; choose a yes/no column"
             findings.error(f"/mappings/{number}/source", "not_boolean", text)
+        else:
+            readable(findings, contact.secured, mapping.source, f"/mappings/{number}/source", write=True)
+    pairs = [(each.source, each.target) for each in config.mappings]
+    for doubt in doubts_of_optin(pairs, shown(contact.columns if contact else {})):
+        doubted(findings, doubt, f"/mappings/{doubt.place}/source")
 
 
 def _source(findings: Findings, table: TableMapping, path: str, source: Source | None) -> None:
@@ -80,9 +92,11 @@ def _source(findings: Findings, table: TableMapping, path: str, source: Source |
     for place, name in _columns(table):
         if name not in source.columns:
             findings.error(f"{path}/{place}", "unknown_field", f"table {table.source} has no readable column {name}")
+        readable(findings, source.secured, name, f"{path}/{place}")
 
 
 def _columns(table: TableMapping) -> list[tuple[str, str]]:
+    """Where the mapping names a column that is read, and which."""
     fields = [(f"fields/{number}/source", each.source) for number, each in enumerate(table.fields)]
     return fields + [(f"filter/conditions/{number}/field", each.field) for number, each in enumerate(table.filter.conditions)]
 

@@ -14,6 +14,7 @@ from bridge.campaign.sftp import ExportFolder
 from bridge.clock import Clock
 from bridge.dynamics.catalogue import list_columns, list_tables
 from bridge.dynamics.client import DynamicsClient
+from bridge.dynamics.secured import Access, secured_columns
 from bridge.errors import BridgeError, HaltError
 from bridge.rooms import CampaignSettings, DynamicsSettings, ExportSettings, JournalSettings, TimelineSettings
 from bridge.settings import Room, Secret
@@ -66,6 +67,7 @@ class Systems:
         self.exports = ExportFolder(exports) if exports else None
         self._tables: Cached[list[TableNameOut]] = Cached(clock)
         self._fields: Cached[list[FieldOut]] = Cached(clock)
+        self._secured: Cached[dict[str, Access]] = Cached(clock)
         self._resources: Cached[Resource] = Cached(clock)
         self._connection: dict[System, ConnectionOut] = {}
         self._errors: dict[System, LastErrorOut] = {}
@@ -125,13 +127,17 @@ class Systems:
     async def fields(self, system: System, table: str) -> list[FieldOut]:
         return await self._fields.get(f"{system}/{table}", lambda: self.asked(system, self._list_fields(system, table)))
 
+    async def secured(self, table: str) -> dict[str, Access]:
+        """What our application user may do with the secured columns of a table of Dynamics."""
+        return await self._secured.get(table, lambda: self.asked("dynamics", secured_columns(self.dynamics, table)))
+
     async def resource(self, name: str) -> Resource:
         """A Campaign resource with the fields it can be written with."""
         return await self._resources.get(name, lambda: self.asked("campaign", read_resource(self.campaign, name)))
 
     def forget(self) -> None:
         """What was cached; the next question goes to the systems."""
-        for cache in (self._tables, self._fields, self._resources):
+        for cache in (self._tables, self._fields, self._secured, self._resources):
             cache.clear()
 
     async def asked(self, system: System, call: Awaitable[T], remember: bool = True) -> T:

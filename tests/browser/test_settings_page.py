@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 PATH = "/settings"
 DYNAMICS, ADOBE, SFTP = "Microsoft Dynamics 365 Credentials", "Adobe (API) Credentials", "Optional Adobe Campaign SFTP Settings"
 SECRET = "sandbox-secret"
-CHECKS = ["token", "identity", "permissions", "change-tracking", "journal", "sftp", "clock"]
+CHECKS = ["token", "identity", "permissions", "change-tracking", "contact-point-consent", "journal", "sftp", "clock"]
 
 
 def section(page: Page, name: str) -> Locator:

@@ -214,3 +214,54 @@ def test_places_that_hints_lead_to_are_there() -> None:
 
     for word in ("CAMPAIGN_SCOPES", "change tracking", "product profile", "application user", "d365_loads/exports", "CAMPAIGN_JOURNAL_URL"):
         assert word.lower() in page.lower(), word
+
+
+CONSENT = "msdynmkt_contactpointconsent4"
+
+
+def consent_table(status: int, body: Any) -> Fault:
+    described = {
+        "LogicalName": CONSENT,
+        "EntitySetName": f"{CONSENT}s",
+        "PrimaryIdAttribute": f"{CONSENT}id",
+        "ChangeTrackingEnabled": True,
+    }
+    return {f"/{CONSENT}s": (status, body), f"'{CONSENT}')?$select=LogicalName,EntitySetName": (200, described)}
+
+
+async def consent(rig: Rig) -> CheckOut:
+    done = await Checks(rig.systems, rig.ingress, rig.egress, rig.optin).run("dynamics")
+    assert done.ok
+    return next(each for each in done.checks if each.name == "contact-point-consent")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "says", "hint"),
+    [
+        (consent_table(200, {"value": [{f"{CONSENT}id": "x"}]}), "ok", "is not synchronised", True),
+        (consent_table(200, {"value": []}), "ok", "has no rows", False),
+        (consent_table(403, {"error": {"code": "0x80040220"}}), "skipped", "cannot be seen", False),
+        ({f"'{CONSENT}')": (404, {"error": {"code": "0x80060888"}})}, "ok", "there is no table", False),
+    ],
+)
+async def test_consent_by_contact_point_is_no_failure_but_has_to_be_known(
+    rig: Rig, fault: Fault, status: str, says: str, hint: bool
+) -> None:
+    rig.fault = fault
+
+    found = await consent(rig)
+
+    assert (found.status, says in found.message) == (status, True)
+    assert ("docs/operations.md#contact-point-consent" in (found.hint or "")) is hint
+    assert "## Contact point consent\n" in (ROOT / "docs/operations.md").read_text()
+
+
+async def test_secured_columns_that_are_mapped_fail_the_permissions(rig: Rig) -> None:
+    attribute = {"AttributeType": "String", "IsSecured": True}
+    columns = [{"LogicalName": name, "MetadataId": name, **attribute} for name in ("emailaddress1", "jobtitle")]
+    rig.fault = {"/Attributes": (200, {"value": columns}), "systemusers(": (200, {"AttributePrivileges": [], "value": []})}
+    rig.fault["attributemaskingrules"] = (200, {"value": []})
+
+    (failed,) = await rig.failed("dynamics")
+
+    assert (failed.name, "emailaddress1 (read)" in failed.message, "jobtitle" in failed.message) == ("permissions", True, False)

@@ -9,6 +9,7 @@ import pytest
 from bridge.campaign.metadata import Resource
 from bridge.config import IngressConfig, OptinConfig
 from bridge.convert import TargetField
+from bridge.dynamics.secured import Access
 from services.control.fitting import Source, fit_ingress, fit_optin
 from services.control.models_systems import FieldOut, OptionOut
 from services.control.validation import Findings
@@ -188,3 +189,85 @@ def test_opt_out_flags_come_from_yes_no_columns(source: str, code: str | None) -
     fit_optin(findings, OptinConfig.model_validate({"direction": "bidirectional", "mappings": mapped(source, "blackListEmail")}), CONTACT)
 
     assert errors(findings) == ([] if code is None else [("/mappings/0/source", code)])
+
+
+NOT_READ = Access(read=False, unmasked=True, update=False)
+MASKED = Access(read=True, unmasked=False, update=True, masked=True)
+READ_ONLY = Access(read=True, unmasked=True, update=False)
+UNKNOWN = Access(read=None, unmasked=None, update=None)
+FREE = Access(read=True, unmasked=True, update=True)
+
+
+def warned(findings: Findings) -> list[tuple[str, str]]:
+    return [(each.path, each.code) for each in findings.warnings]
+
+
+@pytest.mark.parametrize(
+    ("access", "wrong", "told"),
+    [(NOT_READ, True, False), (MASKED, True, False), (UNKNOWN, False, True), (READ_ONLY, False, False), (FREE, False, False)],
+)
+def test_a_secured_column_has_to_be_readable_unmasked_wherever_it_is_read(access: Access, wrong: bool, told: bool) -> None:
+    source = Source(True, CONTACT.columns, {"firstname": access})
+    by_filter = {"conditions": [{"field": "firstname", "operator": "is_empty"}]}
+    places = ["/tables/0/fields/0/source", "/tables/0/filter/conditions/0/field"]
+
+    findings = fit(source=source, filter=by_filter)
+
+    assert errors(findings) == [(place, "source_column_secured") for place in places] * wrong
+    assert warned(findings) == [(place, "column_security_unknown") for place in places] * told
+    assert all("Read = Allowed" in each.message and "remove the mapping" in each.message for each in [*findings.errors, *findings.warnings])
+
+
+def test_a_secured_column_that_is_not_mapped_is_nobodys_business() -> None:
+    findings = fit(source=Source(True, CONTACT.columns, {"birthdate": NOT_READ}))
+
+    assert (findings.errors, findings.warnings) == ([], [])
+
+
+@pytest.mark.parametrize(("access", "wrong"), [(NOT_READ, True), (READ_ONLY, True), (FREE, False)])
+def test_a_flag_of_opt_in_out_is_written_as_well(access: Access, wrong: bool) -> None:
+    findings = Findings()
+    config = OptinConfig.model_validate({"direction": "bidirectional", "mappings": mapped("donotemail", "blackListEmail")})
+
+    fit_optin(findings, config, Source(True, CONTACT.columns, {"donotemail": access}))
+
+    assert errors(findings) == [("/mappings/0/source", "source_column_secured")] * wrong
+
+
+def with_column(added: FieldOut) -> Source:
+    return Source(True, {**CONTACT.columns, added.name: added})
+
+
+def test_followemail_is_no_opt_out_even_if_dynamics_is_away() -> None:
+    findings = Findings()
+    config = OptinConfig.model_validate({"direction": "bidirectional", "mappings": mapped("followemail", "blackListEmail")})
+
+    fit_optin(findings, config, None)
+
+    assert errors(findings) == [("/mappings/0/source", "flag_means_yes")]
+
+
+def test_a_look_alike_is_told_by_its_labels_and_can_be_turned_round() -> None:
+    source, fields = with_column(column("new_x", "Boolean", true="Subscribed", false="Off")), mapped("new_x", "blackListEmail")
+    turned = [{"source": "new_x", "from": "true", "to": "0"}, {"source": "new_x", "from": "false", "to": "1"}]
+
+    assert warned(fit(source=source, fields=fields)) == [("/tables/0/fields/0/source", "flag_means_yes")]
+    assert fit(source=source, fields=fields).errors == []
+    assert warned(fit(source=source, fields=fields, replacements=turned)) == []
+    assert warned(fit(fields=mapped("donotemail", "blackListEmail"))) == []
+
+
+def test_a_flag_from_a_column_that_is_neither_yes_nor_no_is_told() -> None:
+    def told(source: str, *replaced: tuple[str, str], **more: Any) -> list[str]:
+        changes = [{"source": source, "from": old, "to": new} for old, new in replaced]
+        findings = fit(fields=mapped(source, "blackListEmail"), replacements=changes, **more)
+        return [each.message for each in findings.warnings if each.code == "flag_not_boolean"]
+
+    assert "Picklist" in told("gendercode")[0]
+    assert len(told("gendercode", ("1", "true"))) == 1
+    assert len(told("gendercode", ("1", "true"), ("2", "perhaps"))) == 1
+    assert told("gendercode", ("1", "true"), ("2", "false")) == []
+    assert told("gendercode", ("Male", "no"), ("2", "yes"), picklists="display") == []
+    assert len(told("gendercode", ("Male", "no"), ("Female", "yes"))) == 1  # technical values: nothing is replaced
+    assert len(told("firstname", ("x", "true"))) == 1
+    assert fit(fields=mapped("gendercode", "firstName")).warnings == []
