@@ -5,12 +5,12 @@ docs/settings.md lists every variable; tests/unit/test_conventions.py compares i
 
 from __future__ import annotations
 
-import codecs
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from bridge.export_room import ExportSettings as ExportSettings
 from bridge.settings import KafkaSettings, Room, Secret, ServiceSettings, Url, WebOrigin
 
 TableName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=128)]  # logical name of a table or column
@@ -152,41 +152,6 @@ class WriterSettings(Room):
     )
 
 
-def _encoding(text: str) -> str:
-    try:
-        codecs.lookup(text)
-    except LookupError:
-        raise ValueError("must be the name of an encoding, as utf-8-sig or iso-8859-1") from None
-    return text
-
-
-class ExportSettings(Room):
-    """The files with changed opt-out flags that a workflow of Campaign puts on its SFTP server (campaign.md §10)."""
-
-    host: str = Field(alias="CAMPAIGN_SFTP_HOST", min_length=1, description="`<instance>.campaign.adobe.com`; opt-in/out from Campaign")
-    port: int = Field(22, alias="CAMPAIGN_SFTP_PORT", ge=1, le=65535, description="Its port")
-    user: str = Field(alias="CAMPAIGN_SFTP_USER", min_length=1, description="User, who logs in with a key")
-    key_file: Path = Field(alias="CAMPAIGN_SFTP_KEY_FILE", description="Path of the private key (PEM or OpenSSH), not encrypted")
-    known_hosts_file: Path = Field(alias="CAMPAIGN_SFTP_KNOWN_HOSTS_FILE", description="Path of the host keys that are trusted")
-    folder: str = Field("d365_loads/exports", alias="CAMPAIGN_SFTP_FOLDER", min_length=1, description="Where the exports are")
-    poll_interval_s: float = Field(
-        60, alias="CAMPAIGN_SFTP_POLL_INTERVAL_S", gt=0, le=86400, description="How often is looked for new files, seconds"
-    )
-    timeout_s: float = Field(600, alias="CAMPAIGN_SFTP_TIMEOUT_S", gt=0, le=7200, description="Listing or copying one file, seconds")
-    pattern: str = Field(
-        "d365_optout_*.csv,d365_optout_*.csv.gz", alias="CAMPAIGN_EXPORT_FILES", min_length=1, description="Names of exports, by comma"
-    )
-    key_column: str = Field(
-        "externalId", alias="CAMPAIGN_EXPORT_KEY_COLUMN", min_length=1, description="Column with the contact's id, by name or label"
-    )
-    encoding: Annotated[str, AfterValidator(_encoding)] = Field(
-        "utf-8-sig", alias="CAMPAIGN_EXPORT_ENCODING", min_length=1, description="Encoding of the exports"
-    )
-    expected_s: float = Field(
-        93600, alias="CAMPAIGN_EXPORT_EXPECTED_S", gt=0, description="Without a file for so long the export is said to be overdue, seconds"
-    )
-
-
 class ConsentSettings(Room):
     """Limits and proof of what is decided on opt-outs and deletes (shared/contracts/consent.md), for ingress and Opt In/Out."""
 
@@ -246,6 +211,11 @@ class ControlSettings(Room):
     )
     start_deadline_s: float = Field(
         120, alias="CONTROL_START_DEADLINE_S", gt=0, le=3600, description="STARTING for longer is FAILED, seconds"
+    )
+    second_person: bool = Field(
+        False,
+        alias="CONSENT_SECOND_PERSON",
+        description="Whoever releases what is held must not be who saved the running configuration (needs tokens)",
     )
 
     @property

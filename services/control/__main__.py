@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import random
 import socket
@@ -13,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import uvicorn
 
@@ -25,9 +24,17 @@ from bridge.flow.waits import backoff_s
 from bridge.kafka.client import Names, check_settings, warn_of_plaintext
 from bridge.kafka.follower import Followed, Follower
 from bridge.kafka.lag import LagReader
-from bridge.kafka.topics import Topics, control_topics, optin_topics, workflow_topics
+from bridge.kafka.topics import Topics, control_topics, ingress_decisions, optin_topics, outcomes_topic, workflow_topics
 from bridge.log import configure, log
-from bridge.rooms import CampaignSettings, ControlSettings, DynamicsSettings, ExportSettings, JournalSettings, TimelineSettings
+from bridge.rooms import (
+    CampaignSettings,
+    ConsentSettings,
+    ControlSettings,
+    DynamicsSettings,
+    ExportSettings,
+    JournalSettings,
+    TimelineSettings,
+)
 from bridge.settings import EXIT_UNUSABLE_SETTINGS, KafkaSettings, Room, ServiceSettings, SettingsError, load_all
 from services.control import tokens
 from services.control.access import Access, Tokens
@@ -37,7 +44,9 @@ from services.control.backlog import Backlog
 from services.control.consent import Decisions
 from services.control.context import Control
 from services.control.cursors import Cursors
+from services.control.held import Settling
 from services.control.letters import Letters
+from services.control.listening import listening
 from services.control.live import Live
 from services.control.outcomes import Outcomes
 from services.control.plan import Planner
@@ -48,7 +57,6 @@ from services.control.trail import Trail
 from services.control.views import workflow_view
 
 T = TypeVar("T")
-NO_SUCH_ADDRESS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 class Server(uvicorn.Server):
@@ -66,6 +74,7 @@ class Settings:
     kafka: KafkaSettings
     service: ServiceSettings
     control: ControlSettings
+    consent: ConsentSettings
     dynamics: DynamicsSettings | None
     campaign: CampaignSettings | None
     journal: JournalSettings | None
@@ -82,11 +91,12 @@ class Settings:
             "CAMPAIGN_SFTP_HOST": ExportSettings,
         }
         given = [room for url, room in optional.items() if os.environ.get(url)]
-        kafka, service, control, timeline, *systems = load_all(KafkaSettings, ServiceSettings, ControlSettings, TimelineSettings, *given)
+        ours = (KafkaSettings, ServiceSettings, ControlSettings, ConsentSettings, TimelineSettings)
+        kafka, service, control, consent, timeline, *systems = load_all(*ours, *given)
         found = dict(zip(given, systems, strict=True))
         check_settings(kafka)
         dynamics, campaign, journal, exports = (found.get(room) for room in optional.values())
-        return Settings(kafka, service, control, dynamics, campaign, journal, exports, timeline)
+        return Settings(kafka, service, control, consent, dynamics, campaign, journal, exports, timeline)
 
 
 def main() -> int:
@@ -96,14 +106,14 @@ def main() -> int:
         settings = Settings.load()
         known = Tokens(settings.control.tokens_file) if settings.control.tokens_file else None
         _check_access(settings.control, known)
-        listening = _listening(settings.control)
+        sockets = listening(settings.control)
     except SettingsError as exc:
         print("\n".join(exc.problems), file=sys.stderr)
         return EXIT_UNUSABLE_SETTINGS
     configure(settings.service, service="control", instance=settings.service.instance_id)
     warn_of_plaintext(settings.kafka)
     try:
-        asyncio.run(_serve(settings, known, listening))
+        asyncio.run(_serve(settings, known, sockets))
     except HaltError as exc:
         log("run_failed", "error", code=exc.code, reason=str(exc), hint=exc.hint)
         return 1
@@ -142,63 +152,35 @@ def _check_certificate(control: ControlSettings) -> None:
         raise SettingsError([f"{problem}, the key not encrypted"]) from exc
 
 
-def _listening(control: ControlSettings) -> list[socket.socket]:
-    """One for each address of the host (`localhost` has two). Raises SettingsError: an address that is not ours, or a port that is taken,
-    is a wrong setting."""
-    made, failed = list[socket.socket](), None
-    try:
-        for found in socket.getaddrinfo(control.host, control.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
-            try:
-                made.append(_bound(found[0], found[2], found[4]))
-            except OSError as exc:
-                if exc.errno not in NO_SUCH_ADDRESS:
-                    raise
-                failed = exc  # a machine without IPv6 that has a name for it
-        if failed is not None and not made:
-            raise failed
-    except OSError as exc:
-        variable = "CONTROL_PORT" if exc.errno in (errno.EADDRINUSE, errno.EACCES) else "CONTROL_HOST"
-        text = f"{control.host}:{control.port} cannot be listened on ({exc.strerror})"
-        raise SettingsError([f"{variable}: {text}; give an address of this machine and a port that is free"]) from exc
-    return made
-
-
-def _bound(family: int, protocol: int, address: Any) -> socket.socket:
-    """Not create_server: of a socket that does not name its protocol asyncio leaves Nagle's delay on, 40 ms."""
-    made = socket.socket(family, socket.SOCK_STREAM, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    made.bind(address)
-    return made
-
-
-async def _serve(settings: Settings, known: Tokens | None, listening: list[socket.socket]) -> None:
+async def _serve(settings: Settings, known: Tokens | None, sockets: list[socket.socket]) -> None:
     clock, kafka = SystemClock(), settings.kafka
     archive, decisions = Archive(kafka.topic_prefix), Decisions(kafka)
     store = Store(kafka, clock, settings.control.start_deadline_s, archive.mark, decisions.mark)
     systems = Systems(settings.dynamics, settings.campaign, clock, settings.journal, settings.timeline, settings.exports)
-    cursors, backlog, traces = Cursors(), Backlog(LagReader(kafka), store, clock, decisions.held_count), Traces(kafka, archive)
+    cursors, traces, topics = Cursors(), Traces(kafka, archive), Topics(kafka)
+    backlog = Backlog(LagReader(kafka), store, clock, decisions.counts, archive.optouts)
     control = Control(
         settings=settings.control,
+        consent=settings.consent,
         store=store,
         backlog=backlog,
-        topics=Topics(kafka),
+        topics=topics,
         cursors=cursors,
         archive=archive,
         letters=Letters(kafka, archive, store),
         decisions=decisions,
         outcomes=Outcomes(traces, backlog),
+        settling=Settling(kafka, decisions, store, topics, clock, settings.service.instance_id),
         traces=traces,
         systems=systems,
-        planner=Planner(kafka, systems, cursors, clock),
+        planner=Planner(kafka, systems, cursors, clock, settings.consent),
         access=Access(known, clock, settings.control.public_url),
         clock=clock,
     )
     live = Live(lambda workflow: workflow_view(store, control.backlog, clock, workflow), clock)
     trail = Trail(kafka, clock)
     try:
-        await _listen(kafka, control, live, trail, listening)
+        await _listen(kafka, control, live, trail, sockets)
     finally:
         store.close()
         archive.close()
@@ -207,7 +189,7 @@ async def _serve(settings: Settings, known: Tokens | None, listening: list[socke
         await systems.close()
 
 
-async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Trail, listening: list[socket.socket]) -> None:
+async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Trail, sockets: list[socket.socket]) -> None:
     """Until a signal comes, or what runs beside the web server fails."""
     settings = control.settings
     server = Server(
@@ -232,7 +214,7 @@ async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Tra
     for task in beside:
         task.add_done_callback(lambda _: setattr(server, "should_exit", True))
     log("listening", host=settings.host, port=settings.port)
-    await server.serve(listening)
+    await server.serve(sockets)
     for task in beside:
         task.cancel()
     for ended in await asyncio.gather(*beside, return_exceptions=True):
@@ -243,7 +225,7 @@ async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Tra
 async def _follow(kafka: KafkaSettings, control: Control) -> None:
     """Reads what is there as soon as Kafka answers, then samples the backlog. The API answers meanwhile, with 503: a list that is not
     complete would say that the rest is not there."""
-    partitions = await _patiently(lambda: asyncio.to_thread(_topics, control.topics))
+    partitions = await _patiently(lambda: asyncio.to_thread(_topics, control.topics, control.consent.decisions_days))
     names, told = Names(kafka), control.cursors.followed() | control.archive.followed() | control.decisions.followed()
     follower = Follower(kafka, *(Followed(names.topic(name), partitions[name], call) for name, call in told.items() if name in partitions))
     follower.begin()
@@ -274,11 +256,12 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(backoff_s(attempt, rng, 3))
 
 
-def _topics(topics: Topics) -> dict[str, int]:
+def _topics(topics: Topics, decisions_days: int) -> dict[str, int]:
     """Makes sure of the topics control reads from, and gives the partitions of all. A workflow's topic that is not as it should be is the
     services' to complain about."""
     topics.ensure(control_topics())
-    for wanted in (*map(workflow_topics, WORKFLOWS), optin_topics()):
+    consent = [*optin_topics(decisions_days), outcomes_topic(decisions_days), ingress_decisions(decisions_days)]
+    for wanted in (*map(workflow_topics, WORKFLOWS), consent):
         try:
             topics.ensure(wanted)
         except HaltError as exc:

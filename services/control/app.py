@@ -87,7 +87,9 @@ def _health(control: Control) -> APIRouter:
         await ready.check()
         return {"status": "ok"}
 
-    shown = exposition(lambda workflow: workflow_view(control.store, control.backlog, control.clock, workflow))
+    shown = exposition(
+        lambda workflow: workflow_view(control.store, control.backlog, control.clock, workflow), lambda: control.decisions.odd
+    )
 
     @routes.get("/metrics", response_class=PlainTextResponse, openapi_extra=PUBLIC)
     async def metrics() -> PlainTextResponse:

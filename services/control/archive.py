@@ -19,10 +19,11 @@ from services.control.commands import AUDIT, Action
 TABLES = """
 CREATE TABLE letters (workflow TEXT, part INTEGER, at INTEGER, key TEXT, source TEXT, table_name TEXT, code TEXT, reason TEXT,
     stage TEXT, status INTEGER, failed_at TEXT, first_failed_at TEXT, attempts INTEGER, revision INTEGER, fingerprint TEXT,
-    redriven INTEGER, PRIMARY KEY (workflow, part, at)) WITHOUT ROWID;
+    redriven INTEGER, optouts INTEGER, PRIMARY KEY (workflow, part, at)) WITHOUT ROWID;
 CREATE INDEX letters_by_time ON letters (workflow, failed_at, part, at);
 CREATE INDEX letters_by_cause ON letters (workflow, fingerprint, failed_at);
 CREATE INDEX letters_by_key ON letters (workflow, key);
+CREATE INDEX letters_with_optouts ON letters (workflow) WHERE optouts > 0;
 CREATE TABLE marks (workflow TEXT, id TEXT, action TEXT, PRIMARY KEY (workflow, id)) WITHOUT ROWID;
 CREATE TABLE audit (part INTEGER, at INTEGER, time TEXT, workflow TEXT, entry TEXT, PRIMARY KEY (part, at)) WITHOUT ROWID;
 CREATE INDEX audit_by_time ON audit (time, part, at);
@@ -57,6 +58,7 @@ class Archive:
         self._db = sqlite3.connect("", isolation_level=None)  # a file of sqlite's own, which is gone when we are
         self._db.row_factory = sqlite3.Row
         self._db.executescript(TABLES)
+        self._optouts: dict[Workflow, int] = {}  # asked for every second, and seldom another
         self.complete: Callable[[], bool] = lambda: False  # whether everything that was there at the start has been read
 
     def followed(self) -> dict[str, Callable[[Sequence[Entry]], None]]:
@@ -68,6 +70,7 @@ class Archive:
         self._db.close()
 
     def mark(self, workflow: Workflow, ids: Iterable[str], action: Action) -> None:
+        self._optouts.clear()
         self._db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?)", [(workflow, each, action) for each in ids])
 
     def _check(self) -> None:
@@ -101,6 +104,15 @@ class Archive:
     def count(self, workflow: Workflow, fingerprint: str | None = None) -> int:
         where, values = ("", []) if fingerprint is None else (" AND fingerprint = ?", [fingerprint])
         return int(self._db.execute(f"SELECT count(*) FROM letters WHERE workflow = ?{where}", [workflow, *values]).fetchone()[0])
+
+    def optouts(self, workflow: Workflow) -> int:
+        """How many opt-outs lie in letters that nobody has dealt with; 0 while not all has been read."""
+        if not self.complete():
+            return 0
+        if workflow not in self._optouts:
+            waiting = f"SELECT coalesce(sum(optouts), 0) FROM ({LETTER} WHERE l.workflow = ? AND l.optouts > 0) WHERE state = 'open'"
+            self._optouts[workflow] = int(self._db.execute(waiting, (workflow,)).fetchone()[0])
+        return self._optouts[workflow]
 
     def of_key(self, workflow: Workflow, key: str) -> list[sqlite3.Row]:
         self._check()
@@ -147,8 +159,9 @@ class Archive:
     # -- what Kafka tells -------------------------------------------------------------------------------------------------
 
     def _letters(self, workflow: Workflow, entries: Sequence[Entry]) -> None:
+        self._optouts.clear()
         rows = [_letter(workflow, entry, self._prefix) for entry in entries]
-        self._insert(f"INSERT OR REPLACE INTO letters VALUES ({', '.join('?' * 16)})", rows)
+        self._insert(f"INSERT OR REPLACE INTO letters VALUES ({', '.join('?' * 17)})", rows)
 
     def _audited(self, entries: Sequence[Entry]) -> None:
         rows = []
@@ -190,6 +203,7 @@ def _letter(workflow: Workflow, entry: Entry, prefix: str) -> list[Any]:
         _number(facts, "dlq.revision"),
         facts.get("dlq.fingerprint", ""),
         _number(facts, "dlq.redriven") or 0,
+        _number(facts, "dlq.opt-outs") or 0,
     ]
 
 

@@ -15,6 +15,7 @@ from bridge.desired import WORKFLOWS, Workflow
 from bridge.errors import BridgeError, RetryError
 from bridge.kafka.client import trouble
 from bridge.kafka.lag import GroupLag, LagReader, Position
+from services.control.proof import Counts
 from services.control.store import Store
 from services.control.workflows import GROUPS, SHAPES
 
@@ -114,10 +115,21 @@ def eta_s(window: Sequence[Sample]) -> float | None:
 
 
 class Backlog:
-    """Samples every workflow's lag once a second; all who ask share the last sample."""
+    """Samples every workflow's lag once a second; all who ask share the last sample.
 
-    def __init__(self, lag: LagReader, store: Store, clock: Clock, held: Callable[[], int] = lambda: 0) -> None:
-        self._lag, self._store, self._clock, self._held = lag, store, clock, held
+    `held`: what the consent guard holds, `dead_optouts`: opt-outs in open dead letters. Both are in Kafka, and no part of the lag.
+    """
+
+    def __init__(
+        self,
+        lag: LagReader,
+        store: Store,
+        clock: Clock,
+        held: Callable[[Workflow], Counts] = lambda workflow: Counts(),
+        dead_optouts: Callable[[Workflow], int] = lambda workflow: 0,
+    ) -> None:
+        self._lag, self._store, self._clock = lag, store, clock
+        self.held, self.dead_optouts = held, dead_optouts
         self._samples: dict[Workflow, deque[Sample]] = {workflow: deque(maxlen=RECENT) for workflow in WORKFLOWS}
         self._points: dict[Workflow, deque[Point]] = {workflow: deque(maxlen=KEPT) for workflow in WORKFLOWS}
         self._oldest: dict[Workflow, tuple[float, Mapping[Position, int], int | None]] = {}
@@ -136,10 +148,6 @@ class Backlog:
         if window and now - window[-1].at_s > TRUE_FOR_S:
             window.append(Sample(self._clock.now(), now, None))
         return window
-
-    def held(self, workflow: Workflow) -> int:
-        """Decisions that the consent guard holds; they are in Kafka, and no part of the lag."""
-        return self._held() if workflow == "optin" else 0
 
     def history(self, workflow: Workflow, seconds: float) -> list[Point]:
         """Oldest first, of the last hour at most."""

@@ -1,8 +1,8 @@
 """What each command writes, given everything that `control.workflows` holds. Pure: the store commits it in one transaction.
 
 Keys of `control.workflows`: `<id>` desired state, `<id>/revisions/<n>` a configuration, `<id>/dead-letters/<uuid>` letters that were
-re-driven or discarded (`{"action", "ids", "at", "by"}`), `optin/held/<uuid>` decisions that were held and have been released or
-discarded (the same members).
+re-driven or discarded (`{"action", "ids", "at", "by"}`), `<id>/held/<uuid>` items that were held and have been released or discarded
+(the same members), `dynamics/restored` who last said that Dynamics was restored, and when.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from services.control import workflows
 from services.control.workflows import SHAPES
 
 TOPIC, AUDIT = "control.workflows", "control.audit"
+RESTORED = "dynamics/restored"
+FROM_DYNAMICS: tuple[Workflow, ...] = ("ingress", "optin")
 Action = Literal["redriven", "discarded"]
 HeldAction = Literal["released", "discarded"]
 Change = Callable[[View], tuple[Any, Sequence[Write | Record]]]
@@ -137,14 +139,34 @@ def cancel_replay(table: str, by: By) -> Change:
     return change
 
 
-def set_cursor(workflow: Workflow, key: str, value: Mapping[str, Any] | None, by: By) -> Change:
-    """None forgets the cursor. Raises NotStopped."""
+def set_cursor(workflow: Workflow, key: str, value: Mapping[str, Any] | None, by: By, epoch: int = 0) -> Change:
+    """None forgets the cursor. What is read after it belongs to source epoch `epoch` at least, which was that of the one before: else it
+    would look old. Raises NotStopped."""
 
     def change(view: View) -> tuple[None, list[Write | Record]]:
-        if desired(view, workflow).desired != "STOPPED":
+        before = desired(view, workflow)
+        if before.desired != "STOPPED":
             raise NotStopped
         entry = audit("cursor", by, {"cursor": key}, None if value is None else dict(value))
-        return None, [(f"{workflow}.cursors", key, value), (AUDIT, workflow, entry)]
+        writes: list[Write | Record] = [(f"{workflow}.cursors", key, value), (AUDIT, workflow, entry)]
+        return None, writes if epoch <= before.epoch else [(TOPIC, workflow, replace(before, epoch=epoch).to_json()), *writes]
+
+    return change
+
+
+def restored(by: By, reason: str) -> Change:
+    """Begins a new source epoch in what reads Dynamics; the epochs there are then."""
+
+    def change(view: View) -> tuple[dict[Workflow, int], list[Write | Record]]:
+        before: dict[Workflow, Desired] = {each: desired(view, each) for each in FROM_DYNAMICS}
+        mark = {"at": by.at, "by": by.name}
+        if view.get(RESTORED) == mark:
+            return {each: found.epoch for each, found in before.items()}, []  # ours: the commit went through, its answer did not
+        after = {each: replace(found, epoch=found.epoch + 1) for each, found in before.items()}
+        epochs = {each: found.epoch for each, found in after.items()}
+        entry = audit("restored", by, {each: found.epoch for each, found in before.items()}, {**epochs, "reason": reason})
+        writes: list[Write | Record] = [(TOPIC, each, found.to_json()) for each, found in after.items()]
+        return epochs, [*writes, (TOPIC, RESTORED, mark), (AUDIT, "control", entry)]
 
     return change
 
@@ -166,20 +188,22 @@ def settle_letters(workflow: Workflow, action: Action, letters: Mapping[str, Seq
     return change
 
 
-def settle_held(action: HeldAction, decisions: Mapping[str, Sequence[Record]], by: By, reason: str) -> Change:
-    """Marks those of `decisions` (id → what is to be published for it) that nobody has dealt with, and publishes them; how many."""
+def settle_held(workflow: Workflow, action: HeldAction, items: Mapping[str, Sequence[Record]], by: By, reason: str) -> Change:
+    """Marks those of `items` (id → what is to be published for it) that nobody has dealt with, and publishes them; how many."""
 
     def change(view: View) -> tuple[int, list[Write | Record]]:
-        found = [mark for key, mark in view.items() if key.startswith("optin/held/") and mark]
+        prefix = f"{workflow}/held/"
+        found = [mark for key, mark in view.items() if key.startswith(prefix) and mark]
         settled = {each for mark in found for each in mark["ids"]}
-        chosen = [each for each in decisions if each not in settled]
+        chosen = [each for each in items if each not in settled]
         if not chosen:  # by others; or by this very command, whose commit went through and whose answer did not
-            own = [mark for mark in found if (mark["at"], mark["by"]) == (by.at, by.name) and set(mark["ids"]) <= decisions.keys()]
+            own = [mark for mark in found if (mark["at"], mark["by"]) == (by.at, by.name) and set(mark["ids"]) <= items.keys()]
             return sum(len(mark["ids"]) for mark in own), []
         mark = {"action": action, "ids": chosen, "at": by.at, "by": by.name}
-        entry = audit("held-release" if action == "released" else "held-discard", by, None, {action: len(chosen), "reason": reason})
-        again = [record for each in chosen for record in decisions[each]]
-        return len(chosen), [*again, (TOPIC, f"optin/held/{uuid.uuid4().hex}", mark), (AUDIT, "optin", entry)]
+        what = "held-release" if action == "released" else "held-discard"
+        entry = audit(what, by, None, {action: len(chosen), "first": chosen[0], "reason": reason})
+        again = [record for each in chosen for record in items[each]]
+        return len(chosen), [*again, (TOPIC, f"{prefix}{uuid.uuid4().hex}", mark), (AUDIT, workflow, entry)]
 
     return change
 

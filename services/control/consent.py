@@ -1,60 +1,48 @@
-"""Decisions on opt-out flags for people: what was decided of whom and why, and the releases that the consent guard holds.
+"""Decisions on opt-out flags for people: what was decided of whom and why, what came of it, and what the consent guard holds.
 
-All of `optin.decisions` is read into a temporary database. A held release is open until an operator releases it (the same decision is
-published again, marked so) or discards it, or until the flag is decided anew.
+`optin.decisions`, `ingress.decisions` and `optin.outcomes` are read as a whole into a temporary database. A held item is open until an
+operator releases or discards it, or until the same is decided anew.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from bridge.avro import Decoder, load_schema
+from bridge.desired import Workflow
 from bridge.errors import RejectError, RetryError
 from bridge.events import OptStatusDecided, Record
 from bridge.kafka.follower import Entry
 from bridge.kafka.registry import HttpRegistry
+from bridge.log import log
 from bridge.settings import KafkaSettings
-from services.control import commands
-from services.control.commands import By, HeldAction
-from services.control.store import Store
+from services.control.commands import HeldAction
+from services.control.proof import DELETE, Counts, Decision, Odd, Outcome, Row, decision, headers, outcome, row
 
-TOPIC, GUARD = "optin.decisions", "guard"
-HELD, RELEASED = "held", "released"
-AT_ONCE = 500  # decisions in one transaction
+TOPICS: dict[Workflow, str] = {"optin": "optin.decisions", "ingress": "ingress.decisions"}
+OUTCOMES, GUARD, HELD, RELEASED = "optin.outcomes", "guard", "held", "released"
+MOST_TOLD = 20  # odd records of one topic that are named in the log; all are counted
 TABLES = """
-CREATE TABLE decisions (part INTEGER, at INTEGER, contact TEXT, target TEXT, time INTEGER, guard TEXT, headers TEXT, value BLOB,
-    PRIMARY KEY (part, at)) WITHOUT ROWID;
-CREATE INDEX decisions_by_time ON decisions (time, part, at);
-CREATE INDEX decisions_of_contact ON decisions (contact, time, part, at);
-CREATE TABLE held (part INTEGER, at INTEGER, contact TEXT, target TEXT, flag TEXT, PRIMARY KEY (part, at, flag)) WITHOUT ROWID;
-CREATE INDEX held_of_contact ON held (contact, target, flag);
-CREATE TABLE marks (id TEXT PRIMARY KEY, action TEXT) WITHOUT ROWID;
+CREATE TABLE decisions (workflow TEXT, part INTEGER, at INTEGER, key TEXT, tbl TEXT, target TEXT, time INTEGER, guard TEXT, kind TEXT,
+    headers TEXT, value BLOB, PRIMARY KEY (workflow, part, at)) WITHOUT ROWID;
+CREATE INDEX decisions_by_time ON decisions (workflow, time, part, at);
+CREATE INDEX decisions_of_key ON decisions (workflow, key, time, part, at);
+CREATE TABLE held (workflow TEXT, part INTEGER, at INTEGER, key TEXT, tbl TEXT, target TEXT, flag TEXT,
+    PRIMARY KEY (workflow, part, at, flag)) WITHOUT ROWID;
+CREATE INDEX held_of_key ON held (workflow, key, tbl, target, flag);
+CREATE TABLE marks (workflow TEXT, part INTEGER, at INTEGER, action TEXT, PRIMARY KEY (workflow, part, at)) WITHOUT ROWID;
+CREATE TABLE outcomes (part INTEGER, at INTEGER, outcome TEXT, status INTEGER, time TEXT, PRIMARY KEY (part, at)) WITHOUT ROWID;
 """
 OPEN = (
-    "SELECT DISTINCT d.* FROM held h JOIN decisions d USING (part, at) LEFT JOIN marks m ON m.id = h.part || '-' || h.at WHERE m.id IS NULL"
+    "SELECT d.* FROM (SELECT DISTINCT workflow, part, at FROM held WHERE workflow = ?) JOIN decisions d USING (workflow, part, at)"
+    " LEFT JOIN marks m USING (workflow, part, at) WHERE m.action IS NULL"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One record of the topic. `guard`: empty, `held` or `released`; `action`: what an operator did with a held one; `event` None: it
-    cannot be read."""
-
-    part: int
-    at: int
-    contact: str
-    guard: str
-    action: str | None
-    time: datetime
-    event: OptStatusDecided | None
-
-    @property
-    def id(self) -> str:
-        return f"{self.part}-{self.at}"
+ADD_HELD = "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?)"
+NOT_HELD = "DELETE FROM held WHERE workflow = ? AND key = ? AND tbl = ? AND target = ?"
 
 
 class Decisions:
@@ -65,116 +53,143 @@ class Decisions:
         self._db.row_factory = sqlite3.Row
         self._db.executescript(TABLES)
         self._decoder = Decoder(HttpRegistry(settings), load_schema("OptStatusDecided"), OptStatusDecided)
+        self._counts: dict[Workflow, Counts] = {}
         self._any_held = False
+        self.odd: Counter[str] = Counter()  # by topic: records that are not what the topic holds
         self.complete: Callable[[], bool] = lambda: False
 
     def followed(self) -> dict[str, Callable[[Sequence[Entry]], None]]:
         """Who is to be told of what comes in which topic."""
-        return {TOPIC: self._told}
+        told = {topic: partial(self._told, topic, partial(self._take, workflow)) for workflow, topic in TOPICS.items()}
+        return {**told, OUTCOMES: partial(self._told, OUTCOMES, self._came_of)}
 
     def close(self) -> None:
         self._db.close()
 
-    def mark(self, ids: Sequence[str], action: HeldAction) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", [(each, action) for each in ids])
+    def mark(self, workflow: Workflow, ids: Sequence[str], action: HeldAction) -> None:
+        self._counts.clear()
+        self._db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?)", [(workflow, *place(each), action) for each in ids])
 
-    def held_count(self) -> int:
-        """How many contacts' releases wait for a person; 0 while not all has been read."""
-        if not self._any_held or not self.complete():
-            return 0
-        return int(self._db.execute(f"SELECT count(*) FROM ({OPEN})").fetchone()[0])
+    def counts(self, workflow: Workflow) -> Counts:
+        """How many releases and deletes wait for a person; none while not all has been read."""
+        if not self.complete():
+            return Counts()
+        if workflow not in self._counts:
+            found = dict(self._db.execute(f"SELECT kind, count(*) FROM ({OPEN}) GROUP BY kind", (workflow,)).fetchall())
+            self._counts[workflow] = Counts(found.get("release", 0), found.get(DELETE, 0))
+        return self._counts[workflow]
 
-    async def held(self, after: str | None, limit: int) -> list[Decision]:
-        """Oldest first."""
+    async def held(self, workflow: Workflow, after: str | None, limit: int) -> list[Decision]:
+        """What is held and open, oldest first."""
         self._check()
-        more, values = _beyond(after, ">")
-        rows = self._db.execute(f"{OPEN}{more} ORDER BY d.time, d.part, d.at LIMIT ?", [*values, limit]).fetchall()
-        return [await self._decision(row) for row in rows]
+        more, values = _beyond(workflow, after, ">")
+        order = "ORDER BY d.time, d.part, d.at LIMIT ?"
+        rows = self._db.execute(f"{OPEN}{more} {order}", [workflow, *values, limit]).fetchall()
+        return [await self._decision(each) for each in rows]
 
-    async def page(self, contact: str | None, after: str | None, limit: int) -> list[Decision]:
-        """Newest first, of one contact or of all."""
+    async def page(self, workflow: Workflow, key: str | None, after: str | None, limit: int) -> list[Decision]:
+        """Newest first, of one contact (or record) or of all."""
         self._check()
-        more, values = _beyond(after, "<")
-        if contact is not None:
-            more, values = f"{more} AND d.contact = ?", [*values, contact]
-        rows = self._db.execute(
-            f"SELECT d.* FROM decisions d WHERE true{more} ORDER BY d.time DESC, d.part DESC, d.at DESC LIMIT ?", [*values, limit]
-        ).fetchall()
-        return [await self._decision(row) for row in rows]
+        more, values = _beyond(workflow, after, "<")
+        if key is not None:
+            more, values = f"{more} AND d.key = ?", [*values, key]
+        order = "ORDER BY d.time DESC, d.part DESC, d.at DESC LIMIT ?"
+        rows = self._db.execute(f"SELECT d.* FROM decisions d WHERE d.workflow = ?{more} {order}", [workflow, *values, limit]).fetchall()
+        return [await self._decision(each) for each in rows]
 
-    def open_ids(self, contacts: Sequence[str] | None) -> list[str]:
-        """Ids of what is held, of these contacts or of all; oldest first."""
+    def open_ids(self, workflow: Workflow, ids: Sequence[str] | None = None, contacts: Sequence[str] | None = None) -> list[str]:
+        """Ids of what is held and open: those of `ids`, those of `contacts`, or all; oldest first."""
         self._check()
-        rows = self._db.execute(f"{OPEN} ORDER BY d.time, d.part, d.at").fetchall()
-        chosen = None if contacts is None else set(contacts)
-        return [f"{row['part']}-{row['at']}" for row in rows if chosen is None or row["contact"] in chosen]
+        rows = self._db.execute(f"{OPEN} ORDER BY d.time, d.part, d.at", (workflow,)).fetchall()
+        if ids is not None:
+            wanted = {place(each) for each in ids}
+            rows = [each for each in rows if (each["part"], each["at"]) in wanted]
+        if contacts is not None:
+            people = set(contacts)
+            rows = [each for each in rows if each["tbl"] == "contact" and each["key"] in people]
+        return [f"{each['part']}-{each['at']}" for each in rows]
 
-    def record(self, id: str) -> Record | None:
-        """The decision as it lies in Kafka, to be published again as released."""
-        part, _, at = id.partition("-")
-        row = self._db.execute("SELECT * FROM decisions WHERE part = ? AND at = ?", (int(part), int(at))).fetchone()
-        if row is None:
+    async def item(self, workflow: Workflow, id: str) -> tuple[Decision, Record] | None:
+        """A held item, and the record it is in Kafka."""
+        found = self._db.execute("SELECT * FROM decisions WHERE workflow = ? AND part = ? AND at = ?", (workflow, *place(id))).fetchone()
+        if found is None:
             return None
-        kept = [(name, bytes.fromhex(value)) for name, value in _headers(row["headers"]) if name != GUARD]
-        return Record(TOPIC, row["part"], 0, 0, row["contact"].encode(), row["value"], [*kept, (GUARD, RELEASED.encode())])
+        record = Record(TOPICS[workflow], found["part"], 0, 0, found["key"].encode(), found["value"], headers(found["headers"]))
+        return await self._decision(found), record
 
-    async def _decision(self, row: sqlite3.Row) -> Decision:
-        mark = self._db.execute("SELECT action FROM marks WHERE id = ?", (f"{row['part']}-{row['at']}",)).fetchone()
+    async def _decision(self, found: sqlite3.Row) -> Decision:
+        where = (found["workflow"], found["part"], found["at"])
+        mark = self._db.execute("SELECT action FROM marks WHERE workflow = ? AND part = ? AND at = ?", where).fetchone()
+        waits = self._db.execute("SELECT flag FROM held WHERE workflow = ? AND part = ? AND at = ?", where).fetchall()
+        came_of = self._db.execute("SELECT outcome, status, time FROM outcomes WHERE part = ? AND at = ?", where[1:]).fetchone()
         try:
-            event = await self._decoder.decode(row["value"])
+            event = await self._decoder.decode(found["value"])
         except RejectError:
             event = None
-        time = datetime.fromtimestamp(row["time"] / 1000, UTC)
-        return Decision(row["part"], row["at"], row["contact"], row["guard"], mark["action"] if mark else None, time, event)
+        told = Outcome(*came_of) if came_of is not None and found["workflow"] == "optin" else None
+        return decision(found, event, mark["action"] if mark else None, [each["flag"] for each in waits], told)
 
     def _check(self) -> None:
         if not self.complete():
             raise RetryError("control is still reading what is in Kafka; try again in a moment", code="still_reading")
 
-    def _told(self, entries: Sequence[Entry]) -> None:
+    def _told(self, topic: str, take: Callable[[Entry], None], entries: Sequence[Entry]) -> None:
+        """What is not as it should be is passed over: whoever else writes to the topic must not blind us for the rest."""
+        self._counts.clear()
         try:
             self._db.execute("BEGIN")
             for entry in entries:
-                self._take(entry)
+                try:
+                    take(entry)
+                except Odd as exc:
+                    self._pass_over(topic, entry, exc)
             self._db.execute("COMMIT")
         except sqlite3.ProgrammingError:  # closed meanwhile
             pass
 
-    def _take(self, entry: Entry) -> None:
-        facts = {name: value.decode("utf-8", "replace") for name, value in entry.headers}
-        guard, target = facts.get(GUARD, ""), facts.get("target", "")
-        flags = [each for each in facts.get("flags", "").split(",") if each]
-        headers = "\n".join(f"{name}={value.hex()}" for name, value in entry.headers)
-        row = (entry.partition, entry.offset, entry.key, target, entry.timestamp_ms, guard, headers, entry.value or b"")
-        self._db.execute("INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        if self._any_held:  # the flag has been decided anew, or released
-            gone = [(entry.key, target, flag) for flag in flags]
-            self._db.executemany("DELETE FROM held WHERE contact = ? AND target = ? AND flag = ?", gone)
-        if guard == HELD:
+    def _pass_over(self, topic: str, entry: Entry, exc: Odd) -> None:
+        self.odd[topic] += 1
+        if self.odd[topic] <= MOST_TOLD:
+            log("record_passed_over", "warning", topic=topic, partition=entry.partition, offset=entry.offset, reason=str(exc))
+
+    def _take(self, workflow: Workflow, entry: Entry) -> None:
+        found: Row = row(workflow, entry)
+        facts = (workflow, found.part, found.at, found.key, found.table, found.target, found.time, found.guard, found.kind)
+        self._db.execute(f"INSERT OR REPLACE INTO decisions VALUES ({', '.join('?' * 11)})", (*facts, found.headers, found.value))
+        if self._any_held:
+            self._drop(workflow, found)
+        if found.guard == HELD:
             self._any_held = True
-            place = (entry.partition, entry.offset, entry.key, target)
-            self._db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)", [(*place, flag) for flag in flags])
+            where = (workflow, found.part, found.at, found.key, found.table, found.target)
+            self._db.executemany(ADD_HELD, [(*where, flag) for flag in found.decides])
+
+    def _drop(self, workflow: Workflow, found: Row) -> None:
+        """What was held before and has been decided anew, has been released or made void."""
+        about = (workflow, found.key, found.table, found.target)
+        gone = {*found.decides, *([DELETE] if found.voids == DELETE else [])}
+        self._db.executemany(f"{NOT_HELD} AND flag = ?", [(*about, flag) for flag in gone])
+        if found.voids == "release" and gone <= {DELETE}:
+            self._db.execute(f"{NOT_HELD} AND flag != ?", (*about, DELETE))
+
+    def _came_of(self, entry: Entry) -> None:
+        """What was written stays written: a decision that comes again after a crash is only found to be so already."""
+        told = outcome(entry)
+        part, at = place(told.decision)
+        known = self._db.execute("SELECT outcome FROM outcomes WHERE part = ? AND at = ?", (part, at)).fetchone()
+        if known is None or known["outcome"] != "updated":
+            values = (part, at, told.outcome, told.status, told.at)
+            self._db.execute("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?)", values)
 
 
-async def settle(
-    decisions: Decisions, store: Store, action: HeldAction, contacts: Sequence[str] | None, by: By, reason: str
-) -> tuple[int, int]:
-    """Releases or discards what is held of these contacts, or all of it; how many decisions, and how many had been dealt with before."""
-    ids, done = decisions.open_ids(contacts), 0
-    for start in range(0, len(ids), AT_ONCE):
-        chosen: Mapping[str, Record | None] = {each: decisions.record(each) for each in ids[start : start + AT_ONCE]}
-        again = {each: [record] if action == "released" else [] for each, record in chosen.items() if record is not None}
-        done += await store.run(commands.settle_held(action, again, by, reason))
-    return done, len(ids) - done
+def place(id: str) -> tuple[int, int]:
+    """Partition and offset."""
+    part, _, at = id.partition("-")
+    return int(part), int(at)
 
 
-def _headers(text: str) -> list[tuple[str, str]]:
-    return [(name, value) for name, _, value in (line.partition("=") for line in text.split("\n") if line)]
-
-
-def _beyond(after: str | None, direction: str) -> tuple[str, list[Any]]:
+def _beyond(workflow: Workflow, after: str | None, direction: str) -> tuple[str, list[Any]]:
     """What comes after the decision of this id."""
     if after is None:
         return "", []
-    part, _, at = after.partition("-")
-    return f" AND (d.time, d.part, d.at) {direction} (SELECT time, part, at FROM decisions WHERE part = ? AND at = ?)", [int(part), int(at)]
+    last = "(SELECT time, part, at FROM decisions WHERE workflow = ? AND part = ? AND at = ?)"
+    return f" AND (d.time, d.part, d.at) {direction} {last}", [workflow, *place(after)]

@@ -11,13 +11,14 @@ from fastapi import Depends, Request
 from bridge.clock import Clock
 from bridge.desired import WORKFLOWS, Workflow
 from bridge.kafka.topics import Topics
-from bridge.rooms import ControlSettings
+from bridge.rooms import ConsentSettings, ControlSettings
 from services.control.access import Access, Principal
 from services.control.archive import Archive
 from services.control.backlog import Backlog
 from services.control.commands import By
 from services.control.consent import Decisions
 from services.control.cursors import Cursors
+from services.control.held import Settling
 from services.control.letters import Letters
 from services.control.models_systems import Role
 from services.control.outcomes import Outcomes
@@ -31,6 +32,7 @@ from services.control.traces import Traces
 @dataclass(frozen=True, slots=True)
 class Control:
     settings: ControlSettings
+    consent: ConsentSettings
     store: Store
     backlog: Backlog
     topics: Topics
@@ -39,6 +41,7 @@ class Control:
     letters: Letters
     decisions: Decisions
     outcomes: Outcomes
+    settling: Settling
     traces: Traces
     systems: Systems
     planner: Planner

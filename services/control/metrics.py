@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,8 +17,8 @@ STATUSES = ("RUNNING", "STOPPED", "STARTING", "FAILED")
 
 
 class _Workflows(Collector):
-    def __init__(self, view: Callable[[Workflow], WorkflowOut]) -> None:
-        self._view = view
+    def __init__(self, view: Callable[[Workflow], WorkflowOut], odd: Callable[[], Mapping[str, int]]) -> None:
+        self._view, self._odd = view, odd
 
     def collect(self) -> Iterable[Metric]:
         """Nothing for a workflow of which nothing is known yet: no metric is better than a wrong one."""
@@ -26,6 +26,10 @@ class _Workflows(Collector):
         yield from _status(views)
         yield from _backlog(views)
         yield from _counters(views)
+        passed = CounterMetricFamily("bridge_records_passed_over", "Records about decisions that control cannot use", labels=["topic"])
+        for topic, number in self._odd().items():
+            passed.add_metric([topic], number)
+        yield passed
 
     def _seen(self, workflow: Workflow) -> list[WorkflowOut]:
         try:
@@ -57,7 +61,8 @@ def _backlog(views: list[WorkflowOut]) -> Iterator[Metric]:
     records = GaugeMetricFamily("bridge_backlog_records", "Records read and queued, not yet written", labels=["workflow"])
     age = GaugeMetricFamily("bridge_backlog_oldest_seconds", "Age of the oldest waiting record", labels=["workflow"])
     parked = GaugeMetricFamily("bridge_parked_keys", "Keys that wait for another record", labels=["workflow"])
-    held = GaugeMetricFamily("bridge_held_decisions", "Decisions that the consent guard holds", labels=["workflow"])
+    held = GaugeMetricFamily("bridge_held_decisions", "Opt-ins and deletes that the consent guard holds", labels=["workflow"])
+    optouts = GaugeMetricFamily("bridge_optouts_waiting", "Opt-outs that have not been written yet", labels=["workflow"])
     for view in views:
         if view.backlog.records is not None:
             records.add_metric([view.id], view.backlog.records)
@@ -65,7 +70,8 @@ def _backlog(views: list[WorkflowOut]) -> Iterator[Metric]:
             age.add_metric([view.id], view.backlog.oldest_age_s)
         parked.add_metric([view.id], view.backlog.parked)
         held.add_metric([view.id], view.backlog.held)
-    yield from (records, age, parked, held)
+        optouts.add_metric([view.id], view.backlog.optouts_waiting)
+    yield from (records, age, parked, held, optouts)
 
 
 def _counters(views: list[WorkflowOut]) -> Iterator[Metric]:
@@ -79,8 +85,8 @@ def _counters(views: list[WorkflowOut]) -> Iterator[Metric]:
     yield from (counted, calls)
 
 
-def exposition(view: Callable[[Workflow], WorkflowOut]) -> Callable[[], bytes]:
-    """Makes the text of /metrics."""
+def exposition(view: Callable[[Workflow], WorkflowOut], odd: Callable[[], Mapping[str, int]] = dict) -> Callable[[], bytes]:
+    """Makes the text of /metrics. `odd`: how many records of each topic control has passed over."""
     registry = CollectorRegistry()
-    registry.register(_Workflows(view))
+    registry.register(_Workflows(view, odd))
     return lambda: generate_latest(registry)

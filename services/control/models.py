@@ -49,7 +49,8 @@ class BacklogOut(Out):
     eta_s: float | None
     as_of: datetime | None
     parked: int
-    held: int = Field(0, description="Opt In/Out: decisions that take an opt-out away and wait for an admin to release them.")
+    held: int = Field(0, description="Opt-outs to be taken away and records to be deleted that wait for an admin to release them.")
+    optouts_waiting: int = Field(0, description="Opt-outs that could not be written yet: those that are tried again, and dead letters.")
     groups: list[GroupOut]
 
 
@@ -81,6 +82,7 @@ class CountersOut(Out):
     deleted: int = 0
     parked: int = 0
     dead_lettered: int = 0
+    optout_kept: int = Field(0, description="Opt-outs that a target keeps, since nobody's word takes them back.")
     target_calls: int = 0
 
 
@@ -115,6 +117,12 @@ class HistoryOut(Out):
     samples: list[SampleOut]
 
 
+class FindingOut(Out):
+    path: str
+    code: str
+    message: str
+
+
 class DifferenceOut(Out):
     path: str
     running: Any
@@ -133,12 +141,7 @@ class ConfigOut(Out):
     config: dict[str, Any]
     running: RunningOut | None
     diff: list[DifferenceOut]
-
-
-class FindingOut(Out):
-    path: str
-    code: str
-    message: str
+    warnings: list[FindingOut] = Field([], description="After saving: what `validate` warns of.")
 
 
 class ValidationOut(Out):

@@ -51,6 +51,16 @@ class CallsOut(Out):
     total: int | None = Field(description="The same for all rows there are, by proportion; null if Dynamics does not tell how many.")
 
 
+class EstimateOut(Out):
+    sample: int = Field(description="How many of the rows of the sample.")
+    total: int | None = Field(description="The same for all rows there are, by proportion; null if Dynamics does not tell how many.")
+
+
+class LimitedOut(EstimateOut):
+    limit: int = Field(description="So many within an hour pass the consent guard; what goes beyond is held.")
+    above: bool = Field(description="Whether the estimate is above the limit.")
+
+
 class TablePlanOut(Out):
     source: str
     target: str
@@ -63,10 +73,12 @@ class TablePlanOut(Out):
     not_convertible: list[FieldCountOut]
     unreplaced: list[PicklistValueOut] = Field(description="Picklist values of the sample that have no replacement.")
     calls: CallsOut
+    lowers: LimitedOut = Field(description="Records whose opt-out in Campaign would be taken away.")
+    deletes: LimitedOut = Field(description="Records that are in Campaign and would be deleted there.")
 
 
 class PlanOut(Out):
-    """`counts`, `calls` and the lists are sums over the tables."""
+    """`counts`, `calls`, `lowers`, `deletes` and the lists are sums over the tables."""
 
     sample: int
     counts: CountsOut
@@ -75,6 +87,9 @@ class PlanOut(Out):
     not_convertible: list[FieldCountOut]
     unreplaced: list[PicklistValueOut]
     calls: CallsOut
+    lowers: EstimateOut
+    deletes: EstimateOut
+    above_limits: bool = Field(description="Whether the estimate of a table is above one of its limits: the consent guard would hold some.")
     tables: list[TablePlanOut]
 
 

@@ -8,26 +8,29 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bridge.avro import Decoder, load_schema
-from bridge.campaign.client import CampaignClient
-from bridge.campaign.errors import Duplicate, NotFound
 from bridge.campaign.metadata import missing_fields
 from bridge.clock import Clock
 from bridge.config import IngressConfig, TableMapping, canonical_flag
+from bridge.consent.guard import delete_limit, release_limit
 from bridge.dynamics.changes import Row, TrackedTable
 from bridge.dynamics.errors import QueryRefused, refused
-from bridge.dynamics.metadata import read_table
+from bridge.dynamics.metadata import Table, read_table
+from bridge.dynamics.secured import checked
 from bridge.errors import ParkError, RejectError
 from bridge.events import ChangeEvent, Lane
 from bridge.kafka.published import Published
 from bridge.kafka.registry import HttpRegistry
 from bridge.mapping import Doubt, Mapper
+from bridge.rooms import ConsentSettings
 from bridge.settings import KafkaSettings
 from bridge.state import Digests, Known
+from services.control import estimate
 from services.control.cursors import Cursors
 from services.control.models_data import CallsOut, CountsOut, FieldCountOut, PicklistValueOut, PlanOut, RejectedOut, TablePlanOut
+from services.control.notes import Notes
 from services.control.systems import Systems
 from services.ingress.decide import change
 from services.ingress.handler import IngressHandler, Target
@@ -39,49 +42,13 @@ KEYS_SHOWN = 10
 COUNTED = {"created": "create", "updated": "update", "deleted": "delete", "filtered": "filtered"}
 
 
-class Notes:
-    """Stands for Campaign: reads are real, so that a record that is there already is found; writes are only counted."""
-
-    def __init__(self, client: CampaignClient) -> None:
-        self._client = client
-        self.calls: Counter[str] = Counter()
-
-    async def create(self, path: str, body: dict[str, Any]) -> int:
-        key = str(next(iter(body.values())))  # the handler puts the key first
-        if await self._there(path, key):
-            raise Duplicate("the key is taken", code="duplicate_key", status=409)
-        self.calls["create"] += 1
-        return 201
-
-    async def update(self, path: str, key: str, body: dict[str, Any]) -> int:
-        if not await self._there(path, key):
-            raise NotFound("the key was not found", code="not_found", status=404)
-        self.calls["update"] += 1
-        return 200
-
-    async def delete(self, path: str, key: str) -> int:
-        self.calls["delete"] += 1
-        return 200
-
-    async def read(self, path: str, key: str) -> dict[str, Any]:
-        return await self._client.read(path, key)
-
-    async def first(self, path: str) -> dict[str, Any] | None:
-        return await self._client.first(path)
-
-    async def _there(self, path: str, key: str) -> bool:
-        try:
-            await self._client.read(path, key)
-        except NotFound:
-            return False
-        return True
-
-
 @dataclass(slots=True)
 class Tally:
     """What was found for one table."""
 
     calls: int = 0
+    lowers: int = 0
+    deletes: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     rejected: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     doubts: Counter[tuple[str, str, int | None, Doubt]] = field(default_factory=Counter)
@@ -108,7 +75,16 @@ class Draft:
 class Planner:
     """Raises HaltError (a table or field is not there), RetryError (a system is away) or Refused (not configured)."""
 
-    def __init__(self, kafka: KafkaSettings, systems: Systems, cursors: Cursors, clock: Clock, within_s: float = WITHIN_S) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        systems: Systems,
+        cursors: Cursors,
+        clock: Clock,
+        consent: ConsentSettings | None = None,
+        within_s: float = WITHIN_S,
+    ) -> None:
+        self._consent = consent or ConsentSettings()
         self._systems, self._cursors, self._clock, self._within_s = systems, cursors, clock, within_s
         self._decoder = Decoder(HttpRegistry(kafka), load_schema("ChangeEvent"), ChangeEvent)
         self._published = Published(kafka, "ingress", self._decoder)
@@ -123,7 +99,7 @@ class Planner:
         known = await asyncio.to_thread(self._published.states, {key: key.rpartition("/")[2] for key in keys}, partitions)
         left = self._within_s - (self._clock.monotonic() - began)
         await within(left, spread(in_turn(drafts), lambda each: self._try(*each, known)))
-        tables = [_table_plan(draft) for draft in drafts]
+        tables = [_table_plan(draft, self._consent) for draft in drafts]
         totals = [table.calls.total for table in tables]
         return PlanOut(
             sample=sum(table.sample for table in tables),
@@ -136,6 +112,9 @@ class Planner:
                 sample=sum(table.calls.sample for table in tables),
                 total=None if None in totals else sum(each for each in totals if each is not None),
             ),
+            lowers=estimate.together([table.lowers for table in tables]),
+            deletes=estimate.together([table.deletes for table in tables]),
+            above_limits=any(table.lowers.above or table.deletes.above for table in tables),
             tables=tables,
         )
 
@@ -146,7 +125,7 @@ class Planner:
         draft.events = [tracked.upsert(row, draft.lane, self._clock.now()) for row in rows]
 
     async def _both(self, table: TableMapping, sample: int) -> tuple[TrackedTable, Target]:
-        described = await self._systems.asked("dynamics", read_table(self._systems.dynamics, table.source, table.columns()))
+        described = await self._systems.asked("dynamics", self._described(table))
         resource = await self._systems.resource(table.target)
         wanted = [table.key.target, *(canonical_flag(each.target) for each in table.fields)]
         if (problem := missing_fields(resource, wanted)) is not None:
@@ -154,6 +133,10 @@ class Planner:
         fields = resource.only(wanted)
         tracked = TrackedTable(self._systems.dynamics, described, min(sample, self._systems.page_size()))
         return tracked, Target(table, resource, fields, Mapper(table, fields))
+
+    async def _described(self, table: TableMapping) -> Table:
+        """As the reader finds it: raises HaltError for a secured column, too."""
+        return await checked(self._systems.dynamics, await read_table(self._systems.dynamics, table.source, table.columns()))
 
     async def _rows(self, tracked: TrackedTable, sample: int) -> list[Row]:
         rows: list[Row] = []
@@ -189,6 +172,8 @@ class Planner:
         else:
             tally.counts["delete" if notes.calls["delete"] else COUNTED.get(result.outcome, "unchanged")] += 1
             tally.calls += sum(notes.calls.values())
+            tally.lowers += notes.lowers
+            tally.deletes += notes.deletes
         _doubts(tally, draft.target.mapper, draft.tracked, event)
 
 
@@ -233,7 +218,7 @@ def _doubts(tally: Tally, mapper: Mapper, tracked: TrackedTable, event: ChangeEv
             tally.unreplaced[mapped.source, str(value), label] += 1
 
 
-def _table_plan(draft: Draft) -> TablePlanOut:
+def _table_plan(draft: Draft, consent: ConsentSettings) -> TablePlanOut:
     table, tally = draft.table, draft.tally
     rejected = [
         RejectedOut(code=code, reason=reason, count=len(keys), keys=keys[:KEYS_SHOWN]) for (code, reason), keys in tally.rejected.items()
@@ -252,7 +237,9 @@ def _table_plan(draft: Draft) -> TablePlanOut:
             PicklistValueOut(table=table.source, source=source, value=value, label=label, count=count)
             for (source, value, label), count in tally.unreplaced.most_common(100)
         ],
-        calls=CallsOut(sample=tally.calls, total=_all(draft)),
+        calls=CallsOut(sample=tally.calls, total=_all(draft, tally.calls)),
+        lowers=estimate.limited(tally.lowers, _all(draft, tally.lowers), release_limit(consent.release_limit, draft.total or 0)),
+        deletes=estimate.limited(tally.deletes, _all(draft, tally.deletes), delete_limit(consent.delete_limit, draft.total or 0)),
     )
 
 
@@ -264,9 +251,8 @@ def _fields(table: TableMapping, tally: Tally, wanted: Doubt) -> list[FieldCount
     ]
 
 
-def _all(draft: Draft) -> int | None:
-    """Calls for all rows, by proportion; None if nobody knows how many there are, or none was tried."""
-    sample = draft.tally.counts.total()
+def _all(draft: Draft, found: int) -> int | None:
+    """As much of all rows; None if nobody knows how many there are, or none was tried."""
     if draft.tracked is not None and not draft.events:
         return 0
-    return None if draft.total is None or sample == 0 else round(draft.tally.calls * max(draft.total, sample) / sample)
+    return estimate.whole(found, draft.tally.counts.total(), draft.total)

@@ -37,7 +37,7 @@ class Revision:
 class Store:
     """Reads come from memory, writes go through CommandLog. `start` before use; until it returns every call raises RetryError.
 
-    `marked` is told of dead letters that somebody dealt with, `held_marked` of decisions that were held.
+    `marked` is told of dead letters that somebody dealt with, `held_marked` of items that were held.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Store:
         clock: Clock,
         start_deadline_s: float,
         marked: Callable[[Workflow, Sequence[str], Action], None] = lambda workflow, ids, action: None,
-        held_marked: Callable[[Sequence[str], HeldAction], None] = lambda ids, action: None,
+        held_marked: Callable[[Workflow, Sequence[str], HeldAction], None] = lambda workflow, ids, action: None,
     ) -> None:
         self._marked, self._held_marked = marked, held_marked
         self._settings, self._clock, self._start_deadline_s = settings, clock, start_deadline_s
@@ -156,7 +156,7 @@ class Store:
         elif kind == "dead-letters":
             self._marked(workflow, value["ids"], value["action"])
         elif kind == "held":
-            self._held_marked(value["ids"], value["action"])
+            self._held_marked(workflow, value["ids"], value["action"])
         elif not kind:
             desired = Desired.from_json(value)
             if desired.generation >= self._desired.get(workflow, Desired()).generation:

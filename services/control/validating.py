@@ -17,6 +17,7 @@ from services.control.models_systems import System
 from services.control.problems import Refused
 from services.control.systems import NAMES, Systems
 from services.control.validation import Finding, Findings, check
+from services.control.warning import warn_of_what_goes
 from services.egress.activity import wanted_tables
 
 T = TypeVar("T")
@@ -28,6 +29,7 @@ async def validated(control: Control, workflow: Workflow, raw: Any) -> Findings:
     findings = check(workflow, raw, control.store.configs())
     if isinstance(findings.config, IngressConfig):
         await _ingress(control.systems, findings, findings.config)
+        warn_of_what_goes(findings, findings.config, control.consent)
     elif isinstance(findings.config, EgressConfig) and findings.config.configured():
         await _egress(control.systems, findings)
     elif isinstance(findings.config, OptinConfig) and findings.config.mappings:
@@ -59,9 +61,9 @@ async def _egress(systems: Systems, findings: Findings) -> None:
 
 
 async def _source(systems: Systems, name: str) -> Source:
-    tables, columns = await asyncio.gather(systems.tables("dynamics"), systems.fields("dynamics", name))
+    tables, columns, secured = await asyncio.gather(systems.tables("dynamics"), systems.fields("dynamics", name), systems.secured(name))
     tracked = next((bool(each.change_tracking) for each in tables if each.name == name), False)
-    return Source(tracked, {column.name: column for column in columns})
+    return Source(tracked, {column.name: column for column in columns}, secured)
 
 
 async def _all(systems: Systems, findings: Findings, system: System, asked: Mapping[str, Awaitable[T]]) -> dict[str, T | None]:

@@ -43,12 +43,12 @@ def workflow_view(store: Store, backlog: Backlog, clock: Clock, workflow: Workfl
         status=state.status,
         desired=desired.desired,
         status_since=datetime.fromisoformat(since),
-        reason=_failed(state, since) or _notice(state, beats, backlog.held(workflow), since),
+        reason=_failed(state, since) or _notice(workflow, state, beats, backlog, since),
         configured=saved.config.configured(),
         pending_changes=bool(config.diff),
         saved_revision=saved.revision,
         running_revision=desired.revision if desired.desired == "RUNNING" else None,
-        backlog=backlog_view(backlog, clock, workflow, state.status == "STOPPED", parked),
+        backlog=backlog_view(backlog, clock, workflow, state.status == "STOPPED", parked, _waiting_optouts(beats, backlog, workflow)),
         services=[_service(beat.heartbeat, beat.at_ms) for beat in beats],
         counters=_counters([beat.heartbeat for beat in beats], parked),
         last_read_at=datetime.fromisoformat(max(reads)) if reads else None,
@@ -56,7 +56,7 @@ def workflow_view(store: Store, backlog: Backlog, clock: Clock, workflow: Workfl
     )
 
 
-def backlog_view(backlog: Backlog, clock: Clock, workflow: Workflow, stopped: bool, parked: int) -> BacklogOut:
+def backlog_view(backlog: Backlog, clock: Clock, workflow: Workflow, stopped: bool, parked: int, optouts_waiting: int = 0) -> BacklogOut:
     window = backlog.window(workflow)
     last = window[-1] if window else None
     moved = waiting_since(window)
@@ -73,7 +73,8 @@ def backlog_view(backlog: Backlog, clock: Clock, workflow: Workflow, stopped: bo
         eta_s=_rounded(eta_s(moved)) if known else None,
         as_of=last.at if last else None,
         parked=parked,
-        held=backlog.held(workflow),
+        held=backlog.held(workflow).total,
+        optouts_waiting=optouts_waiting,
         groups=[_group(group) for group in (last.groups if last and last.groups else ())],
     )
 
@@ -106,15 +107,25 @@ def _failed(state: Verdict, since: str) -> ReasonOut | None:
     return _reason(state.reason, state.role, state.since or since)
 
 
-def _notice(state: Verdict, beats: Sequence[Beat], held: int, since: str) -> ReasonOut | None:
-    """What people have to know although the workflow runs."""
+def _notice(workflow: Workflow, state: Verdict, beats: Sequence[Beat], backlog: Backlog, since: str) -> ReasonOut | None:
+    """What people have to know although nothing has failed: first of all that somebody's no has not arrived, also while it is stopped."""
+    if waiting := _waiting_optouts(beats, backlog, workflow):
+        return _reason(workflows.optouts_waiting(workflow, waiting, backlog.dead_optouts(workflow)), "writer", since)
     if state.status != "RUNNING":
         return None
+    if (held := backlog.held(workflow)).total:
+        role = "resolver" if workflow == "optin" else "writer"
+        return _reason(workflows.items_held(workflow, held.releases, held.deletes), role, since)
     for beat in beats:
         reason = beat.heartbeat.reason
         if reason is not None and reason.code in NOTICES:
             return _reason(reason, beat.heartbeat.role, since)
-    return _reason(workflows.releases_held(held), "resolver", since) if held else None
+    return None
+
+
+def _waiting_optouts(beats: Sequence[Beat], backlog: Backlog, workflow: Workflow) -> int:
+    """Those that are tried again, and those in open dead letters."""
+    return sum(beat.heartbeat.counters.get("optouts_waiting", 0) for beat in beats) + backlog.dead_optouts(workflow)
 
 
 def _reason(reason: Reason, role: str | None, since: str) -> ReasonOut:

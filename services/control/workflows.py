@@ -120,13 +120,37 @@ def _slow(role: str) -> Reason:
     return Reason("start_deadline", f"the {role} has not started in time", f"See the {role}'s log.", "service")
 
 
-def releases_held(held: int) -> Reason:
+def items_held(workflow: Workflow, releases: int, deletes: int) -> Reason:
+    """What the consent guard holds: opt-outs that would be taken away, and records that would be deleted."""
+    told = [
+        _counted(releases, "decision that takes an opt-out away", "decisions that take an opt-out away", "OPTIN_RELEASE_LIMIT"),
+        _counted(deletes, "delete in Campaign", "deletes in Campaign", "DELETE_LIMIT"),
+    ]
     return Reason(
         "releases_held",
-        f"{held} decisions that take an opt-out away are held: there were more in an hour than OPTIN_RELEASE_LIMIT allows",
-        "See on the page of Opt In/Out whether they are meant, then release or discard them; opt-outs go on meanwhile.",
+        f"{' and '.join(each for each in told if each)}: what goes beyond the limit within an hour is held",
+        f"See on the page of {NAMES[workflow]} or with `bridge held list {workflow}` whether they are meant, then release or discard them; "
+        "opt-outs and everything else go on meanwhile.",
         "service",
     )
+
+
+def optouts_waiting(workflow: Workflow, waiting: int, dead: int) -> Reason:
+    """Opt-outs that have not reached the system they are for; `dead` of them are in dead letters and are not tried again by themselves."""
+    which = f", {dead} of them in dead letters" if dead else ""
+    mend = "they are tried again by themselves"
+    if dead:
+        mend = f"remove their cause (`bridge dead-letters groups {workflow}`) and re-drive them"
+    return Reason(
+        "optouts_waiting",
+        f"{waiting} {'opt-out has' if waiting == 1 else 'opt-outs have'} not been written yet{which}: these people may still be mailed",
+        f"See the writer's log and the dead letters for what is refused; {mend}.",
+        "target",
+    )
+
+
+def _counted(number: int, one: str, many: str, limit: str) -> str:
+    return f"{number} {one if number == 1 else many} ({limit})" if number else ""
 
 
 def started(desired: Desired, status: Status, revision: int, config: Mapping[str, Any], by: str, at: str, comment: str | None) -> Desired:
@@ -135,7 +159,7 @@ def started(desired: Desired, status: Status, revision: int, config: Mapping[str
     if desired.desired == "RUNNING" and status != "FAILED":
         return desired
     replays = {**desired.replays, **desired.armed}
-    return Desired("RUNNING", desired.generation + 1, revision, config, at, by, comment, replays)
+    return Desired("RUNNING", desired.generation + 1, revision, config, at, by, comment, replays, epoch=desired.epoch)
 
 
 def stopped(desired: Desired, by: str, at: str, comment: str | None) -> Desired:

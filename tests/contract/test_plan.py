@@ -42,7 +42,7 @@ class Bench:
         tables = [mapping(f"new_t{n}", f"cusT{n}", (f"new_t{n}id", "cusId"), {"new_name": "cusName"}) for n in range(TABLES)]
         cursors = Cursors()
         cursors.complete = lambda: True
-        planner = Planner(self.kafka, self.systems, cursors, SystemClock(), within_s)
+        planner = Planner(self.kafka, self.systems, cursors, SystemClock(), within_s=within_s)
         return await planner.plan(IngressConfig.model_validate({"tables": tables}), sample, 3)
 
 

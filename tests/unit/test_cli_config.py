@@ -51,9 +51,12 @@ TABLE_PLAN: dict[str, Any] = {
     "not_convertible": [{"table": "contact", "source": "age", "target": "cusAge", "count": 4, "length": None}],
     "unreplaced": [{"table": "contact", "source": "gendercode", "value": "3", "label": "Other", "count": 5}],
     "calls": {"sample": 3, "total": 120},
+    "lowers": {"sample": 0, "total": 0, "limit": 100, "above": False},
+    "deletes": {"sample": 30, "total": 1200, "limit": 500, "above": True},
 }
 LISTS = ("sample", "counts", "rejected", "truncated", "not_convertible", "unreplaced", "calls")
-PLAN = shaped(PlanOut, {name: TABLE_PLAN[name] for name in LISTS} | {"tables": [TABLE_PLAN]})
+SUMS = {"lowers": {"sample": 0, "total": 0}, "deletes": {"sample": 30, "total": 1200}, "above_limits": True}
+PLAN = shaped(PlanOut, {name: TABLE_PLAN[name] for name in LISTS} | SUMS | {"tables": [TABLE_PLAN]})
 
 
 @pytest.fixture
@@ -153,6 +156,7 @@ def test_plan_shows_all_that_would_happen(control: ControlServer, file: Path) ->
     assert PlanIn.model_validate(control.changing()[0].body).model_dump() == {"config": CHANGED, "sample": 500}
     for text in ("contact → profile", "age is no number", "k-1, k-2", "description", "cusAge", "gendercode", "Other", "about 120"):
         assert text in shown
+    assert shown.splitlines()[-1].split() == ["contact", "records", "deleted", "in", "Campaign", "30", "1200", "500", "ABOVE"]
     assert shown.splitlines()[1].split()[-6:] == [str(each) for each in COUNTS.values()]
     assert json.loads(bridge(control, "config", "plan", "ingress", "--json").stdout) == PLAN
     assert control.changing()[1].body == {"config": SAVED, "sample": 100}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.control.models_consent import DecisionsOut, HeldDecisionsOut, HeldIn, SettledOut
+from services.control.models_consent import DecisionsOut, HeldIn, HeldItemsOut, SettledOut
 from tests.unit.cli_server import NOW, ControlServer, Reply, backlog, bridge, problem, reason, serving, shaped, workflow
 
 ADA, BOB = "00df3854-8b49-484d-8f72-e552eb4a6dc2", "9e317117-0d4e-4612-b59d-29b871df9c26"
@@ -23,9 +23,13 @@ def control() -> Iterator[ControlServer]:
         yield server
 
 
+WORDS = {"campaign": False, "campaign_changed_at": NOW, "campaign_from": "d365_optout_1.csv row 12", "dynamics": True}
+INGRESS_HELD = "/workflows/ingress/held"
+
+
 def held(contact: str = ADA, **more: Any) -> dict[str, Any]:
-    known = {"id": "0-7", "contact": contact, "target": "dynamics", "flags": {"donotemail": False}}
-    return known | {"rule": "campaign-is-later", "since": NOW} | more
+    known = {"id": "0-7", "kind": "release", "table": "contact", "key": contact, "target": "dynamics", "flags": ["donotemail"]}
+    return known | {"rule": "campaign-is-later", "words": {"donotemail": WORDS}, "since": NOW} | more
 
 
 def decision(**more: Any) -> dict[str, Any]:
@@ -41,36 +45,48 @@ def csv_of(*lines: bytes) -> Reply:
 # -- held -------------------------------------------------------------------------------------------------------------------------
 
 
-def test_held_decisions_are_listed_by_page(control: ControlServer) -> None:
-    body = shaped(
-        HeldDecisionsOut, {"held": [held(), held(BOB, flags={"donotemail": False, "donotfax": False})], "total": 9, "next": "0-7"}
-    )
+def test_held_items_are_listed_by_page_with_what_both_systems_said(control: ControlServer) -> None:
+    body = shaped(HeldItemsOut, {"items": [held(), held(BOB, flags=["donotemail", "donotfax"])], "total": 9, "next": "0-7"})
     control.on("GET", HELD, body)
 
     shown = bridge(control, "held", "list", "--limit", "2", "--after", "0-5").stdout
 
     assert control.requests[0].query == {"limit": "2", "after": "0-5"}
-    assert f"{ADA}  dynamics  donotemail opted in" in shown
+    assert f"0-7  release  {ADA}  dynamics" in " ".join(shown.split("\n")).replace("   ", "  ")
     assert "donotemail opted in, donotfax opted in" in shown and "campaign-is-later" in shown
+    assert "donotemail opted in since 2026-03-31 12:00:00Z (d365_optout_1.csv row 12)" in shown
+    assert "donotemail opted out" in shown
     assert shown.splitlines()[-1] == "2 of 9; go on with --after 0-7"
     assert json.loads(bridge(control, "held", "list", "--json").stdout) == body
+
+
+def test_what_ingress_holds_tells_deletes_and_their_tables(control: ControlServer) -> None:
+    car = held(BOB, kind="delete", table="new_vehicle", target="campaign", flags=["delete"], rule="filtered-out", words={})
+    control.on("GET", INGRESS_HELD, shaped(HeldItemsOut, {"items": [car, held(rule="", words={})], "total": 2, "next": None}))
+
+    first, second = bridge(control, "held", "list", "ingress").stdout.splitlines()[1:3]
+
+    assert first.split() == ["0-7", "delete", "new_vehicle", BOB, "campaign", "deleted", "filtered-out", "2026-03-31", "12:00:00Z"]
+    assert "(cannot be read)" in second
 
 
 CHOSEN = [
     (["--contact", ADA], {"contacts": [ADA]}),
     (["--contact", ADA, "--contact", BOB], {"contacts": [ADA, BOB]}),
+    (["--id", "0-7", "--id", "0-8"], {"ids": ["0-7", "0-8"]}),
     (["--all"], {"all": True}),
 ]
 
 
 @pytest.mark.parametrize(("options", "body"), CHOSEN)
 @pytest.mark.parametrize(("what", "past"), [("release", "released"), ("discard", "discarded")])
+@pytest.mark.parametrize(("named", "where"), [([], HELD), (["optin"], HELD), (["ingress"], INGRESS_HELD)])
 def test_what_is_held_is_settled_after_a_yes_only(
-    control: ControlServer, what: str, past: str, options: list[str], body: dict[str, Any]
+    control: ControlServer, named: list[str], where: str, what: str, past: str, options: list[str], body: dict[str, Any]
 ) -> None:
     answer = shaped(SettledOut, {past: 2, "skipped": 1})
-    control.on("POST", f"{HELD}/{what}", Reply(202, answer))
-    command = ["held", what, *options, "--reason", "asked by phone"]
+    control.on("POST", f"{where}/{what}", Reply(202, answer))
+    command = ["held", what, *named, *options, "--reason", "asked by phone"]
 
     assert bridge(control, *command).exit_code == 7
     assert control.requests == []
@@ -80,14 +96,19 @@ def test_what_is_held_is_settled_after_a_yes_only(
     assert HeldIn.model_validate(control.changing()[0].body).model_dump(exclude_none=True) == body | {"reason": "asked by phone"}
 
 
-@pytest.mark.parametrize("options", [["--reason", "x"], ["--reason", "x", "--all", "--contact", ADA], ["--all"]])
+@pytest.mark.parametrize(
+    "options",
+    [["--reason", "x"], ["--reason", "x", "--all", "--contact", ADA], ["--reason", "x", "--id", "0-7", "--all"], ["--all"]],
+)
 def test_one_way_to_choose_and_a_reason_are_needed(control: ControlServer, options: list[str]) -> None:
     for what in ("release", "discard"):
         assert bridge(control, "held", what, "--yes", *options).exit_code == 2
     assert control.requests == []
 
 
-@pytest.mark.parametrize(("status", "code", "exit_code"), [(403, "forbidden", 4), (422, "invalid", 8), (503, "still_reading", 9)])
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"), [(403, "second_person_needed", 4), (422, "invalid", 8), (503, "still_reading", 9)]
+)
 def test_a_refusal_ends_as_documented(control: ControlServer, status: int, code: str, exit_code: int) -> None:
     control.on("POST", f"{HELD}/release", problem(status, code))
 
@@ -121,6 +142,21 @@ def test_decisions_tell_rule_both_sides_and_outcome(control: ControlServer) -> N
         "Go on with --after 0-6",
     ]
     assert json.loads(bridge(control, "decisions", "--json").stdout) == body
+
+
+def test_decisions_of_ingress_tell_where_it_was_read_when_it_was_written_and_the_answer(control: ControlServer) -> None:
+    words = decision()["inputs"]["donotemail"] | {"dynamics": True, "dynamics_from": "version 915244"}
+    written = decision(target="campaign", inputs={"donotemail": words}, written_at=NOW, status=204)
+    gone = decision(table="new_vehicle", kind="delete", target="campaign", flags={}, inputs={}, rule="filtered-out", outcome="held")
+    control.on("GET", "/workflows/ingress/decisions", shaped(DecisionsOut, {"decisions": [written, gone], "next": None}))
+
+    assert bridge(control, "decisions", "ingress").stdout.splitlines() == [
+        f"2026-03-31 12:00:00Z  {ADA}  campaign: donotemail opted in  campaign-is-later, written",
+        "    campaign: opted in since 2026-03-31 12:00:00Z",
+        "    dynamics: opted out (version 915244)",
+        "    written 2026-03-31 12:00:00Z, answered 204",
+        f"2026-03-31 12:00:00Z  new_vehicle {ADA}  campaign: delete  filtered-out, held",
+    ]
 
 
 def test_all_decisions_are_put_together_into_one_file(control: ControlServer, tmp_path: Path) -> None:

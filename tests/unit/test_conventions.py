@@ -49,8 +49,12 @@ PURE = [
     "services/control/workflows.py",
     "services/control/validation.py",
     "services/control/fitting.py",
+    "services/control/trusting.py",
     "services/control/commands.py",
     "services/control/tables.py",
+    "services/control/proof.py",
+    "services/control/estimate.py",
+    "services/control/warning.py",
 ]
 OUTSIDE = {"asyncio", "socket", "time", "httpx", "confluent_kafka", "sqlite3", "os", "random", "subprocess", "aiohttp"}
 SCHEMAS = {

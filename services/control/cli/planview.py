@@ -28,7 +28,18 @@ def plan_parts(plan: Mapping[str, Any]) -> list[RenderableType]:
         "not known for all rows, because Dynamics does not tell how many there are" if total is None else f"about {total:,} for all rows"
     )
     parts.append(Text(f"\nCalls to Campaign: {plan['calls']['sample']:,} for the sample, {whole}."))
-    return parts
+    return [*parts, *_taken(plan)]
+
+
+def _taken(plan: Mapping[str, Any]) -> list[RenderableType]:
+    """What would be taken away, of each table: opt-outs and records. Above a limit the consent guard would hold some."""
+    found = [
+        (each["source"], what, each[name]["sample"], each[name]["total"], each[name]["limit"], "ABOVE" if each[name]["above"] else None)
+        for each in plan["tables"]
+        for name, what in (("lowers", "opt-outs taken away"), ("deletes", "records deleted in Campaign"))
+        if each[name]["sample"]
+    ]
+    return _section("Taken away: what goes beyond the limit in an hour is held", ["TABLE", "WHAT", "SAMPLE", "ALL", "LIMIT", ""], found)
 
 
 def _counts(plan: Mapping[str, Any]) -> RenderableType:

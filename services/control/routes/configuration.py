@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Request, Response
@@ -29,7 +30,7 @@ from services.control.problems import Refused, described
 from services.control.store import Revision
 from services.control.systems import not_there
 from services.control.validating import validated
-from services.control.validation import Findings
+from services.control.validation import Finding, Findings
 from services.control.views import config_view, etag
 from services.control.workflows import dumped
 
@@ -81,7 +82,7 @@ def _write(routes: APIRouter, control: Control) -> None:
             raise Refused(422, "invalid_configuration", "The configuration was not saved.", findings.errors)
         await _save(control, commands.save(workflow, findings.config, expected, control.by(request), body.comment))
         log("command", what="config", workflow=workflow, revision=expected + 1)
-        return _tagged(config_view(store, workflow), response)
+        return _tagged(_warned(config_view(store, workflow), findings), response)
 
     @routes.post("/revisions/{number}/restore", responses=described(401, 403, 404, 412, 413, 422, 429, 503))
     async def restore_revision(
@@ -104,7 +105,7 @@ def _write(routes: APIRouter, control: Control) -> None:
         comment = body.comment if body and body.comment else f"revision {number} restored"
         await _save(control, commands.save(workflow, revision.config, expected, control.by(request), comment, "restore"))
         log("command", what="restore", workflow=workflow, revision=number)
-        return _tagged(config_view(store, workflow), response)
+        return _tagged(_warned(config_view(store, workflow), findings), response)
 
 
 def _try(routes: APIRouter, control: Control) -> None:
@@ -168,9 +169,13 @@ def _stale(current: int) -> Refused:
     return Refused(412, "stale_revision", detail)
 
 
+def _warned(view: ConfigOut, findings: Findings) -> ConfigOut:
+    return view.model_copy(update={"warnings": _listed(findings.warnings)})
+
+
 def _validation(findings: Findings) -> ValidationOut:
-    return ValidationOut(
-        valid=not findings.errors,
-        errors=[FindingOut(path=each.path, code=each.code, message=each.message) for each in findings.errors],
-        warnings=[FindingOut(path=each.path, code=each.code, message=each.message) for each in findings.warnings],
-    )
+    return ValidationOut(valid=not findings.errors, errors=_listed(findings.errors), warnings=_listed(findings.warnings))
+
+
+def _listed(findings: Sequence[Finding]) -> list[FindingOut]:
+    return [FindingOut(path=each.path, code=each.code, message=each.message) for each in findings]

@@ -1,49 +1,66 @@
-"""Opt In/Out: what was decided of whom, and the releases that the consent guard holds."""
+"""What ingress and Opt In/Out decided on opt-out flags, and what the consent guard holds of it."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from bridge.desired import Workflow
 from bridge.log import log
 from services.control.commands import HeldAction
-from services.control.consent import HELD, Decision, settle
-from services.control.context import Admin, Control, Viewer
-from services.control.models_consent import DecisionOut, DecisionsOut, HeldDecisionOut, HeldDecisionsOut, HeldIn, InputsOut, SettledOut
+from services.control.consent import HELD
+from services.control.context import Admin, Control, Viewer, known
+from services.control.held import check_second_person
+from services.control.models_consent import (
+    DecisionOut,
+    DecisionsOut,
+    HeldIn,
+    HeldItemsOut,
+    HeldOut,
+    InputsOut,
+    Outcome,
+    SettledOut,
+)
 from services.control.models_data import GUID
-from services.control.problems import described
+from services.control.problems import Refused, described
+from services.control.proof import DELETE, Decision
 
-READ = (401, 403, 422, 429, 503)
-COMMAND = (401, 403, 413, 422, 429, 503)
-AFTER = Query(pattern=r"^\d{1,9}-\d{1,18}$")
-COLUMNS = ("id", "contact", "target", "flag", "value", "rule", "campaign", "campaign_changed_at", "dynamics", "dynamics_changed_at")
+READ = (401, 403, 404, 422, 429, 503)
+COMMAND = (401, 403, 404, 413, 422, 429, 503)
+AFTER = Query(pattern=r"^[0-9]{1,9}-[0-9]{1,18}$")
+INPUTS = ("campaign", "campaign_changed_at", "campaign_from", "dynamics", "dynamics_changed_at", "dynamics_from")
+COLUMNS = ("id", "contact", "target", "flag", "value", "rule", *INPUTS, "decided_at", "outcome", "written_at", "status", "table", "origin")
 CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+NO_FLAGS = Refused(404, "no_decisions", "Only ingress and optin decide on opt-outs.")
 
 
 def router(control: Control) -> APIRouter:
-    routes = APIRouter(tags=["opt-in/out"])
+    routes = APIRouter(tags=["consent"], prefix="/workflows/{id}")
     _held(routes, control)
 
-    @routes.get("/workflows/optin/decisions", response_model=DecisionsOut, responses=CSV | described(*READ))
+    @routes.get("/decisions", response_model=DecisionsOut, responses=CSV | described(*READ))
     async def list_decisions(
+        id: str,
         request: Request,
         _: Viewer,
         contact: Annotated[str | None, Query(pattern=GUID)] = None,
         after: Annotated[str | None, AFTER] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> DecisionsOut | Response:
-        """Newest first, of one contact or of all: rule, both sides' values and times, and what came of it. `Accept: text/csv` gives a
-        file with a line for each flag."""
+        """Newest first, of one contact or of all: rule, both sides' values, times and where they were read, what came of it, when it was
+        written and with which answer. `Accept: text/csv` gives a file with a line for each flag. Ingress and optin only."""
+        workflow = deciding(id)
         key = None if contact is None else contact.lower()
-        found = await control.decisions.page(key, after, limit)
-        outcomes = await control.outcomes.of(found, key, await control.topics.partitions_of("optin.state"))
+        found = await control.decisions.page(workflow, key, after, limit)
+        partitions = await control.topics.partitions_of("optin.state") if workflow == "optin" else 0
+        outcomes = await control.outcomes.of(workflow, found, key, partitions)
         shown = [_shown(each, outcomes[each.id]) for each in found]
         if "text/csv" in request.headers.get("accept", ""):
-            name = f"decisions-{key or 'all'}.csv"
+            name = f"decisions-{workflow}-{key or 'all'}.csv"
             headers = {"Content-Disposition": f'attachment; filename="{name}"'}
             return Response(_csv(shown), media_type="text/csv; charset=utf-8", headers=headers)
         return DecisionsOut(decisions=shown, next=found[-1].id if len(found) == limit else None)
@@ -52,67 +69,98 @@ def router(control: Control) -> APIRouter:
 
 
 def _held(routes: APIRouter, control: Control) -> None:
-    @routes.get("/workflows/optin/held", responses=described(*READ))
+    @routes.get("/held", responses=described(*READ))
     async def list_held(
-        _: Viewer, after: Annotated[str | None, AFTER] = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-    ) -> HeldDecisionsOut:
-        """Decisions that take an opt-out away and that the consent guard holds; oldest first."""
-        found = await control.decisions.held(after, limit)
-        shown = [
-            HeldDecisionOut(
-                id=each.id,
-                contact=each.contact,
-                target=each.event.target,
-                flags=dict(each.event.flags),
-                rule=each.event.rule,
-                since=each.time,
-            )
-            for each in found
-            if each.event is not None
-        ]
-        total = control.decisions.held_count()
-        return HeldDecisionsOut(held=shown, total=total, next=found[-1].id if len(found) == limit else None)
+        id: str, _: Viewer, after: Annotated[str | None, AFTER] = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    ) -> HeldItemsOut:
+        """Opt-outs that would be taken away, and records that would be deleted in Campaign, that the consent guard holds; oldest first.
+        Ingress and optin only."""
+        workflow = deciding(id)
+        found = await control.decisions.held(workflow, after, limit)
+        total = control.decisions.counts(workflow).total
+        return HeldItemsOut(items=[_item(each) for each in found], total=total, next=found[-1].id if len(found) == limit else None)
 
-    @routes.post("/workflows/optin/held/release", status_code=202, responses=described(*COMMAND))
-    async def release_held(body: HeldIn, request: Request, _: Admin) -> SettledOut:
-        """Lets held decisions go to the writer. One whose flag has been decided anew meanwhile is not applied."""
-        done, skipped = await command("released", body, request)
+    @routes.post("/held/release", status_code=202, responses=described(*COMMAND))
+    async def release_held(id: str, body: HeldIn, request: Request, _: Admin) -> SettledOut:
+        """Lets held items go to the writer. One that has been decided anew meanwhile is not applied. Ingress and optin only."""
+        workflow = deciding(id)
+        if control.settings.second_person:
+            check_second_person(control.store, workflow, control.by(request).name)
+        done, skipped = await command(workflow, "released", body, request)
         return SettledOut(released=done, skipped=skipped)
 
-    @routes.post("/workflows/optin/held/discard", status_code=202, responses=described(*COMMAND))
-    async def discard_held(body: HeldIn, request: Request, _: Admin) -> SettledOut:
-        """The opt-outs stay as they are in the target until the flag changes in either system."""
-        done, skipped = await command("discarded", body, request)
+    @routes.post("/held/discard", status_code=202, responses=described(*COMMAND))
+    async def discard_held(id: str, body: HeldIn, request: Request, _: Admin) -> SettledOut:
+        """Opt-outs and records stay as they are in the target until there is a new word or change. Ingress and optin only."""
+        done, skipped = await command(deciding(id), "discarded", body, request)
         return SettledOut(discarded=done, skipped=skipped)
 
-    async def command(action: HeldAction, body: HeldIn, request: Request) -> tuple[int, int]:
-        contacts = None if body.contacts is None else [each.lower() for each in body.contacts]
-        done, skipped = await settle(control.decisions, control.store, action, contacts, control.by(request), body.reason)
-        log("command", what=action, workflow="optin", count=done)
+    async def command(workflow: Workflow, action: HeldAction, body: HeldIn, request: Request) -> tuple[int, int]:
+        done, skipped = await control.settling.settle(workflow, action, body, control.by(request))
+        log("command", what=action, workflow=workflow, count=done)
         return done, skipped
 
 
-def _shown(decision: Decision, outcome: Any) -> DecisionOut:
+def deciding(id: str) -> Workflow:
+    """Raises Refused 404 for a workflow that decides on no flags, or is none."""
+    if (workflow := known(id)) == "egress":
+        raise NO_FLAGS
+    return workflow
+
+
+def _item(decision: Decision) -> HeldOut:
+    inputs = _inputs(decision)
+    return HeldOut(
+        id=decision.id,
+        kind=decision.kind,
+        table=decision.table,
+        key=decision.key,
+        target=decision.target,
+        flags=sorted(decision.waits),
+        rule=decision.event.rule if decision.event else "",
+        words={name: each for name, each in inputs.items() if name in decision.waits},
+        since=decision.time,
+    )
+
+
+def _shown(decision: Decision, outcome: Outcome) -> DecisionOut:
     event = decision.event
     return DecisionOut(
         id=decision.id,
-        contact=decision.contact,
-        target=event.target if event else None,
+        contact=decision.key,
+        table=decision.table,
+        kind=decision.kind if decision.guard == HELD or decision.kind == DELETE else None,
+        target=decision.target if event else None,
         flags=dict(event.flags) if event else {},
         rule=event.rule if event else "",
-        inputs={name: InputsOut(**inputs) for name, inputs in event.inputs.items()} if event else {},
+        inputs=_inputs(decision),
+        origin=decision.origin,
         decided_at=event.decided_at if event else decision.time,
-        outcome=(decision.action or HELD) if decision.guard == HELD else outcome,
+        outcome=outcome,
+        written_at=decision.written_at,
+        status=decision.status,
     )
+
+
+def _inputs(decision: Decision) -> dict[str, InputsOut]:
+    return {name: InputsOut(**inputs) for name, inputs in decision.event.inputs.items()} if decision.event else {}
 
 
 def _csv(decisions: Sequence[DecisionOut]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([*COLUMNS, "decided_at", "outcome"])
+    writer.writerow(COLUMNS)
     for each in decisions:
-        for flag, value in each.flags.items():
-            inputs = each.inputs[flag].model_dump(mode="json")
-            facts = [each.id, each.contact, each.target, flag, value, each.rule, *(inputs[name] for name in COLUMNS[6:])]
-            writer.writerow([*facts, each.decided_at.isoformat(), each.outcome])
+        writer.writerows(_lines(each))
     return text.getvalue()
+
+
+def _lines(each: DecisionOut) -> Iterator[list[Any]]:
+    """One for each flag; one in all for a delete, and for what cannot be read."""
+    flags: dict[str, bool | None] = {**each.flags} or {DELETE if each.kind == DELETE else "": None}
+    written = each.written_at.isoformat() if each.written_at else None
+    for flag, value in flags.items():
+        inputs = each.inputs.get(flag, InputsOut()).model_dump(mode="json")
+        said = [inputs[name] for name in INPUTS]
+        facts = [each.id, each.contact, each.target, flag, value, each.rule, *said, each.decided_at.isoformat(), each.outcome]
+        yield [*facts, written, each.status, each.table, each.origin]
