@@ -35,6 +35,8 @@ from bridge.config import default_ingress
 from bridge.desired import Desired
 from bridge.dynamics.changes import Page, TrackedTable
 from bridge.dynamics.client import DynamicsClient
+from bridge.dynamics.epoch import SourceEpoch
+from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
 from bridge.events import Record
 from bridge.flow.reader import Feed
@@ -202,7 +204,7 @@ class _Prefetched(TrackedTable):
 
     pages: list[Page]
 
-    async def page(self, link: str | None) -> Page:
+    async def page(self, link: str | None, whole: bool = True) -> Page:
         if not self.pages:
             await asyncio.Event().wait()
         return self.pages.pop(0)
@@ -221,13 +223,17 @@ async def _reader(settings: KafkaSettings) -> float:
             page = await TrackedTable.page(tracked, link)
             link = page.next_link
             tracked.pages.append(page)
+        who = WhoAmI(client, clock)
+        organisation = (await who.ask()).organisation
         await client.close()
-    feed = TableFeed(tracked, None, None, clock, poll_interval_s=0.001, tables=1, produced_by="bench/1")  # type: ignore[arg-type]
+    source = SourceEpoch("contact", who)
+    feed = TableFeed(tracked, None, None, source, clock, poll_interval_s=0.001, tables=1, produced_by="bench/1")  # type: ignore[arg-type]
     publisher = TransactionalPublisher(settings, "ingress", 0)
     await asyncio.to_thread(publisher.start)
     number = HttpRegistry(settings).register("ingress.changes.contact-value", schema)
     published = EventPublisher(publisher, {"ingress.changes.contact": Encoder(schema, number)}, 1)
-    cursor = {"phase": "live", "columns": sorted(described.columns), "page_link": None, "delta_link": "x", "version_seen": 0}
+    at = {"page_link": None, "delta_link": "x", "version_seen": 0, "organisation": organisation}
+    cursor = {"phase": "live", "columns": sorted(described.columns), **at}
     loop = Feed("dynamics:contact", feed, published, cursor, clock, random.Random())
     began, task = time.monotonic(), asyncio.create_task(loop.run())
     while loop.read < RECORDS:

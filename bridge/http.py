@@ -93,10 +93,13 @@ def retry_after_s(response: httpx.Response, now: datetime) -> float | None:
     return min(seconds, LONGEST_WAIT_S) if seconds >= 0 else None  # NaN compares false, too
 
 
-def ahead_s(response: httpx.Response, now: datetime) -> float | None:
-    """By how many seconds our clock is ahead of the server's; None if the answer has no date."""
+def ahead_s(response: httpx.Response, now: datetime, asked: datetime | None = None) -> float | None:
+    """By how many seconds our clock is ahead of the server's; None if the answer has no date. `asked`: when the call began. An answer dated
+    between then and now shows no difference, however long it took."""
     sent = _http_date(response.headers.get("date", ""))
-    return None if sent is None else (now - sent).total_seconds()
+    if sent is None:
+        return None
+    return max(0.0, ((asked or now) - sent).total_seconds()) + min(0.0, (now - sent).total_seconds())
 
 
 def _http_date(text: str) -> datetime | None:

@@ -34,18 +34,23 @@ class TrackedTable:
         self._client, self._page_size = client, page_size
         self.table = table
 
-    async def page(self, link: str | None) -> Page:
+    @property
+    def ahead_s(self) -> float | None:
+        """By how much our clock was ahead of Dynamics' at the last answer, None if that is not known."""
+        return self._client.ahead_s
+
+    async def page(self, link: str | None, whole: bool = True) -> Page:
         """The page behind `link`; None: the first page of a full read.
 
-        Rows come in no promised order, deletes after them. The same row may come twice. Raises TrackingExpired and, for a link that
-        the server does not know any more, QueryRefused.
+        Rows come in no promised order, deletes after them. The same row may come twice. `whole` False is for a link that was made for other
+        columns, whose rows are of no use. Raises TrackingExpired and, for a link that the server does not know any more, QueryRefused.
         """
         path = link or f"{self.table.set_name}?$select={self.table.select()}"
-        answer = await self._client.collection(path, f"odata.track-changes,odata.maxpagesize={self._page_size}")
+        answer = await self._client.collection(self.table.asked(path), f"odata.track-changes,odata.maxpagesize={self._page_size}")
         items: list[Row] = answer["value"]
         tombstones = [item for item in items if self._is_deleted(item)]
         return Page(
-            rows=self._with(self.table.key, [item for item in items if not self._is_deleted(item)]),
+            rows=self._whole([item for item in items if not self._is_deleted(item)], self._members if whole else ()),
             deleted=[str(item["id"]).lower() for item in self._with("id", tombstones)],
             next_link=_link(answer, "@odata.nextLink"),
             delta_link=_link(answer, "@odata.deltaLink"),
@@ -54,15 +59,16 @@ class TrackedTable:
     async def row(self, key: str) -> Row | None:
         """One row as it is now, None if it is gone."""
         try:
-            return await self._client.row(f"{self.table.set_name}({key})?$select={self.table.select()}")
+            found = await self._client.row(self.table.asked(f"{self.table.set_name}({key})?$select={self.table.select()}"))
         except QueryRefused as exc:
             raise refused(exc) from exc
+        return None if found is None else self._whole([found], self._members)[0]
 
     async def keys(self, link: str | None) -> tuple[list[tuple[str, int | None]], str | None]:
         """Key and version of every row there is now, page by page; the link of the next page, None at the end."""
         path = link or f"{self.table.set_name}?{self.table.in_order(self.table.key)}"
         try:
-            page, next_link = await self._plain(path)
+            page, next_link = await self._plain(path, ())
         except QueryRefused as exc:
             raise refused(exc) from exc
         return [(self.key(row), version(row)) for row in page], next_link
@@ -75,7 +81,7 @@ class TrackedTable:
         path = link or f"{self.table.set_name}?{self.table.in_order(self.table.select())}"
         if link is None and changed_since is not None:
             path += f"&$filter=modifiedon ge {changed_since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        return await self._plain(path)
+        return await self._plain(path, self._members)
 
     async def count(self) -> int | None:
         """How many rows there are, roughly (a snapshot of up to a day ago); None if the server does not tell."""
@@ -93,7 +99,7 @@ class TrackedTable:
     def key(self, row: Row) -> str:
         return str(row[self.table.key]).lower()
 
-    def upsert(self, row: Row, lane: Lane, observed_at: datetime) -> ChangeEvent:
+    def upsert(self, row: Row, lane: Lane, observed_at: datetime, epoch: int = 0) -> ChangeEvent:
         fields = {name: _value(row.get(column.url_name), column.type) for name, column in self.table.columns.items()}
         return ChangeEvent(
             table=self.table.name,
@@ -101,19 +107,36 @@ class TrackedTable:
             op="upsert",
             lane=lane,
             version=version(row),
-            changed_at=_moment(row.get("modifiedon")),
+            changed_at=moment(row.get("modifiedon")),
             observed_at=observed_at,
             fields=fields,
             labels=self._labels(fields),
+            epoch=epoch,
         )
 
-    def delete(self, key: str, lane: Lane, seen_version: int | None, observed_at: datetime) -> ChangeEvent:
-        return ChangeEvent(self.table.name, key, "delete", lane, seen_version, None, observed_at)
+    def delete(self, key: str, lane: Lane, seen_version: int | None, observed_at: datetime, epoch: int = 0) -> ChangeEvent:
+        return ChangeEvent(self.table.name, key, "delete", lane, seen_version, None, observed_at, epoch=epoch)
 
-    async def _plain(self, path: str) -> tuple[Sequence[Row], str | None]:
-        """A page outside of change tracking, and the link of the next one."""
-        answer = await self._client.collection(path, f"odata.maxpagesize={self._page_size}")
-        return self._with(self.table.key, answer["value"]), _link(answer, "@odata.nextLink")
+    async def _plain(self, path: str, members: Sequence[str]) -> tuple[Sequence[Row], str | None]:
+        """A page outside of change tracking, whose rows have these members, and the link of the next one."""
+        answer = await self._client.collection(self.table.asked(path), f"odata.maxpagesize={self._page_size}")
+        return self._whole(answer["value"], members), _link(answer, "@odata.nextLink")
+
+    @property
+    def _members(self) -> Sequence[str]:
+        """What every row has that was asked for with `select()`; an empty column is there as null."""
+        return self.table.select().split(",")
+
+    def _whole(self, items: Sequence[Row], members: Sequence[str]) -> Sequence[Row]:
+        """These rows, if all say which they are and none lacks a column: to take that for an empty value would wipe out what it is.
+        Raises RetryError."""
+        rows = self._with(self.table.key, items)
+        wanted = frozenset(members)
+        for row in rows:
+            if not wanted <= row.keys():
+                lacking = ", ".join(sorted(wanted - row.keys()))
+                raise RetryError(f"Dynamics: {self.table.name}: a row without its column {lacking}", code="bad_answer")
+        return rows
 
     def _with(self, member: str, items: Sequence[Row]) -> Sequence[Row]:
         """These items, if all say which row they are of. Raises RetryError."""
@@ -166,7 +189,8 @@ def _shown(value: Value, options: Mapping[int, str]) -> str | None:
     return ", ".join(label for label in labels if label) if labels and all(labels) else None
 
 
-def _moment(text: Any) -> datetime | None:
+def moment(text: Any) -> datetime | None:
+    """A time as rows carry it; None for what is none."""
     try:
         parsed = datetime.fromisoformat(str(text))
     except ValueError:

@@ -195,9 +195,10 @@ class DynamicsClient:
         async with self._gate.call():
             request = build()
             request.headers["Authorization"] = f"Bearer {token}"
+            asked = self._clock.now()
             response = await send(self._http, request, self._gate.meter)
             self._note_budget(response)
-            self.ahead_s = ahead_s(response, self._clock.now())
+            self.ahead_s = ahead_s(response, self._clock.now(), asked)
             self._gate.heed(response, self._clock.now())
         return response
 

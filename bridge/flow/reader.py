@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from bridge.clock import Clock
-from bridge.errors import BridgeError, RetryError
+from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.events import Outgoing
 from bridge.flow.waits import backoff_s
 from bridge.log import log
@@ -30,7 +30,7 @@ class Step:
 
     `cursor` None forgets the feed's position: the next step begins anew. `consumed`: something was taken in, though it may have brought no
     event. Its cursor is saved at once: another configuration must not find it again. `notice`: what people have to know although all goes
-    on.
+    on. `halt`: why the feed ends here, once all this is published.
     """
 
     events: Sequence[Outgoing]
@@ -38,6 +38,7 @@ class Step:
     wait_s: float = 0.0
     consumed: bool = False
     notice: BridgeError | None = None
+    halt: HaltError | None = None
 
 
 def without_links(cursor: Cursor) -> dict[str, Any]:
@@ -107,13 +108,15 @@ class Feed:
     async def _one_step(self) -> Step:
         step: Step = await self._patiently(self._source.step, self._cursor)
         self.notice = step.notice
-        if step.events or step.consumed or self._worth_saving(step.cursor):
+        if step.events or step.consumed or step.halt or self._worth_saving(step.cursor):
             await self._patiently(self._publisher.publish, step.events, self._name, step.cursor)
             self._saved, self._saved_at = step.cursor, self._clock.monotonic()
             self.read += len(step.events)
         if step.events:
             self.last_read_at = self._clock.now()
         self._cursor, self._stepped_at = step.cursor, self._clock.monotonic()
+        if step.halt is not None:
+            raise step.halt
         return step
 
     def poll(self) -> Poll:

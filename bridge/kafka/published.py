@@ -20,7 +20,7 @@ from bridge.state import Known
 
 PART = 500  # events that are decoded in one go: to begin an event loop for each cost four times as much as the event
 Starts = Mapping[str, Sequence[int]]  # bare topic → offset of each partition
-Seen = tuple[str, int | None, bool]  # key, version, gone
+Seen = tuple[str, int, int | None, bool]  # key, source epoch, version in it, gone
 
 
 class Published:
@@ -46,7 +46,7 @@ class Published:
                     key, value = message.key() or b"", message.value()
                     if key.startswith(prefix) and value is not None:
                         known = Known.from_json(value)
-                        yield key.removeprefix(prefix).decode(), known.version, not known.exists
+                        yield key.removeprefix(prefix).decode(), known.epoch, known.version, not known.exists
 
     def states(self, keys: Mapping[str, str], partitions: int) -> dict[str, Known]:
         """What the state topic holds of these records (its key → the key of their events); reads their partitions from end to end."""
@@ -86,5 +86,5 @@ class Published:
                 event = await self._decoder.decode(message.value())
             except RejectError:
                 continue
-            found.append((event.key, event.version, event.op == "delete"))
+            found.append((event.key, event.epoch, event.version, event.op == "delete"))
         return found

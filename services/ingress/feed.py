@@ -2,34 +2,38 @@
 
     (no cursor) ─▶ load ─▶ reconcile ─▶ live ─▶ live …        columns changed: live ─▶ drain ─▶ load (resync)
                     ▲                     │                    tracking expired: live ─▶ load (resync)
-                    └─────────────────────┘
+                    └─────────────────────┘                    another source epoch: any ─▶ load (resync)
 
 A cursor is a JSON object: `phase`, `lane` (of the running or last load), `columns`, `page_link` (resume inside a chain of pages),
 `delta_link`, `rows` and `total` of the load, `starts` (how far the writers were when it began), `version_seen` (highest so far), times,
-`refused` (the link was, once), `replay` (services/ingress/replay.py), which goes on between the polls of the live phase.
+`refused` (the link was, once), `replay` (services/ingress/replay.py), which goes on between the polls of the live phase, and those of
+bridge/dynamics/epoch.py: `version_seen` begins anew with each epoch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from bridge.clock import Clock
 from bridge.desired import Replay
 from bridge.dynamics.changes import Page, Row, TrackedTable, version
+from bridge.dynamics.delta import DeltaRun
+from bridge.dynamics.epoch import VERSIONS, SourceEpoch, epoch, noted, run_ended, went_back
 from bridge.dynamics.errors import QueryRefused, TrackingExpired, refused
+from bridge.dynamics.lookups import Lookups
 from bridge.dynamics.pace import next_poll_s
 from bridge.errors import HaltError
 from bridge.events import ChangeEvent, Lane, Outgoing, event_headers
 from bridge.flow.reader import Cursor, Step
 from bridge.log import log
 from services.ingress import replay
-from services.ingress.lookups import Lookups
 from services.ingress.reconcile import Reconciliation
 
-REMEMBERED_KEYS = 200_000
 RESTARTS = 3
 LAG_S = 3.0
+CHANGES, REPLAY = "ingress.changes", "ingress.replay"
 
 
 class TableFeed:
@@ -40,6 +44,7 @@ class TableFeed:
         tracked: TrackedTable,
         describe: Callable[[], Awaitable[TrackedTable]],
         reconciliation: Reconciliation,
+        source: SourceEpoch,
         clock: Clock,
         *,
         poll_interval_s: float,
@@ -47,7 +52,7 @@ class TableFeed:
         produced_by: str,
         replay_asked: Callable[[], Replay | None] = lambda: None,
     ) -> None:
-        self._tracked, self._describe, self._reconciliation = tracked, describe, reconciliation
+        self._tracked, self._describe, self._reconciliation, self._source = tracked, describe, reconciliation, source
         self._clock, self._interval_s, self._tables = clock, poll_interval_s, tables
         self._produced_by = produced_by
         self._table = tracked.table.name
@@ -55,13 +60,20 @@ class TableFeed:
         self._replay_asked = replay_asked
         self._wait_s = poll_interval_s
         self._next_poll = 0.0  # monotonic; until then a replay may go on
-        self._upserted: set[str] | None = None  # keys of this delta run; None: not known, so every delete is looked up
-        self._in_hand: tuple[str, Page] | None = None  # a page whose deletes are being looked up, and its link
-        self._lookups, self._replay_lookups = Lookups(), Lookups()
+        self._run, self._replay_lookups = DeltaRun(), Lookups()
 
     async def step(self, cursor: Cursor | None) -> Step:
         if cursor is None:
             return await self._begin("initial", {})
+        self._source.check(cursor)
+        if self._source.is_due(cursor):
+            log("epoch_begins", table=self._table)
+            return await self._begin("resync", cursor)
+        if what := await self._source.trouble(cursor):
+            return self._halted(cursor, what)
+        return await self._step(await self._source.placed(cursor))
+
+    async def _step(self, cursor: Cursor) -> Step:
         if cursor["columns"] != self._columns and cursor["phase"] != "drain":
             return await self._columns_changed(cursor)
         match cursor["phase"]:
@@ -74,15 +86,23 @@ class TableFeed:
             case _:
                 return await self._live(cursor)
 
-    async def _begin(self, lane: Lane, before: Cursor) -> Step:
-        """Starts a full read; what the metadata says now holds for it."""
+    def _halted(self, cursor: Cursor, what: str) -> Step:
+        """Nothing is published of what made versions go back: all of it comes again, in the epoch that has begun."""
+        log("versions_went_back", "error", table=self._table)
+        return Step([], self._source.risen(cursor, what), halt=self._source.error(what))
+
+    async def _begin(self, lane: Lane, before: Cursor, at_least: int = 0) -> Step:
+        """Starts a full read, in an epoch of `at_least` so much; what the metadata says now holds for it."""
+        if what := await self._source.trouble(before, anew=True):
+            return self._halted(before, what)
+        begun = await self._source.begun(before, at_least)
         self._tracked = await self._describe()
         self._columns = sorted(self._tracked.table.columns)
         starts, total = await self._reconciliation.starts(), await self._tracked.count()
         side = before.get("replay")
         if lane == "initial" and (request := self._replay_asked()) is not None:
             side = replay.done(request)
-        log("load_started", table=self._table, lane=lane, total=total)
+        log("load_started", table=self._table, lane=lane, total=total, epoch=begun["epoch"])
         return Step(
             [],
             {
@@ -94,7 +114,7 @@ class TableFeed:
                 "rows": 0,
                 "total": total,
                 "starts": starts,
-                "version_seen": before.get("version_seen", 0),
+                **begun,
                 "restarts": before.get("restarts", 0),
                 "started_at": self._clock.now().isoformat(),
                 **({"replay": side} if side else {}),
@@ -113,8 +133,11 @@ class TableFeed:
             page = await self._tracked.page(link)
         except (QueryRefused, TrackingExpired) as exc:
             return await self._again(cursor, exc, cursor["lane"])
-        events = [self._upsert(row, cursor["lane"]) for row in page.rows]
-        after = {**cursor, "refused": False, "rows": cursor["rows"] + len(events), "version_seen": self._highest(cursor, page.rows)}
+        if went_back(cursor, page.rows):
+            return self._halted(cursor, VERSIONS)
+        events = [self._upsert(cursor, row, cursor["lane"]) for row in page.rows]
+        seen = {"version_seen": self._highest(cursor, page.rows), **noted(cursor, page.rows)}
+        after = {**cursor, "refused": False, "rows": cursor["rows"] + len(events), **seen}
         if page.next_link:
             return Step(events, {**after, "page_link": page.next_link})
         if not page.delta_link:
@@ -126,17 +149,22 @@ class TableFeed:
             )
         log("load_finished", table=self._table, lane=cursor["lane"], rows=after["rows"])
         done = {"phase": "reconcile", "page_link": None, "delta_link": page.delta_link, "restarts": 0}
-        return Step(events, {**after, **done, "token_at": self._clock.now().isoformat()})
+        return Step(events, {**after, **done, **run_ended(after), "token_at": self._clock.now().isoformat()})
 
     async def _reconcile(self, cursor: Cursor) -> Step:
-        """Rows that changed, came or went while the load was running (its token reflects its last page only)."""
-        differences = await self._reconciliation.next(self._tracked, cursor["starts"])
+        """Rows that changed, came or went while the load was running (its token reflects its last page only). After a resync they carry
+        its lane, by which no opt-out is ever taken back; they go to the live topic either way."""
+        differences = await self._reconciliation.next(self._tracked, cursor["starts"], epoch(cursor))
+        if (known := self._reconciliation.known_epoch) > epoch(cursor):
+            log("epoch_known", "warning", table=self._table, epoch=known)  # a cursor was lost: what was just read looks old to the writers
+            return await self._begin("resync", cursor, known + 1)
         if differences is None:
             return Step([], {**cursor, "phase": "live", "starts": {}, "finished_at": self._clock.now().isoformat()})
+        lane: Lane = "live" if cursor["lane"] == "initial" else "resync"
         rows = [each.row for each in differences if each.row is not None]
         seen = max(self._highest(cursor, rows), *(each.seen for each in differences))
-        events = [self._upsert(row, "live") for row in rows]
-        events += [self._delete(each.key, "live", seen) for each in differences if each.row is None]
+        events = [self._upsert(cursor, row, lane, CHANGES) for row in rows]
+        events += [self._delete(cursor, each.key, lane, seen) for each in differences if each.row is None]
         return Step(events, {**cursor, "version_seen": seen})
 
     async def _live(self, cursor: Cursor) -> Step:
@@ -158,7 +186,7 @@ class TableFeed:
         rows, after = await replay.page(self._tracked, request, side, self._replay_lookups)
         if not replay.running(after):
             log("replay_finished", table=self._table, rows=after["rows"])
-        events = [self._upsert(row, "replay") for row in rows]
+        events = [self._upsert(cursor, row, "replay") for row in rows]
         return Step(events, {**cursor, "replay": after, "version_seen": self._highest(cursor, rows)})
 
     async def _poll(self, cursor: Cursor) -> Step:
@@ -166,39 +194,32 @@ class TableFeed:
             page = await self._page_of_run(cursor)
         except (QueryRefused, TrackingExpired) as exc:
             return await self._again(cursor, exc, "resync")
-        there, gone = await self._looked_up(page)
+        if went_back(cursor, page.rows):
+            return self._halted(cursor, VERSIONS)
+        there, gone = await self._run.looked_up(self._tracked, page)
         seen = self._highest(cursor, [*page.rows, *there])
-        events = [self._upsert(row, "live") for row in [*page.rows, *there]]
-        events += [self._delete(key, "live", seen) for key in gone]
-        return self._after_page(events, {**cursor, "version_seen": seen}, page)
+        events = [self._upsert(cursor, row, "live") for row in [*page.rows, *there]]
+        events += [self._delete(cursor, key, "live", seen) for key in gone]
+        return self._after_page(events, {**cursor, "version_seen": seen, **noted(cursor, page.rows)}, page)
 
     async def _drain(self, cursor: Cursor) -> Step:
         """The rest of the old session, for its deletes: rows come again, with all columns, in the resync that follows."""
         try:
-            page = await self._page_of_run(cursor)
+            page = await self._page_of_run(cursor, whole=False)
         except (QueryRefused, TrackingExpired):
             return await self._begin("resync", cursor)
-        there, gone = await self._looked_up(page)
-        cursor = {**cursor, "version_seen": self._highest(cursor, [*page.rows, *there])}
-        events = [self._delete(key, "live", cursor["version_seen"]) for key in gone]
+        if went_back(cursor, page.rows):
+            return self._halted(cursor, VERSIONS)
+        there, gone = await self._run.looked_up(self._tracked, page)
+        cursor = {**cursor, "version_seen": self._highest(cursor, [*page.rows, *there]), **noted(cursor, page.rows)}
+        events = [self._delete(cursor, key, "live", cursor["version_seen"]) for key in gone]
         if page.next_link:
             return Step(events, {**cursor, "page_link": page.next_link})
-        begun = await self._begin("resync", cursor)
-        return Step(events, begun.cursor)
+        begun = await self._begin("resync", {**cursor, **run_ended(cursor)})
+        return replace(begun, events=events)
 
-    async def _page_of_run(self, cursor: Cursor) -> Page:
-        link = cursor["page_link"] or cursor["delta_link"]
-        if self._in_hand is not None and self._in_hand[0] == link:
-            return self._in_hand[1]
-        if cursor["page_link"] is None:
-            self._upserted = set()
-        page = await self._tracked.page(link)
-        if self._upserted is not None:
-            self._upserted.update(self._tracked.key(row) for row in page.rows)
-            if len(self._upserted) > REMEMBERED_KEYS:
-                self._upserted = None
-        self._in_hand = (link, page)
-        return page
+    async def _page_of_run(self, cursor: Cursor, whole: bool = True) -> Page:
+        return await self._run.page(self._tracked, cursor["page_link"] or cursor["delta_link"], cursor["page_link"] is None, whole)
 
     def _after_page(self, events: list[Outgoing], cursor: dict[str, Any], page: Page) -> Step:
         cursor["refused"] = False
@@ -208,7 +229,7 @@ class TableFeed:
             log("no_link_in_answer", "warning", table=self._table)
         self._wait_s = next_poll_s(self._interval_s, self._wait_s, bool(events), self._tables)
         link = page.delta_link or cursor["delta_link"]
-        moved = {"page_link": None, "delta_link": link, "restarts": 0, "token_at": self._clock.now().isoformat()}
+        moved = {"page_link": None, "delta_link": link, "restarts": 0, **run_ended(cursor), "token_at": self._clock.now().isoformat()}
         self._next_poll = self._clock.monotonic() + self._wait_s
         busy = replay.running(cursor.get("replay")) or replay.asked_for(self._replay_asked(), cursor.get("replay"))
         return Step(events, {**cursor, **moved}, 0.0 if busy else self._wait_s)
@@ -230,25 +251,16 @@ class TableFeed:
             return Step([], {**cursor, "page_link": None, "refused": False, "restarts": restarts})
         return await self._begin(lane, {**cursor, "restarts": restarts})
 
-    async def _looked_up(self, page: Page) -> tuple[list[Row], list[str]]:
-        """Rows that are there although the page deletes them, and keys that are gone. A delete whose row came in the same run may be
-        from before its re-creation: only a look tells (§4.6)."""
-        doubtful = [key for key in page.deleted if self._upserted is None or key in self._upserted]
-        rows = dict(zip(doubtful, await self._lookups.rows(self._tracked, doubtful), strict=True))
-        self._in_hand = None
-        there = [row for row in rows.values() if row is not None]
-        return there, [key for key in page.deleted if rows.get(key) is None]
+    def _upsert(self, cursor: Cursor, row: Row, lane: Lane, topic: str = "") -> Outgoing:
+        event = self._tracked.upsert(row, lane, self._clock.now(), epoch(cursor))
+        return self._outgoing(event, topic or (CHANGES if lane == "live" else REPLAY))
 
-    def _upsert(self, row: Row, lane: Lane) -> Outgoing:
-        return self._outgoing(self._tracked.upsert(row, lane, self._clock.now()))
+    def _delete(self, cursor: Cursor, key: str, lane: Lane, seen: int) -> Outgoing:
+        return self._outgoing(self._tracked.delete(key, lane, seen or None, self._clock.now(), epoch(cursor)), CHANGES)
 
-    def _delete(self, key: str, lane: Lane, seen: int) -> Outgoing:
-        return self._outgoing(self._tracked.delete(key, lane, seen or None, self._clock.now()))
-
-    def _outgoing(self, event: ChangeEvent) -> Outgoing:
-        kind = "changes" if event.lane == "live" else "replay"
+    def _outgoing(self, event: ChangeEvent, topic: str) -> Outgoing:
         headers = event_headers(event.lane, str(event.version or ""), self._produced_by)
-        return Outgoing(f"ingress.{kind}.{self._table}", event.key, event, headers)
+        return Outgoing(f"{topic}.{self._table}", event.key, event, headers)
 
     def _highest(self, cursor: Cursor, rows: Iterable[Row]) -> int:
         return max([int(cursor["version_seen"]), *(version(row) or 0 for row in rows)])

@@ -15,33 +15,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.dynamics.changes import Row, TrackedTable
+from bridge.dynamics.lookups import Lookups
 from bridge.errors import RetryError
 from bridge.kafka.published import Published, Seen
 from bridge.log import log
-from services.ingress.lookups import Lookups
 
 CHUNK = 50
 LOOKS, LOOK_AGAIN_S = 2, 3.0
 SCHEMA = """
 CREATE TABLE there (key TEXT PRIMARY KEY, version INTEGER) WITHOUT ROWID;
-CREATE TABLE seen (key TEXT PRIMARY KEY, version INTEGER NOT NULL, gone INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE seen (key TEXT PRIMARY KEY, epoch INTEGER NOT NULL, version INTEGER NOT NULL, gone INTEGER NOT NULL) WITHOUT ROWID;
 """
 NOTE_SEEN = """
-INSERT INTO seen VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET
-    gone = CASE WHEN excluded.version >= version THEN excluded.gone ELSE gone END,
-    version = max(version, excluded.version)
+INSERT INTO seen VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
+    epoch = excluded.epoch, version = excluded.version, gone = excluded.gone
+WHERE (excluded.epoch, excluded.version) >= (epoch, version)
 """
 DIFFERENCES = """
-SELECT there.key, coalesce(seen.version, 0), 1 FROM there LEFT JOIN seen USING (key)
-WHERE seen.key IS NULL OR there.version > seen.version
+SELECT there.key, iif(seen.epoch = :epoch, seen.version, 0), 1 FROM there LEFT JOIN seen USING (key)
+WHERE seen.key IS NULL OR (:epoch, there.version) > (seen.epoch, seen.version)
 UNION ALL
-SELECT seen.key, seen.version, 0 FROM seen LEFT JOIN there USING (key) WHERE there.key IS NULL AND NOT seen.gone
+SELECT seen.key, iif(seen.epoch = :epoch, seen.version, 0), 0 FROM seen LEFT JOIN there USING (key)
+WHERE there.key IS NULL AND NOT seen.gone
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`row`: as it is now, None if it is gone. `seen`: the highest version that our topics and the state hold of it, 0 for none."""
+    """`row`: as it is now, None if it is gone. `seen`: the highest version that our topics and the state hold of it in the epoch that is
+    read, 0 for none."""
 
     key: str
     row: Row | None
@@ -78,17 +80,19 @@ class Reconciliation:
         self._found: list[tuple[str, int, bool]] | None = None  # that differ, the next ones last: key, version seen, whether it was listed
         self._looks = 0  # at a row that was listed and does not show
         self._lookups = Lookups()
+        self.known_epoch = 0  # the highest one in our topics and the state, once they were compared
 
     async def starts(self) -> dict[str, list[int]]:
         """How far the writers are in the table's topics: to be kept with the load that begins. All before it is in the state; all
         after it, the load's own events included, is read back. What an earlier load left uncompared is forgotten."""
-        self._listing, self._found, self._looks = None, None, 0
+        self._listing, self._found, self._looks, self.known_epoch = None, None, 0, 0
         return await asyncio.to_thread(self._published.committed, self._topics)
 
-    async def next(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> list[Difference] | None:
-        """Some differences, None when there are no more. Raises RetryError, the next call then goes on where this one was, or HaltError."""
+    async def next(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]], epoch: int) -> list[Difference] | None:
+        """Some differences to what there is now, in this source epoch; None when there are no more. Raises RetryError, the next call then
+        goes on where this one was, or HaltError."""
         if self._found is None:
-            self._found = await self._compare(tracked, starts)
+            self._found = await self._compare(tracked, starts, epoch)
         if not self._found:
             self._found = None
             self._path.unlink(missing_ok=True)
@@ -103,14 +107,15 @@ class Reconciliation:
         del self._found[-len(chunk) :]
         return [Difference(key, row, seen) for (key, seen, _), row in zip(chunk, rows, strict=True)]
 
-    async def _compare(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]]) -> list[tuple[str, int, bool]]:
+    async def _compare(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]], epoch: int) -> list[tuple[str, int, bool]]:
         if self._listing is None:
             self._listing = Listing(self._path)
         await self._listing.finish(tracked)
         listing, self._listing = self._listing, None
         with closing(listing.db) as db:
             await self._uninterrupted(db, starts)
-            found = [(str(key), int(seen), bool(listed)) for key, seen, listed in db.execute(DIFFERENCES)]
+            self.known_epoch = db.execute("SELECT coalesce(max(epoch), 0) FROM seen").fetchone()[0]
+            found = [(str(key), int(seen), bool(listed)) for key, seen, listed in db.execute(DIFFERENCES, {"epoch": epoch})]
         log("reconciled", table=self._table, differences=len(found))
         return found[::-1]
 
@@ -129,8 +134,8 @@ class Reconciliation:
             db.executemany(NOTE_SEEN, _rows(source, enough))
 
 
-def _rows(source: Iterable[Seen], enough: threading.Event) -> Iterator[tuple[str, int, bool]]:
-    for key, version, gone in source:
+def _rows(source: Iterable[Seen], enough: threading.Event) -> Iterator[tuple[str, int, int, bool]]:
+    for key, epoch, version, gone in source:
         if enough.is_set():
             return
-        yield key, version or 0, gone
+        yield key, epoch, version or 0, gone

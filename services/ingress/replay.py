@@ -14,7 +14,7 @@ from typing import Any
 from bridge.desired import Replay
 from bridge.dynamics.changes import Row, TrackedTable
 from bridge.dynamics.errors import QueryRefused, refused
-from services.ingress.lookups import AT_ONCE, Lookups
+from bridge.dynamics.lookups import AT_ONCE, Lookups
 
 RESTARTS = 3
 

@@ -24,8 +24,8 @@ from tests.contract.broker import make, producing
 from tests.flow.feeding import CHANGES, REPLAY, MemoryPublished
 
 
-def event(key: str, version: int, op: Op = "upsert") -> Outgoing:
-    return Outgoing(CHANGES, key, ChangeEvent("contact", key, op, "live", version, None, datetime(2026, 3, 1, tzinfo=UTC)))
+def event(key: str, version: int, op: Op = "upsert", epoch: int = 0) -> Outgoing:
+    return Outgoing(CHANGES, key, ChangeEvent("contact", key, op, "live", version, None, datetime(2026, 3, 1, tzinfo=UTC), epoch=epoch))
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Place:
     published: Published
     topics: dict[str, int]
     publish: Callable[[Outgoing], Awaitable[object]]
-    settle: Callable[[str, int, bool], Awaitable[object]]
+    settle: Callable[[str, int, bool, int], Awaitable[object]]
     commit: Callable[[], Awaitable[object]]
 
 
@@ -57,18 +57,24 @@ class PublishedContract:
         await place.publish(event("after", 2))
         await place.publish(event("gone", 3, "delete"))
 
-        assert sorted(place.published.since(starts)) == [("after", 2, False), ("gone", 3, True), ("waiting", 4, False)]
+        assert sorted(place.published.since(starts)) == [("after", 0, 2, False), ("gone", 0, 3, True), ("waiting", 0, 4, False)]
 
     async def test_a_group_that_has_never_committed_has_everything_before_it(self, place: Place) -> None:
         await place.publish(event("a", 1))
 
-        assert list(place.published.since(place.published.committed(place.topics))) == [("a", 1, False)]
+        assert list(place.published.since(place.published.committed(place.topics))) == [("a", 0, 1, False)]
 
     async def test_what_the_writer_settled_is_known(self, place: Place) -> None:
-        await place.settle("a", 5, False)
-        await place.settle("b", 6, True)
+        await place.settle("a", 5, False, 0)
+        await place.settle("b", 6, True, 2)
 
-        assert sorted(place.published.known("contact", 3)) == [("a", 5, False), ("b", 6, True)]
+        assert sorted(place.published.known("contact", 3)) == [("a", 0, 5, False), ("b", 2, 6, True)]
+
+    async def test_an_event_is_seen_with_its_source_epoch(self, place: Place) -> None:
+        starts = place.published.committed(place.topics)
+        await place.publish(event("a", 1, epoch=3))
+
+        assert list(place.published.since(starts)) == [("a", 3, 1, False)]
 
 
 class Threaded(Published):
@@ -94,8 +100,8 @@ class TestMemoryPublished(PublishedContract):
         log = MemoryLog()
         published, publisher = MemoryPublished(log), MemoryPublisher(log)
 
-        async def settle(key: str, version: int, gone: bool) -> None:
-            published.state[key] = (version, gone)
+        async def settle(key: str, version: int, gone: bool, epoch: int) -> None:
+            published.state[key] = (epoch, version, gone)
 
         async def commit() -> None:
             published.commit()
@@ -114,8 +120,9 @@ class TestKafkaPublished(PublishedContract):
             async def publish(each: Outgoing) -> None:
                 await producer.send(prefix + each.topic, each.key.encode(), encoder.encode(each.event))
 
-            async def settle(key: str, version: int, gone: bool) -> None:
-                known, partition = Known(version=version, exists=not gone, gone=gone), partition_for(key.encode(), 3)
+            async def settle(key: str, version: int, gone: bool, epoch: int) -> None:
+                known = Known(version=version, epoch=epoch, exists=not gone, gone=gone)
+                partition = partition_for(key.encode(), 3)
                 await producer.send(f"{prefix}ingress.state", f"contact/{key}".encode(), known.to_json(), (), partition)
                 await producer.send(f"{prefix}ingress.state", f"new_vehicle/{key}".encode(), known.to_json(), (), partition)
 
@@ -131,4 +138,4 @@ class TestKafkaPublished(PublishedContract):
             await producer.send(kafka_settings.topic_prefix + CHANGES, b"poison", None)
         await place.publish(event("a", 1))
 
-        assert list(place.published.since(starts)) == [("a", 1, False)]
+        assert list(place.published.since(starts)) == [("a", 0, 1, False)]

@@ -11,6 +11,8 @@ from typing import Any
 from bridge.desired import Replay
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
+from bridge.dynamics.epoch import SourceEpoch
+from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
 from bridge.events import ChangeEvent, Outgoing
 from bridge.flow.reader import Step
@@ -29,11 +31,12 @@ CHANGES, REPLAY = "ingress.changes.contact", "ingress.replay.contact"
 
 
 class MemoryPublished(Published):
-    """Reads back from a MemoryLog, where each topic has one partition. `state`: what the writer has settled, by key."""
+    """Reads back from a MemoryLog, where each topic has one partition. `state`: what the writer has settled, by key: source epoch,
+    version, gone."""
 
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
-        self.state: dict[str, tuple[int | None, bool]] = {}
+        self.state: dict[str, tuple[int, int | None, bool]] = {}
         self.done: dict[str, int] = {}
 
     def committed(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
@@ -44,19 +47,19 @@ class MemoryPublished(Published):
         self.done = {topic: len(self.log.of(topic)) for topic in {each.topic for each in self.log.events}}
 
     def known(self, table: str, partitions: int) -> Iterator[Seen]:
-        for key, (version, gone) in self.state.items():
-            yield key, version, gone
+        for key, (epoch, version, gone) in self.state.items():
+            yield key, epoch, version, gone
 
     def since(self, starts: Starts) -> Iterator[Seen]:
         for topic, (start, *_) in starts.items():
             for each in self.log.of(topic)[start:]:
-                yield each.event.key, each.event.version, each.event.op == "delete"
+                yield each.event.key, each.event.epoch, each.event.version, each.event.op == "delete"
 
     def write_all(self) -> None:
         """The writer catches up with everything published."""
         self.commit()
-        for each in sorted(self.log.events, key=lambda each: (each.event.version or 0, each.event.op == "upsert")):
-            self.state[each.event.key] = (each.event.version, each.event.op == "delete")
+        for each in sorted(self.log.events, key=lambda each: (each.event.epoch, each.event.version or 0, each.event.op == "upsert")):
+            self.state[each.event.key] = (each.event.epoch, each.event.version, each.event.op == "delete")
 
 
 @dataclass
@@ -74,6 +77,8 @@ class Rig:
     cursor: Mapping[str, Any] | None = None
     waits: list[float] = field(default_factory=list)
     asked: Replay | None = None
+    generation: int = 1
+    restored: int = 0
 
     def __post_init__(self) -> None:
         self.published = MemoryPublished(self.log)
@@ -82,10 +87,12 @@ class Rig:
         """A new feed object, as after a restart: it goes on from the cursor that was published last."""
         self.columns = columns or self.columns
         topics = {CHANGES: 1, REPLAY: 1}
+        source = SourceEpoch(TABLE, WhoAmI(self.client, self.clock), self.generation, lambda: self.restored)
         self.feed = TableFeed(
             await self._describe(),
             self._describe,
             Reconciliation(self.published, TABLE, topics, 1, self.folder),
+            source,
             self.clock,
             poll_interval_s=5,
             tables=self.tables,
@@ -104,6 +111,8 @@ class Rig:
         await self.publisher.publish(step.events, KEY, step.cursor)
         self.cursor = step.cursor
         self.waits.append(step.wait_s)
+        if step.halt is not None:
+            raise step.halt
         return step
 
     async def until(self, phase: str) -> None:
@@ -118,8 +127,13 @@ class Rig:
         """Through the load and the reconciliation after it; the writer has caught up."""
         await self.start()
         await self.until("live")
+        self.settled()
+
+    def settled(self) -> None:
+        """The writer has caught up; what was published so far is forgotten, offsets begin anew."""
         self.published.write_all()
         self.log.events.clear()
+        self.published.done = {}
 
     async def poll(self) -> list[ChangeEvent]:
         """Steps until a whole run of a delta is read; its events."""
@@ -158,14 +172,14 @@ class Rig:
         self.sandbox.ledger.faults.append(fault)
 
     def image(self) -> dict[str, Any]:
-        """What a writer that has caught up holds: key → last name, by version; a delete is the newer one at equal versions."""
-        held: dict[str, tuple[int, bool, Any]] = {}
+        """What a writer that has caught up holds: key → last name, by epoch and version; a delete is the newer one at equal versions."""
+        held: dict[str, tuple[int, int, bool, Any]] = {}
         for each in self.log.events:
             event = each.event
-            mark = (event.version or 0, event.op == "delete", event.fields.get("lastname"))
-            if event.key not in held or mark[:2] >= held[event.key][:2]:
+            mark = (event.epoch, event.version or 0, event.op == "delete", event.fields.get("lastname"))
+            if event.key not in held or mark[:3] >= held[event.key][:3]:
                 held[event.key] = mark
-        return {key: name for key, (_, gone, name) in held.items() if not gone}
+        return {key: name for key, (_, _, gone, name) in held.items() if not gone}
 
     def truth(self) -> dict[str, Any]:
         return {row["contactid"]: row["lastname"] for row in self.sandbox.rows(TABLE)}

@@ -55,7 +55,7 @@ async def test_a_row_that_is_gone_after_its_cursor_was_deleted_is_not_taken_for_
     people = rig.people(3)
     await rig.loaded()
     newest = max(rig.sandbox.rows("contact"), key=lambda row: row["versionnumber"])["contactid"]
-    written, _ = rig.published.state[newest]
+    _, written, _ = rig.published.state[newest]
     rig.sandbox.delete("contact", newest)
     rig.log.cursors.clear()  # POST …/cursors/…/reset, or the topic was lost
 
