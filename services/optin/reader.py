@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.metadata import read_resource
 from bridge.campaign.sftp import ExportFolder
 from bridge.clock import Clock, SystemClock
+from bridge.consent.meaning import doubts_of_optin
 from bridge.desired import Desired, Workflow
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
+from bridge.dynamics.doubts import check_flags
+from bridge.dynamics.epoch import SourceEpoch
+from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
+from bridge.dynamics.secured import checked
 from bridge.entry import main
 from bridge.errors import HaltError, RejectError
 from bridge.flow.reader import Source
@@ -51,13 +57,14 @@ class OptinReading:
     ) -> None:
         self._service, self._dynamics, self._exports, self._clock, self._sftp = service, dynamics, exports, clock, sftp
         _, self._pairs = running_config(desired)
+        self._epoch, self._generation = desired.epoch, desired.generation
         self._client = DynamicsClient(dynamics, clock, pause=pauses[0], patient=True)
         self._campaign = CampaignClient(campaign, clock, pause=pauses[1])
         self._export_feed: ExportFeed | None = None
         self.topics: Sequence[Topic] = optin_topics()[:1]
 
     async def sources(self, partitions: Mapping[str, int]) -> Mapping[str, Callable[[], Source]]:
-        table = await read_table(self._client, contact_feed.TABLE, [pair.dynamics for pair in self._pairs])
+        table = await read_table(self._client, contact_feed.TABLE, [pair.dynamics for pair in self._pairs], also=contact_feed.ALSO)
         for name, column in table.columns.items():
             if column.type != "Boolean":
                 raise HaltError(
@@ -66,7 +73,9 @@ class OptinReading:
                     hint="Map a yes/no column, save, then start again.",
                     origin="configuration",
                 )
-        tracked = TrackedTable(self._client, table, self._dynamics.page_size)
+        pairs = [(pair.dynamics, pair.campaign) for pair in self._pairs]
+        await check_flags(self._client, contact_feed.TABLE, partial(doubts_of_optin, pairs))
+        tracked = TrackedTable(self._client, await checked(self._client, table), self._dynamics.page_size)
         return {contact_feed.CURSOR: lambda: self._contacts(tracked), export_feed.CURSOR: self._files}
 
     def counters(self) -> Mapping[str, int]:
@@ -74,15 +83,18 @@ class OptinReading:
         return {"filtered": feed.counted["rows_skipped"] if feed else 0}
 
     def told(self, desired: Desired) -> None:
-        """Nothing but start and stop concerns the reader."""
+        """Besides start and stop, that Dynamics was restored concerns the reader."""
+        self._epoch = desired.epoch
 
     async def close(self) -> None:
         await self._client.close()
         await self._campaign.close()
 
     def _contacts(self, tracked: TrackedTable) -> ContactFeed:
+        source = SourceEpoch(contact_feed.TABLE, WhoAmI(self._client, self._clock), self._generation, lambda: self._epoch)
         interval = self._dynamics.poll_interval_s
-        return ContactFeed(tracked, self._clock, poll_interval_s=interval, produced_by=f"optin-reader/{self._service.instance_id}")
+        by = f"optin-reader/{self._service.instance_id}"
+        return ContactFeed(tracked, source, self._clock, poll_interval_s=interval, produced_by=by)
 
     def _files(self) -> ExportFeed:
         flags = [pair.campaign for pair in self._pairs]

@@ -2,145 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
 import pytest
 
-from bridge.dynamics.changes import TrackedTable
-from bridge.dynamics.client import DynamicsClient
-from bridge.dynamics.metadata import read_table
 from bridge.errors import HaltError, RetryError
 from bridge.events import OptStatusObserved
-from bridge.flow.reader import Step
-from bridge.memory import MemoryLog, MemoryPublisher
-from bridge.rooms import DynamicsSettings
-from bridge.settings import load
-from sandbox.dynamics import DynamicsSandbox
 from sandbox.dynamics.tables import Column
-from sandbox.web import Fault, serving
-from services.optin.contact_feed import CURSOR, RESTARTS, TOPIC, ContactFeed
-from tests.clock import FakeClock
-
-TABLE, PAGE = "contact", 2
-FLAGS = ["donotemail", "donotphone"]
-INTERVAL_S = 5
-
-
-@dataclass
-class Rig:
-    """A feed and what it brought out. `asked`: all requests for contacts, `happens`: page of a tracked read → what happens after it."""
-
-    sandbox: DynamicsSandbox
-    settings: DynamicsSettings
-    clock: FakeClock = field(default_factory=FakeClock)
-    log: MemoryLog = field(default_factory=MemoryLog)
-    cursor: Mapping[str, Any] | None = None
-    asked: list[httpx.Request] = field(default_factory=list)
-    happens: dict[int, Callable[[], object]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        hooks = {"response": [self._answered]}
-        self.client = DynamicsClient(self.settings, self.clock, httpx.AsyncClient(event_hooks=hooks))
-
-    async def _answered(self, response: httpx.Response) -> None:
-        if not response.request.url.path.endswith("/contacts"):
-            return
-        self.asked.append(response.request)
-        pages = [each for each in self.asked if "track-changes" in each.headers["prefer"]]
-        if response.request in pages and (change := self.happens.pop(len(pages), None)):
-            change()
-
-    async def start(self, columns: list[str] | None = None) -> None:
-        """A new feed object, as after a restart: it goes on from the cursor that was published last."""
-        tracked = TrackedTable(self.client, await read_table(self.client, TABLE, columns or FLAGS), PAGE)
-        self.feed = ContactFeed(tracked, self.clock, poll_interval_s=INTERVAL_S, produced_by="optin-reader/test")
-        self.publisher = MemoryPublisher(self.log)
-        self.cursor = self.log.cursors.get(CURSOR)
-
-    async def step(self) -> Step:
-        """One step, published with its cursor."""
-        step = await self.feed.step(self.cursor)
-        await self.publisher.publish(step.events, CURSOR, step.cursor)
-        self.cursor = step.cursor
-        return step
-
-    async def until(self, phase: str) -> None:
-        """Steps, one at least, until the cursor is in this phase."""
-        for _ in range(50):
-            await self.step()
-            if self.cursor is not None and self.cursor["phase"] == phase:
-                return
-        raise AssertionError(f"never came to {phase}")
-
-    async def loaded(self) -> None:
-        """Through the load; its events are forgotten."""
-        await self.start()
-        await self.until("live")
-        self.log.events.clear()
-
-    async def poll(self) -> list[OptStatusObserved]:
-        """A whole run of a delta; its events."""
-        before = len(self.log.events)
-        while not (await self.step()).wait_s:
-            pass
-        return [each.event for each in self.log.events[before:]]
-
-    def people(self, n: int) -> list[str]:
-        """That many new contacts, in the order in which Dynamics pages them."""
-        return sorted(self.sandbox.upsert(TABLE, {"lastname": f"L{i:03}"}) for i in range(n))
-
-    def tick(self, key: str, **flags: bool) -> None:
-        """A salesperson ticks a box."""
-        self.sandbox.upsert(TABLE, {"contactid": key, **(flags or {"donotemail": True})})
-
-    def row(self, key: str) -> dict[str, Any]:
-        return next(row for row in self.sandbox.rows(TABLE) if row["contactid"] == key)
-
-    def keys(self) -> list[str]:
-        return [each.key for each in self.log.events]
-
-    def lanes(self) -> list[str]:
-        return [dict(each.headers)["origin-lane"].decode() for each in self.log.events]
-
-    def refuse(self, path: str, times: int | None = None, skip: int = 0) -> None:
-        """Dynamics does not know these links any more."""
-        body = '{"error": {"code": "0x80040203", "message": "Malformed XML in the Paging Cookie"}}'
-        self.sandbox.ledger.faults.append(Fault("status", "GET", path, 400, body, "application/json", times=times, skip=skip))
-
-    def image(self) -> dict[str, Any]:
-        """What somebody knows who has heard all events, the latest version of each contact."""
-        held: dict[str, tuple[int, Any]] = {}
-        for each in self.log.events:
-            version = int(dict(each.headers)["source-version"])
-            if version >= held.get(each.key, (0, None))[0]:
-                held[each.key] = version, each.event.flags["donotemail"]["value"]
-        return {key: value for key, (_, value) in held.items()}
-
-    def truth(self) -> dict[str, Any]:
-        return {row["contactid"]: row["donotemail"] for row in self.sandbox.rows(TABLE)}
+from sandbox.web import Fault
+from services.optin.contact_feed import RESTARTS, TOPIC
+from tests.flow.observing import FLAGS, PAGE, TABLE, Rig, serving_contacts
 
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
-    sandbox = DynamicsSandbox()
-    async with serving(sandbox.app()) as url:
-        environment = {
-            "DYNAMICS_URL": url,
-            "DYNAMICS_TENANT_ID": "sandbox-tenant",
-            "DYNAMICS_CLIENT_ID": "sandbox-client",
-            "DYNAMICS_CLIENT_SECRET": "sandbox-secret",
-            "DYNAMICS_TOKEN_URL": f"{url}/sandbox-tenant/oauth2/v2.0/token",
-        }
-        made = Rig(sandbox, load(DynamicsSettings, environment))
-        try:
-            yield made
-        finally:
-            await made.client.close()
+    async with serving_contacts() as made:
+        yield made
 
 
 async def test_the_first_read_brings_every_contact_page_by_page(rig: Rig) -> None:
@@ -166,7 +46,8 @@ async def test_an_observation_has_the_flags_and_the_time_of_the_record(rig: Rig)
     row = rig.row(person)
     flags = {"donotemail": {"value": False, "changed_at": None}, "donotphone": {"value": True, "changed_at": None}}
     assert (out.topic, out.key) == (TOPIC, person)
-    assert out.event == OptStatusObserved(person, "dynamics", flags, datetime.fromisoformat(row["modifiedon"]), rig.clock.now())
+    expected = OptStatusObserved(person, "dynamics", flags, datetime.fromisoformat(row["modifiedon"]), rig.clock.now())
+    assert out.event == replace(expected, origin=f"version {row['versionnumber']}", ahead_ms=out.event.ahead_ms)
 
 
 async def test_every_event_carries_the_headers_of_the_contract(rig: Rig) -> None:
@@ -195,7 +76,7 @@ async def test_an_empty_flag_is_left_out(rig: Rig) -> None:
     assert flags[people[1]]["new_optout"] == {"value": True, "changed_at": None}
 
 
-async def test_nothing_is_asked_for_but_the_mapped_columns_and_the_time(rig: Rig) -> None:
+async def test_nothing_is_asked_for_but_the_mapped_columns_the_time_who_changed_it_and_the_merge(rig: Rig) -> None:
     """No name, no address: the key comes by itself, the version for what is read outside of tracking."""
     rig.people(3)
     await rig.loaded()
@@ -204,7 +85,7 @@ async def test_nothing_is_asked_for_but_the_mapped_columns_and_the_time(rig: Rig
     for request in rig.asked:
         (asked,) = parse_qs(urlsplit(str(request.url)).query)["$select"]
         more = set() if "track-changes" in request.headers["prefer"] else {"versionnumber"}
-        assert set(asked.split(",")) == {*FLAGS, "modifiedon"} | more
+        assert set(asked.split(",")) == {*FLAGS, "modifiedon", "_modifiedby_value", "merged", "_masterid_value"} | more
     assert all(f"odata.maxpagesize={PAGE}" in request.headers["prefer"] for request in rig.asked)
 
 
@@ -232,13 +113,46 @@ async def test_a_run_of_many_changes_comes_in_pages_without_a_wait(rig: Rig) -> 
     assert [step.wait_s for step in steps] == [0, 0, 1, 1.5]
 
 
-async def test_deletes_concern_nobody(rig: Rig) -> None:
+async def test_a_contact_that_is_deleted_is_observed_as_gone_with_the_highest_version_seen(rig: Rig) -> None:
     people = rig.people(3)
     await rig.loaded()
     rig.sandbox.delete(TABLE, people[0])
     rig.tick(people[1])
 
-    assert [each.contact_key for each in await rig.poll()] == [people[1]]
+    changed, gone = await rig.poll()
+
+    assert (changed.contact_key, changed.gone) == (people[1], False)
+    assert (gone.contact_key, gone.gone, gone.flags, gone.record_changed_at) == (people[0], True, {}, None)
+    assert dict(rig.log.events[-1].headers)["source-version"] == str(rig.row(people[1])["versionnumber"]).encode()
+    assert gone.origin == f"version {rig.row(people[1])['versionnumber']}"
+
+
+async def test_a_contact_that_comes_back_is_gone_then_observed(rig: Rig) -> None:
+    """As Dynamics restores one: with what it holds then, whatever it held before."""
+    people = rig.people(2)
+    await rig.loaded()
+    rig.tick(people[0])
+    await rig.poll()
+    rig.sandbox.delete(TABLE, people[0])
+    gone = await rig.poll()
+    rig.sandbox.upsert(TABLE, {"contactid": people[0], "lastname": "back"})
+
+    back = await rig.poll()
+
+    assert [(each.contact_key, each.gone) for each in gone] == [(people[0], True)]
+    assert [(each.contact_key, each.gone, each.flags["donotemail"]["value"]) for each in back] == [(people[0], False, False)]
+
+
+async def test_a_tombstone_from_before_the_same_contact_was_made_again_is_not_believed(rig: Rig) -> None:
+    rig.sandbox.settings.same_guid = "both"
+    people = rig.people(2)
+    await rig.loaded()
+    rig.sandbox.delete(TABLE, people[0])
+    rig.sandbox.upsert(TABLE, {"contactid": people[0], "donotemail": True})
+
+    events = await rig.poll()
+
+    assert {(each.contact_key, each.gone, each.flags["donotemail"]["value"]) for each in events} == {(people[0], False, True)}
 
 
 async def test_a_contact_that_goes_during_the_read_is_no_trouble(rig: Rig) -> None:
@@ -255,7 +169,7 @@ async def test_a_contact_that_goes_during_the_read_is_no_trouble(rig: Rig) -> No
     await rig.poll()
 
     assert rig.keys()[:3] == people[:3]
-    assert {people[3]}.isdisjoint(rig.keys())
+    assert {people[3]}.isdisjoint(each.key for each in rig.log.events if not each.event.gone)
 
 
 async def test_an_empty_table_is_read_and_polled(rig: Rig) -> None:
