@@ -9,25 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
+from bridge.consent.flags import OPT_OUT_FLAGS as OPT_OUT_FLAGS  # flags are named in configurations, too
+from bridge.consent.flags import canonical_flag as canonical_flag
+
 Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "in", "is_empty", "is_not_empty"]
 Scalar = bool | int | float | str | None
-
-OPT_OUT_FLAGS = (
-    "blackList",
-    "blackListEmail",
-    "blackListFax",
-    "blackListMobile",
-    "blackListPhone",
-    "blackListPostalMail",
-    "blackListPushnotification",
-    "ccpaOptOut",
-)
-
-
-def canonical_flag(name: str) -> str:
-    """`denyListEmail`, as Adobe's pages call it, is `blackListEmail` in the API (campaign.md §6.4)."""
-    return "blackList" + name.removeprefix("denyList") if name.startswith("denyList") else name
-
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # it stands in addresses and queries
 Dotted = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*$")]

@@ -29,8 +29,10 @@ def main(
     role: str,
     rooms: Sequence[type[Room]],
     make: Callable[..., Callable[[Desired], Run]],
+    beside: Callable[[str, Desired], None] | None = None,
 ) -> int:
-    """The entry point of a service. `make(kafka, service, telemetry, *rooms)` gives the maker of its runs. Returns the exit code."""
+    """The entry point of a service. `make(kafka, service, telemetry, *rooms)` gives the maker of its runs; `beside` hears the desired state
+    of the other workflows. Returns the exit code."""
     try:
         kafka, service, *more = load_all(KafkaSettings, ServiceSettings, *rooms)
         check_settings(kafka)
@@ -41,7 +43,7 @@ def main(
     warn_of_plaintext(kafka)
     clock = SystemClock()
     telemetry = Telemetry(Metrics(workflow, role, clock), tracer(service, f"{workflow}-{role}"))
-    life = Service(workflow, role, kafka, service, make(kafka, service, telemetry, *more), clock, telemetry.metrics)
+    life = Service(workflow, role, kafka, service, make(kafka, service, telemetry, *more), clock, telemetry.metrics, beside)
     try:
         asyncio.run(_served(life, service, telemetry.metrics))
     except SettingsError as exc:

@@ -18,12 +18,14 @@ Stage = Literal["decode", "map", "write"]
 
 
 class BridgeError(Exception):
-    """Base of all errors that the loops handle. `code` is a stable machine word, the message is for people."""
+    """Base of all errors that the loops handle. `code` is a stable machine word, the message is for people. `opt_outs`: how many opt-outs
+    wait because of it."""
 
     def __init__(self, message: str, *, code: str, status: int | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.status = status
+        self.opt_outs = 0
 
 
 class RetryError(BridgeError):

@@ -14,10 +14,14 @@ LogEvent = Literal[
     "service_started", "service_stopped", "waiting_for", "run_started", "run_stopped", "run_failed",
     "partitions_assigned", "partitions_revoked", "partitions_lost", "kafka_unavailable", "state_loaded",
     "feed_waits", "load_started", "load_finished", "tracking_expired", "columns_changed", "page_link_refused",
+    "epoch_begins", "epoch_known", "versions_went_back",
     "reconciled", "no_link_in_answer", "record_retried", "record_parked", "record_requeued", "record_dead_lettered",
     "replay_started", "replay_finished", "replay_cancelled", "journal_changed", "column_short", "listening", "command", "refused",
     "request_failed", "traces_not_sent", "kafka_plaintext",
-    "faust_warning", "release_held", "export_started", "export_done", "export_row_skipped", "export_failed", "observed_again",
+    "faust_warning", "release_held", "delete_held", "guard_entry_unreadable", "merged_opt_out",
+    "export_started", "export_done", "export_row_skipped", "export_failed", "export_changed", "export_vanished",
+    "observed_again",
+    "column_security_unknown", "flag_may_mean_yes",
 ]  # fmt: skip
 
 _logger = structlog.get_logger()

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
 
-from bridge.config import OPT_OUT_FLAGS, FieldMapping, TableMapping, canonical_flag
+from bridge.config import FieldMapping, TableMapping
+from bridge.consent.flags import OPT_OUT_FLAGS, canonical_flag
 from bridge.convert import TargetField, convert
 from bridge.errors import RejectError
 from bridge.events import ChangeEvent, Value
@@ -29,9 +30,10 @@ class Skip(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """What Campaign is to hold for one row. `fields`: target name → value, None for empty; without the key.
+    """What Campaign is to hold for one row. `fields`: target name → value, None for empty; without the key and opt-out flags.
 
-    `first_only`: targets whose later changes in Dynamics are not to be propagated (Apply updates off).
+    `first_only`: targets whose later changes in Dynamics are not to be propagated (Apply updates off). Opt-out flags are not among the
+    fields: what follows for them is decided in bridge/consent.
     """
 
     key: str
@@ -48,6 +50,7 @@ class Mapper:
         self._columns = frozenset(table.columns())
         self._fields = [(field, target[canonical_flag(field.target)]) for field in table.fields]
         self._first_only = frozenset(to.name for field, to in self._fields if not field.apply_updates)
+        self.flags = frozenset(to.name for _, to in self._fields) & frozenset(OPT_OUT_FLAGS)
         self._replacements = {(each.source, each.from_value): each.to for each in table.replacements}
 
     def to_campaign(self, event: ChangeEvent) -> Mapped | Skip:
@@ -56,11 +59,22 @@ class Mapper:
             return Skip.INCOMPLETE
         if not passes({**event.fields, self.table.key.source: event.key}, self.table.filter):
             return Skip.FILTERED
-        fields = {to.name: convert(self._chosen(event, field), to) for field, to in self._fields}
-        for flag in OPT_OUT_FLAGS:  # an unknown consent must not become "may be mailed"
-            if flag in fields and fields[flag] is None:
-                del fields[flag]
-        return Mapped(self.key(event.key), fields, self._first_only)
+        fields = {to.name: convert(self._chosen(event, field), to) for field, to in self._fields if to.name not in self.flags}
+        return Mapped(self.key(event.key), fields, self._first_only - self.flags)
+
+    def said(self, event: ChangeEvent) -> dict[str, bool | None]:
+        """The opt-out flags of an event, by Campaign's names: None for one that Dynamics leaves open. One that cannot be told, or that the
+        event does not carry, is left out: it must neither become FALSE nor hold up its neighbours."""
+        found: dict[str, bool | None] = {}
+        for field, to in self._fields:
+            if to.name not in self.flags or (field.source not in event.fields and field.source != self.table.key.source):
+                continue
+            try:
+                value = convert(self._chosen(event, field), to)
+            except RejectError:
+                continue
+            found[to.name] = value if isinstance(value, bool) else None
+        return found
 
     def doubts(self, event: ChangeEvent) -> Iterator[tuple[FieldMapping, TargetField, Doubt]]:
         """The fields of a row that lose something on the way, for the plan: cut at the target's length, or refused."""

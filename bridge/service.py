@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from bridge import __version__
 from bridge.clock import Clock
-from bridge.desired import HEARTBEAT_EVERY_S, Desired, Heartbeat, Reason, Status, Workflow
+from bridge.desired import HEARTBEAT_EVERY_S, WORKFLOWS, Desired, Heartbeat, Reason, Status, Workflow
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.flow.waits import backoff_s
 from bridge.health import Readiness
@@ -53,7 +53,8 @@ class _Stopped(Exception):
 
 
 class Service:
-    """One instance of one role. `make` builds a run for a desired state; it must not connect to anything yet."""
+    """One instance of one role. `make` builds a run for a desired state; it must not connect to anything yet. `beside` hears what other
+    workflows are to do."""
 
     def __init__(
         self,
@@ -64,7 +65,9 @@ class Service:
         make: Callable[[Desired], Run],
         clock: Clock,
         metrics: Metrics,
+        beside: Callable[[str, Desired], None] | None = None,
     ) -> None:
+        self._beside = beside
         self._workflow, self._role, self._kafka, self._instance = workflow, role, kafka, service.instance_id
         self._make, self._clock, self._metrics = make, clock, metrics
         self._rng = random.Random()
@@ -127,6 +130,8 @@ class Service:
             if entry.key == self._workflow and entry.value is not None:
                 self._desired = Desired.from_json(json.loads(entry.value))
                 self._changed.set()
+            elif self._beside is not None and entry.key in WORKFLOWS and entry.value is not None:
+                self._beside(entry.key, Desired.from_json(json.loads(entry.value)))
 
     async def _one_run(self) -> None:
         """Waits until something is to run, runs it until that changes, and waits again."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from bridge.clock import Clock
+from bridge.consent.guard import of_all
 from bridge.desired import Desired, Workflow
 from bridge.events import Headers, Record
 from bridge.flow.offsets import OffsetLedger, Position
@@ -28,11 +30,22 @@ from bridge.tracing import OFF, Tracer
 E = TypeVar("E")
 COUNTED: Mapping[str, Sequence[str]] = {  # what the API tells: the outcomes it is the sum of
     "written": ("created", "updated"),
-    "unchanged": ("unchanged", "stale", "incomplete", "delete_ignored", "absent", "observed_again"),
+    "unchanged": ("unchanged", "incomplete", "delete_ignored", "absent", "observed_again"),
+    "stale": ("stale",),
     "filtered": ("filtered",),
     "deleted": ("deleted",),
     "dead_lettered": ("dead_lettered",),
+    "optout_kept": ("optout_kept",),
+    "held": ("held", "lower_held"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a handler may use of its run. `records_of`: how many records of a table are known, in the partitions of all instances."""
+
+    producer: KafkaProducer
+    records_of: Callable[[str], int]
 
 
 class Writing(Protocol[E]):
@@ -42,7 +55,7 @@ class Writing(Protocol[E]):
     topics: Sequence[Topic]
     workers: int
 
-    async def handler(self) -> Handler[E]:
+    async def handler(self, shared: Shared) -> Handler[E]:
         """Once the topics are there. Raises HaltError for what is wrong with the configuration: nothing has been consumed then."""
 
     def lanes(self, topic: str) -> Sequence[bool]:
@@ -100,8 +113,9 @@ class WriterRun(Generic[E]):
         state = KafkaState(self._kafka, writing.workflow, self._service.own_dir(f"{writing.workflow}-writer"), producer)
         ledger, lease = OffsetLedger(), Lease()
         try:
-            await asyncio.to_thread(Topics(self._kafka).ensure, [*writing.topics, *workflow_topics(writing.workflow)])
-            handler = await writing.handler()
+            counts = await asyncio.to_thread(Topics(self._kafka).ensure, [*writing.topics, *workflow_topics(writing.workflow)])
+            partitions = counts[f"{writing.workflow}.state"]
+            handler = await writing.handler(Shared(producer, lambda table: of_all(state.records_of(table), state.owned() / partitions)))
             writer = self._writer = self._build(handler, state, producer, ledger, lease)
             topics = [topic.name for topic in writing.topics]
             taker = Taker(writer, writing, state)
@@ -158,7 +172,7 @@ class WriterRun(Generic[E]):
         written_at = self._writer.last_written_at
         sums = {name: sum(counted[outcome] for outcome in outcomes) for name, outcomes in COUNTED.items()}
         return Report(
-            counters={**sums, "target_calls": self._writing.calls()},
+            counters={**sums, "target_calls": self._writing.calls(), "optouts_waiting": self._writer.opt_outs_waiting()},
             parked=self._writer.parked(),
             last_written_at=written_at.isoformat() if written_at else None,
             trouble=self._writer.trouble,

@@ -30,6 +30,7 @@ class Job(Generic[E]):
     calling: bool = False  # an attempt is under way
     queued: bool = False  # in a ready queue, with a worker or waiting for its time
     dropped: bool = False  # its partition is not ours any more
+    opt_outs: int = 0  # opt-outs that wait with it since it failed
 
     @property
     def size(self) -> int:
@@ -133,6 +134,10 @@ class JobQueue(Generic[E]):
     def parked(self) -> int:
         """How many keys wait aside."""
         return sum(job.parked for job in self._jobs.values())
+
+    def opt_outs(self) -> int:
+        """How many opt-outs wait with a job that has failed."""
+        return sum(job.opt_outs for job in self._jobs.values())
 
     def partitions(self) -> set[int]:
         return {partition for partition, _ in self._jobs}

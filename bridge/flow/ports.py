@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -15,14 +16,21 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a record. `known` None leaves the state as it is; the loop fills in where, when and how often."""
+    """What became of a record. `known` None leaves the state as it is; the loop fills in where, when and how often. `more`: what else is to
+    be counted."""
 
     outcome: str
     known: Known | None = None
+    more: Mapping[str, int] = field(default_factory=dict)
 
 
 class Handler(Protocol[E]):
-    """What is particular to a workflow. All of it runs in the event loop."""
+    """What is particular to a workflow. All of it runs in the event loop.
+
+    `sums`: what is merged is the sum of its records, and each of them goes to the dead letters; else the newest stands for all.
+    """
+
+    sums: bool
 
     def key(self, record: Record) -> str:
         """What has one key is kept in order and merged while it waits."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -20,8 +20,9 @@ from bridge.events import Record
 from bridge.flow.failures import Outage
 from bridge.flow.jobs import Job, JobQueue
 from bridge.flow.offsets import OffsetLedger, Position
+from bridge.flow.patience import Patience
 from bridge.flow.ports import DeadLetters, Handler, Requeue, Result
-from bridge.flow.waits import LetterLimit, backoff_s
+from bridge.flow.waits import LetterLimit
 from bridge.http import call_guard
 from bridge.log import log
 from bridge.state import Known, StateStore
@@ -60,6 +61,7 @@ class Writer(Generic[E]):
         self._lease_check, self._tracer = lease_check, tracer
         self._queue: JobQueue[E] = JobQueue()
         self._stopping = asyncio.Event()
+        self._patience = Patience(clock, rng, self._stopping, self._met)
         self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._aside: set[asyncio.Task[None]] = set()
         self._outage = Outage()
@@ -110,6 +112,10 @@ class Writer(Generic[E]):
     def parked(self) -> int:
         """Keys that wait for something else."""
         return self._queue.parked()
+
+    def opt_outs_waiting(self) -> int:
+        """Opt-outs that could not be written yet."""
+        return self._queue.opt_outs()
 
     async def _work(self) -> None:
         while not self._stopping.is_set():
@@ -165,6 +171,7 @@ class Writer(Generic[E]):
             try:
                 event = await self._handler.decode(record)
             except RejectError as exc:
+                self._limit.set_aside()
                 await self._dead_letter(record, exc, 1, self._clock.now())
                 self._ledger.settle(record.position, record.offset)
                 if not job.dropped:
@@ -198,6 +205,7 @@ class Writer(Generic[E]):
         self._outage.over()
         self.trouble = None
         self.counters[result.outcome] += 1
+        self.counters.update(result.more)
         self.last_written_at = self._clock.now()
 
     def _settle(self, job: Job[E]) -> None:
@@ -208,10 +216,13 @@ class Writer(Generic[E]):
     async def _failed(self, job: Job[E], exc: RetryError) -> None:
         if job.dropped:
             return
+        job.opt_outs = exc.opt_outs
         exc = self._outage.met(job.key, exc)
         wait_s = job.failures.wait_s(exc, job.records, self._clock.now(), self._park_budget_s, self._rng)
         if wait_s is None:
-            await self._reject(job, RejectError(str(exc), code=exc.code, status=exc.status), job.failures.count)
+            given_up = RejectError(str(exc), code=exc.code, status=exc.status)
+            given_up.opt_outs = job.opt_outs
+            await self._reject(job, given_up, job.failures.count)
             return
         log("record_retried", "debug", key=job.key, code=exc.code, attempts=job.failures.count)
         if isinstance(exc, ParkError) or exc.attempts is not None:
@@ -223,7 +234,7 @@ class Writer(Generic[E]):
         """The outside is away: the worker waits with the job, and so the whole writer slows down."""
         self.trouble = exc
         job.calling = False
-        await self._pause(wait_s)
+        await self._patience.pause(wait_s)
         if not job.dropped:
             self._queue.ready(job)
 
@@ -262,38 +273,22 @@ class Writer(Generic[E]):
     async def _reject(self, job: Job[E], exc: RejectError, attempts: int) -> None:
         if job.dropped or job.event is None or job.latest is None:
             return
-        await self._dead_letter(job.latest, exc, attempts, job.failures.first_at or self._clock.now())
+        first_at = job.failures.first_at or self._clock.now()
+        self._limit.set_aside()
+        for record in list(job.records) if self._handler.sums else [job.latest]:
+            await self._dead_letter(record, exc, attempts, first_at)
         known = self._handler.rejected(job.event, self._known(job))
-        await self._patiently(lambda: self._keep(job, Result("dead_lettered", replace(known, status=exc.status))))
+        await self._patience.until_done(lambda: self._keep(job, Result("dead_lettered", replace(known, status=exc.status))))
         self._settle(job)
 
     async def _dead_letter(self, record: Record, exc: RejectError, attempts: int, first_failed_at: datetime) -> None:
-        self._limit.set_aside()
         now = self._clock.now()
-        await self._patiently(
+        await self._patience.until_done(
             lambda: self._dead_letters.put(record, exc, attempts=attempts, first_failed_at=first_failed_at, failed_at=now)
         )
         self.counters["dead_lettered"] += 1
         position = f"{record.topic}-{record.partition}-{record.offset}"
         log("record_dead_lettered", "warning", position=position, code=exc.code, stage=exc.stage)
 
-    async def _patiently(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Repeats a call that must not be given up for the target's sake: only Kafka can fail here."""
-        attempt = 0
-        while True:
-            try:
-                await call()
-                return
-            except RetryError as exc:
-                attempt += 1
-                self.trouble = exc
-                await self._pause(backoff_s(attempt, self._rng))
-                if self._stopping.is_set():
-                    raise
-
-    async def _pause(self, seconds: float) -> None:
-        """Sleeps, but not into a stop."""
-        waits = [asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._stopping.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+    def _met(self, exc: RetryError) -> None:
+        self.trouble = exc

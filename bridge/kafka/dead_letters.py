@@ -40,7 +40,7 @@ def letter_headers(
     failed_at: datetime,
 ) -> list[tuple[str, bytes]]:
     """The record's own headers and those of a dead letter. A record that never was in its topic has the offset -1. `prefix`: of the
-    topics; `revision`: of the running configuration."""
+    topics; `revision`: of the running configuration. `dlq.opt-outs` is there if opt-outs wait with it."""
     facts = {
         "dlq.topic": prefix + record.topic,
         "dlq.partition": record.partition,
@@ -56,9 +56,10 @@ def letter_headers(
         "dlq.first-failed-at": first_failed_at.isoformat(),
         "dlq.failed-at": failed_at.isoformat(),
         "dlq.fingerprint": fingerprint(error),
+        "dlq.opt-outs": error.opt_outs or None,
     }
     kept = [header for header in record.headers if header[0] not in facts]
-    return kept + [(name, str(value).encode()) for name, value in facts.items()]
+    return kept + [(name, str(value).encode()) for name, value in facts.items() if value is not None]
 
 
 def fingerprint(error: RejectError) -> str:

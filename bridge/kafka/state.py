@@ -28,7 +28,7 @@ from bridge.state import Known
 FLUSH_EVERY = 1000
 PAGE_BYTES = 8192  # several of the largest records, which the resolver has, fit into one
 PUT = "INSERT INTO known VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-COUNT_EVERY_S = 60.0
+COUNT_EVERY_S = 300.0
 AT_ONCE = 2  # partitions that are caught up with; more take memory, and hardly less time
 BATCH = 10_000  # keys that are written to the local copy in one go: 8 MB, about
 # Rows in the order they come, an index beside them: with the values in the index itself (WITHOUT ROWID) each new record rewrites a page at
@@ -83,9 +83,17 @@ class KafkaState:
         if part := self._open.pop(partition, None):
             part.close()
 
-    def count(self) -> int:
-        """Records of all partitions that are ours."""
-        return sum(part.count() for part in self._open.values())
+    def owned(self) -> int:
+        """How many partitions are ours."""
+        return len(self._open)
+
+    def contacts(self) -> int:
+        """Contacts of Opt In/Out in all partitions that are ours: the writer's records of the same contact do not count."""
+        return sum(part.count("key NOT LIKE '%/%'") for part in self._open.values())
+
+    def records_of(self, table: str) -> int:
+        """Records of an ingress table in all partitions that are ours."""
+        return sum(part.count("key >= ? AND key < ?", f"{table}/", f"{table}0") for part in self._open.values())
 
     def close(self) -> None:
         for partition in list(self._open):
@@ -154,19 +162,20 @@ class LocalPart:
         self.next, self.topic_id = (int(row[0]), str(row[1])) if row else (0, "")
         self._db.execute("BEGIN")
         self._unflushed = 0
-        self._records, self._counted_at = 0, -COUNT_EVERY_S
+        self._counted: dict[tuple[str, ...], tuple[int, float]] = {}
 
     def get(self, key: str) -> bytes | None:
         row = self._db.execute("SELECT value FROM known WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
 
-    def count(self) -> int:
-        """How many records there are, as of at most a minute ago: sqlite counts them one by one."""
-        now = time.monotonic()
-        if now - self._counted_at > COUNT_EVERY_S:
-            self._records = int(self._db.execute("SELECT count(*) FROM known").fetchone()[0])
-            self._counted_at = now
-        return self._records
+    def count(self, where: str, *values: str) -> int:
+        """How many records there are of a kind, as of at most some minutes ago: sqlite counts them one by one."""
+        now, asked = time.monotonic(), (where, *values)
+        counted, at = self._counted.get(asked, (0, -COUNT_EVERY_S))
+        if now - at >= COUNT_EVERY_S:
+            counted = int(self._db.execute(f"SELECT count(*) FROM known WHERE {where}", values).fetchone()[0])
+            self._counted[asked] = (counted, now)
+        return counted
 
     def put(self, key: str, value: bytes) -> None:
         self._db.execute(PUT, (key, value))

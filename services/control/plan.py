@@ -32,8 +32,8 @@ from services.control.cursors import Cursors
 from services.control.models_data import CallsOut, CountsOut, FieldCountOut, PicklistValueOut, PlanOut, RejectedOut, TablePlanOut
 from services.control.notes import Notes
 from services.control.systems import Systems
-from services.ingress.decide import change
-from services.ingress.handler import IngressHandler, Target
+from services.ingress.dry import dry_handler
+from services.ingress.target import Target
 
 T = TypeVar("T")
 AT_ONCE = 32  # tables that are read, then rows that are tried, of all tables together; the clients of both systems have their own limit
@@ -162,9 +162,9 @@ class Planner:
         assert draft.target is not None and draft.tracked is not None
         tally, notes = draft.tally, Notes(self._systems.campaign)
         digests = Digests(self._systems.digest_secret)
-        handler = IngressHandler({event.table: draft.target}, notes, self._decoder, digests)
+        handler = dry_handler(draft.target, notes, self._decoder, digests, self._clock)
         try:
-            result = await handler.write(change(event), known.get(f"{event.table}/{event.key}"))
+            result = await handler.write(handler.change(event), known.get(f"{event.table}/{event.key}"))
         except RejectError as exc:
             tally.reject(exc, event.key)
         except ParkError:

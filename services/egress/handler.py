@@ -30,6 +30,8 @@ TRIES = 8  # of an item that the service fails to write without saying that it i
 class EgressHandler:
     """See bridge.flow.ports.Handler. Every event is a job of its own; `.state` keeps the last one of each contact."""
 
+    sums = False
+
     def __init__(
         self,
         activities: Activities,

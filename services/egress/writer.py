@@ -21,7 +21,7 @@ from bridge.log import log
 from bridge.rooms import DynamicsSettings, EventSettings, TimelineSettings, WriterSettings
 from bridge.settings import KafkaSettings, ServiceSettings
 from bridge.telemetry import Telemetry
-from bridge.writing import WriterRun
+from bridge.writing import Shared, WriterRun
 from services.egress.activity import Activities, short_columns, wanted_tables
 from services.egress.handler import EgressHandler, in_batches
 from services.egress.payload import Payloads, selected
@@ -52,7 +52,7 @@ class EgressWriting:
         self.topics: Sequence[Topic] = egress_topics()
         self.workers = min(MOST_WORKERS, 2 * dynamics.concurrency * timeline.batch_max)
 
-    async def handler(self) -> EgressHandler:
+    async def handler(self, shared: Shared) -> EgressHandler:
         activities = await described(self._client, self._timeline)
         decoder = Decoder(HttpRegistry(self._kafka), load_schema("EmailEvent"), EmailEvent)
         return EgressHandler(activities, self._batcher, decoder, self._payloads, self._kinds, self._clock)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from bridge.config import OPT_OUT_FLAGS, TableMapping, canonical_flag
+from bridge.config import TableMapping
+from bridge.consent.flags import OPT_OUT_FLAGS
+from bridge.consent.mapped import Order, Sight
 from bridge.events import ChangeEvent, Value
 from bridge.mapping import Mapped, Skip
 from bridge.state import Digests, Known
@@ -13,12 +15,20 @@ from bridge.state import Digests, Known
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One event, or what is left of several for one key. `full`: fields with Apply updates off are to be sent as well, because an
-    initial load or a replay is among them. `merged`: how many events went into it."""
+    """One event, or what is left of several for one key.
+
+    `full`: fields with Apply updates off are to be sent as well, because an initial load or a replay is among them. `merged`: how many
+    events went into it. `sights`: what each of them says of opt-outs. `released`: kinds of held items that a person has released;
+    `only_release`: there is nothing else. `ahead_ms`: by how much Dynamics' clock is ahead of ours.
+    """
 
     event: ChangeEvent
     full: bool
     merged: int = 1
+    sights: tuple[Sight, ...] = ()
+    released: frozenset[str] = frozenset()
+    only_release: bool = False
+    ahead_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,63 +60,94 @@ class Nothing:
 Decision = Create | Update | Delete | Nothing
 
 
-def change(event: ChangeEvent) -> Change:
-    return Change(event, event.lane in ("initial", "replay"))
+def change(event: ChangeEvent, said: Mapping[str, bool | None] | None = None, ahead_ms: int = 0) -> Change:
+    """`said`: its opt-out flags, by Campaign's names."""
+    sights = (Sight(said, event.lane == "live", order(event), event.changed_at),) if said and event.op == "upsert" else ()
+    return Change(event, event.lane in ("initial", "replay"), sights=sights, ahead_ms=ahead_ms)
+
+
+def release(event: ChangeEvent, kind: str) -> Change:
+    """A held item that a person has released. It says nothing of the row."""
+    return Change(event, full=False, merged=0, released=frozenset({kind}), only_release=True)
+
+
+def order(event: ChangeEvent) -> Order | None:
+    return None if event.version is None else (event.epoch, event.version)
+
+
+def known_order(known: Known | None) -> Order | None:
+    return None if known is None or known.version is None else (known.epoch, known.version)
 
 
 def merge(waiting: Change, arrived: Change) -> Change:
-    """The newer of two changes of one record, by version, else by arrival. A delete carries the highest version its reader had seen,
-    so at equal versions it is the newer one."""
-    last = waiting if newer(waiting.event, arrived.event) else arrived
-    return Change(last.event, waiting.full or arrived.full, waiting.merged + arrived.merged)
+    """The newer of two changes of one record, by version, else by arrival; what both say of opt-outs, and what was released."""
+    first = waiting if arrived.only_release or (not waiting.only_release and newer(waiting.event, arrived.event)) else arrived
+    return Change(
+        first.event,
+        waiting.full or arrived.full,
+        waiting.merged + arrived.merged,
+        waiting.sights + arrived.sights,
+        waiting.released | arrived.released,
+        waiting.only_release and arrived.only_release,
+        first.ahead_ms,
+    )
 
 
 def newer(first: ChangeEvent, second: ChangeEvent) -> bool:
-    """Whether the event that came first is the newer one all the same."""
-    if first.version is None or second.version is None:
-        return False
-    return first.version > second.version or (first.version == second.version and first.op == "delete")
+    """Whether the event that came first is the newer one all the same. A delete carries the highest version its reader had seen, so at
+    equal versions it is the newer one; else the one with more columns is, which was read after they were mapped."""
+    one, other = order(first), order(second)
+    if one is None or other is None or one != other:
+        return one is not None and other is not None and one > other
+    return first.op == "delete" or (second.op != "delete" and len(first.fields) > len(second.fields))
 
 
 def stale(event: ChangeEvent, known: Known | None) -> bool:
     """Whether something newer has been dealt with: an older event never overwrites it."""
-    if known is None or known.version is None or event.version is None:
+    mine, last = order(event), known_order(known)
+    if known is None or mine is None or last is None:
         return False
-    return event.version < known.version or (known.gone and event.op == "upsert" and event.version == known.version)
+    return mine < last or (known.gone and event.op == "upsert" and mine == last)
+
+
+def noted(before: Known, event: ChangeEvent, *, gone: bool) -> Known:
+    """What is known once this event has been dealt with, before what that comes to."""
+    if event.version is None:
+        return replace(before, gone=gone)
+    return replace(before, version=event.version, epoch=event.epoch, gone=gone)
 
 
 def decide_delete(wanted: Change, table: TableMapping, known: Known | None) -> Decision:
     event, before = wanted.event, known or Known()
     if stale(event, known):
         return Nothing("stale")
-    after = replace(before, version=event.version if event.version is not None else before.version, gone=True)
+    after = noted(before, event, gone=True)
     if before.gone and before.outcome in ("deleted", "delete_ignored"):
         return Nothing("unchanged", after)
     if not table.apply_deletes:
         return Nothing("delete_ignored", after)
     if known is not None and not known.exists and wanted.merged == 1:
         return Nothing("unchanged", after)
-    return Delete(replace(after, exists=False, visible=False, digests={}))
+    return Delete(replace(after, exists=False, visible=False, digests={}, times={}))
 
 
 def decide_upsert(wanted: Change, table: TableMapping, mapped: Mapped | Skip, known: Known | None, digests: Digests) -> Decision:
     event, before = wanted.event, known or Known()
     if stale(event, known):
         return Nothing("stale")
-    after = replace(before, version=before.version if event.version is None else event.version, gone=False)
+    after = noted(before, event, gone=False)
     if mapped is Skip.INCOMPLETE:
         return Nothing("incomplete")
     if isinstance(mapped, Skip):
         return _filtered_out(wanted, table, before, after, known)
     fresh = digests.of(mapped.fields)
-    unknown = _flags(table) - mapped.fields.keys()  # consents that Dynamics leaves open: what Campaign holds stays
     if not before.exists:
-        off = {name: digests.one(name, False) for name in unknown}
-        return Create(worth_creating(mapped.fields), replace(after, exists=True, visible=False, digests=fresh | off))
+        return Create(worth_creating(mapped.fields), replace(after, exists=True, visible=False, digests=fresh))
     held = frozenset() if wanted.full else mapped.first_only
     changed = {name: value for name, value in mapped.fields.items() if name not in held and before.digests.get(name) != fresh[name]}
-    kept = {name: before.digests[name] for name in held | unknown if name in before.digests}
-    then = replace(after, digests={name: digest for name, digest in fresh.items() if name not in held} | kept)
+    kept = {name: before.digests[name] for name in held if name in before.digests}
+    flags = {name: digest for name, digest in before.digests.items() if is_flag(name)}  # they are not this function's business
+    then = replace(after, digests={name: digest for name, digest in fresh.items() if name not in held} | kept | flags)
     return Update(changed, then) if changed else Nothing("unchanged", then)
 
 
@@ -114,14 +155,15 @@ def _filtered_out(wanted: Change, table: TableMapping, before: Known, after: Kno
     """An earlier event that was merged into this one may have been written before a crash: then we delete to be sure."""
     doubtful = known is None and wanted.merged > 1
     if table.filter.delete_filtered_out and (before.exists or doubtful):
-        return Delete(replace(after, exists=False, visible=False, digests={}), "filtered")
+        return Delete(replace(after, exists=False, visible=False, digests={}, times={}), "filtered")
     return Nothing("filtered", after)
 
 
-def _flags(table: TableMapping) -> frozenset[str]:
-    return frozenset(canonical_flag(field.target) for field in table.fields) & frozenset(OPT_OUT_FLAGS)
+def is_flag(name: str) -> bool:
+    """Whether a digest is about an opt-out: what Campaign holds (`blackListEmail`), or what was said of it (`said:blackListEmail`)."""
+    return name.rpartition(":")[2] in OPT_OUT_FLAGS
 
 
 def worth_creating(fields: Mapping[str, Value]) -> dict[str, Value]:
-    """Without empty fields, and without opt-out flags that are off as they are anyway (campaign.md §6.2)."""
-    return {name: value for name, value in fields.items() if value is not None and not (name in OPT_OUT_FLAGS and value is False)}
+    """Without empty fields."""
+    return {name: value for name, value in fields.items() if value is not None}

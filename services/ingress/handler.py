@@ -1,21 +1,24 @@
-"""Brings one record of Campaign to the state its Dynamics row asks for: what is particular to the ingress writer."""
+"""Brings one record of Campaign to the state its Dynamics row asks for: what is particular to the ingress writer.
+
+decode ─▶ merge ─▶ write:  decide (pure) ─▶ opt-outs first ─▶ the record (records.py) ─▶ lowers, and what is remembered
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
 
 from bridge.avro import Decoder
 from bridge.campaign.errors import Duplicate, NotFound
-from bridge.campaign.metadata import Resource
-from bridge.config import TableMapping
-from bridge.convert import TargetField, empty
-from bridge.errors import ParkError, RejectError, RetryError
-from bridge.events import ChangeEvent, Record, Value
+from bridge.clock import Clock
+from bridge.consent.mapped import Past, wanted
+from bridge.errors import RejectError
+from bridge.events import ChangeEvent, Record
 from bridge.flow.ports import Result
-from bridge.mapping import Mapped, Mapper, flat, nested
+from bridge.mapping import Mapped, Skip
 from bridge.state import Digests, Known
+from services.ingress.consent import DELETED, FILTERED, Consent, Place, held_times, with_held_delete
 from services.ingress.decide import (
     Change,
     Create,
@@ -27,38 +30,22 @@ from services.ingress.decide import (
     decide_upsert,
     merge,
     newer,
-    worth_creating,
+    noted,
+    release,
+    stale,
 )
+from services.ingress.optin import OptIn
+from services.ingress.records import Records
+from services.ingress.remembered import HELD_DELETE, Remembered, campaign_key, having, timed, without
+from services.ingress.target import Calls, Target, Work
 
 LIVE, REPLAY = "ingress.changes.", "ingress.replay."
 
 
-class Calls(Protocol):
-    """The calls of bridge.campaign.client.CampaignClient that are made here; the plan of a configuration only notes them."""
-
-    async def create(self, path: str, body: dict[str, Any]) -> int: ...
-
-    async def update(self, path: str, key: str, body: dict[str, Any]) -> int: ...
-
-    async def delete(self, path: str, key: str) -> int: ...
-
-    async def read(self, path: str, key: str) -> dict[str, Any]: ...
-
-    async def first(self, path: str) -> dict[str, Any] | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One mapped table with the Campaign resource it goes to."""
-
-    table: TableMapping
-    resource: Resource
-    fields: Mapping[str, TargetField]
-    mapper: Mapper
-
-
 class IngressHandler:
     """See bridge.flow.ports.Handler. `targets` by Dynamics table."""
+
+    sums = False
 
     def __init__(
         self,
@@ -66,12 +53,14 @@ class IngressHandler:
         client: Calls,
         decoder: Decoder[ChangeEvent],
         digests: Digests,
+        consent: Consent,
+        optin: OptIn,
+        clock: Clock,
     ) -> None:
-        self._targets, self._client, self._decoder = targets, client, decoder
-        self._digests = digests
-        self._hidden: set[str] = set()  # children Campaign holds but does not show
-        self._vain_deletes: set[str] = set()  # found nothing, and may find a hidden child later
-        self._unanswered_deletes: set[str] = set()  # may have been done; no earlier one was in vain
+        self._targets, self._decoder, self._digests, self._consent = targets, decoder, digests, consent
+        self._remembered = Remembered(digests)
+        self._opted_out: dict[str, Known] = {}  # what an opt-out has come to whose record was refused for another reason
+        self._records = Records(client, consent, optin, digests, self._remembered, clock, self._opt_out, self._opted_out.__setitem__)
 
     def key(self, record: Record) -> str:
         return f"{_table(record)}/{(record.key or b'').decode('utf-8', 'replace')}"
@@ -86,141 +75,144 @@ class IngressHandler:
         event = await self._decoder.decode(record.value)
         if event.table != _table(record) or event.key.encode() != record.key:
             raise RejectError("the event belongs to another table or key than its record", code="misplaced", stage="decode")
-        return change(event)
+        if record.header("guard") == b"released":
+            return release(event, (record.header("kind") or b"").decode("ascii", "replace"))
+        ahead = (record.header("source-ahead-ms") or b"").decode("ascii", "replace")
+        return self.change(event, int(ahead) if ahead.lstrip("-").isdigit() else 0)
+
+    def change(self, event: ChangeEvent, ahead_ms: int = 0) -> Change:
+        """An event with what it says of opt-outs."""
+        return change(event, self._targets[event.table].mapper.said(event), ahead_ms)
 
     def merge(self, waiting: Change, arrived: Change) -> Change:
         return merge(waiting, arrived)
 
     def older(self, arrived: Change, waiting: Change) -> bool:
-        return newer(waiting.event, arrived.event)
+        return arrived.only_release or (not waiting.only_release and newer(waiting.event, arrived.event))
 
     def rejected(self, event: Change, known: Known | None) -> Known:
-        before = known or Known()
-        return before if event.event.version is None else replace(before, version=event.event.version)
+        before = self._opted_out.pop(f"{event.event.table}/{event.event.key}", None) or known or Known()
+        return before if stale(event.event, before) else noted(before, event.event, gone=before.gone)
 
     async def write(self, event: Change, known: Known | None) -> Result:
-        target = self._targets[event.event.table]
-        if event.event.op == "delete":
-            decision = decide_delete(event, target.table, known)
-            mapped = None
-        else:
-            mapped = target.mapper.to_campaign(event.event)
-            decision = decide_upsert(event, target.table, mapped, known, self._digests)
-        place = f"{event.event.table}/{event.event.key}"
+        work = self._work(event, known)
         try:
-            match decision:
-                case Nothing(outcome, then):
-                    return Result(outcome, then)
-                case Delete():
-                    return await self._delete(target, event.event.key, place, decision, known)
-                case Create() | Update():
-                    assert isinstance(mapped, Mapped)
-                    call = self._create if isinstance(decision, Create) else self._update
-                    return await call(target, mapped, place, decision)
+            result = await (self._release(work) if event.only_release else self._write(work))
+            if event.released and not event.only_release:
+                result = await self._released_beside(work, result)
         except (Duplicate, NotFound) as exc:  # a second unique key is taken, or the record went between two calls
             raise RejectError(str(exc), code=exc.code, status=exc.status) from exc
+        self._opted_out.pop(work.name, None)
+        if result.known is None or not work.target.mapper.flags:
+            return result
+        return replace(result, known=timed(result.known, event.event))
 
-    async def _create(self, target: Target, mapped: Mapped, place: str, decision: Create | Update) -> Result:
-        key_field = target.mapper.key_field.name
-        body = nested({key_field: mapped.key, **decision.fields})
-        try:
-            status = await self._client.create(target.resource.path, body)
-        except Duplicate:
-            return await self._adopt(target, mapped, decision.then)
-        return Result("created", replace(decision.then, status=status))
+    def _work(self, event: Change, known: Known | None) -> Work:
+        row, target = event.event, self._targets[event.event.table]
+        place = Place(row.table, row.key, target.resource.path, campaign_key(target.mapper.key(row.key), known))
+        past = self._remembered.past(known, target.mapper.flags) if target.mapper.flags else Past()
+        return Work(target, event, known, place, past, wanted(event.sights, past))
 
-    async def _update(self, target: Target, mapped: Mapped, place: str, decision: Create | Update) -> Result:
-        fields = self._sent(target.fields, decision.fields)
+    async def _write(self, work: Work) -> Result:
         try:
-            status = await self._client.update(target.resource.path, mapped.key, nested(fields))
-        except NotFound as exc:
-            return await self._not_shown(target, mapped, place, decision.then, exc)
-        self._hidden.discard(place)
-        return Result("updated", replace(decision.then, status=status, visible=True))
-
-    async def _delete(self, target: Target, key: str, place: str, decision: Delete, known: Known | None) -> Result:
-        try:
-            status = await self._client.delete(target.resource.path, target.mapper.key(key))
-        except NotFound as exc:
-            never_seen = known is not None and known.exists and not known.visible
-            if target.resource.has_parents and never_seen:
-                await self._make_sure(target, target.mapper.key(key), place, exc)
-            status = 404
-        except RetryError:
-            if place not in self._vain_deletes:
-                self._unanswered_deletes.add(place)
+            mapped, decision = self._decide(work)
+        except RejectError:
+            await self._opt_out(work)  # rule 1: a bad neighbour does not hold it up
             raise
-        for places in (self._hidden, self._vain_deletes, self._unanswered_deletes):
-            places.discard(place)
-        return Result(decision.outcome, replace(decision.then, status=status))
+        if isinstance(decision, Delete):
+            return await self._delete(work, decision)
+        if isinstance(decision, Create):
+            assert isinstance(mapped, Mapped)
+            return await self._records.create(work, mapped, decision)
+        times = await self._opt_out(work)
+        work = work.having(times)
+        if isinstance(decision, Update):
+            assert isinstance(mapped, Mapped)
+            result = await self._records.update(work, mapped, decision)
+        elif times is None and work.exists and isinstance(mapped, Mapped) and decision.then is not None:
+            result = await self._records.make_again(work, mapped, decision.then)
+        else:
+            result = Result("updated" if times and decision.outcome == "unchanged" else decision.outcome, decision.then)
+        return result if result.outcome == "created" else await self._settled(work, result, mapped)
 
-    async def _adopt(self, target: Target, mapped: Mapped, then: Known) -> Result:
-        """The key is taken: by ourselves before a crash, or by an earlier integration. Only what differs is written."""
-        try:
-            current = flat(await self._client.read(target.resource.path, mapped.key))
-        except NotFound as exc:
-            raise _parent_missing(exc) from exc
-        fields = target.fields
-        different = {name: value for name, value in mapped.fields.items() if not _same(current.get(name), value, fields[name])}
-        if not different:
-            return Result("unchanged", replace(then, status=200, visible=True))
-        status = await self._client.update(target.resource.path, mapped.key, nested(self._sent(fields, different)))
-        return Result("updated", replace(then, status=status, visible=True))
+    def _decide(self, work: Work) -> tuple[Mapped | Skip | None, Create | Update | Delete | Nothing]:
+        event, table = work.event, work.target.table
+        if event.event.op == "delete":
+            return None, decide_delete(event, table, work.known)
+        mapped = work.target.mapper.to_campaign(event.event)
+        return mapped, decide_upsert(event, table, mapped, work.known, self._digests)
 
-    async def _not_shown(self, target: Target, mapped: Mapped, place: str, then: Known, exc: NotFound) -> Result:
-        """A record we know is not to be found: hidden without its parent, or deleted in Campaign. Creating it tells which."""
-        if place in self._hidden:
-            raise _parent_missing(exc) from exc
-        body = nested({target.mapper.key_field.name: mapped.key, **worth_creating(mapped.fields)})
-        try:
-            status = await self._client.create(target.resource.path, body)
-        except Duplicate:
-            self._hidden.add(place)
-            raise _parent_missing(exc) from exc
-        digests = {**then.digests, **self._digests.of(mapped.fields)}  # all fields went, those that updates do not touch included
-        return Result("created", replace(then, status=status, visible=False, digests=digests))
+    async def _opt_out(self, work: Work, maybe_there: bool = False) -> Mapping[str, str] | None:
+        """Opt-outs go first and by themselves. Times to remember; None: there is no profile. One that we did not make is looked for only
+        when an opt-out is news, or may be there for another reason."""
+        names = work.wanted.raises
+        if not (work.exists or maybe_there):
+            names = frozenset(name for name in names if work.past.said.get(name) is not True)
+        if not names:
+            return {}
+        times = await self._consent.opt_out(work.place, names, work.event)
+        if times is not None:
+            before = having(work.known or Known(), times)
+            self._opted_out[work.name] = self._remembered.noted(
+                before, {**work.past.said, **dict.fromkeys(names, True)}, dict.fromkeys(names, True)
+            )
+        return times
 
-    async def _make_sure(self, target: Target, key: str, place: str, exc: NotFound) -> None:
-        """A delete of a child that Campaign has never shown found nothing: returns if it is not there, raises ParkError if it is hidden.
+    async def _settled(self, work: Work, result: Result, mapped: Mapped | Skip | None) -> Result:
+        """What is left to do for the opt-outs of a record that is not made or deleted now: lowers, and what is to be remembered."""
+        if not work.event.sights and not work.times:
+            return result
+        before = result.known or work.known or Known()
+        known, more = having(before, work.times), Counter[str]()
+        stays = known.exists and mapped is not Skip.FILTERED
+        holds = dict.fromkeys(work.wanted.raises, True) if known.exists and work.there else {}
+        kept = {name for name in work.wanted.kept if known.exists and work.past.said.get(name) is not False}
+        if work.wanted.lowers and stays:
+            lowered = await self._consent.lower(work.place, work.wanted.lowers, work.event, known, released=False)
+            holds, kept = {**holds, **lowered.holds}, kept | lowered.kept
+            known = having(known, held_times(lowered, work.event))
+            more["lower_held"] += bool(lowered.held)
+            result = replace(result, outcome="updated") if lowered.written and result.outcome == "unchanged" else result
+        elif known.exists:
+            kept |= work.wanted.lowers.keys()
+        forget = await self._consent.void(work.place, work.event, known, work.wanted.said, returned=stays)
+        more["optout_kept"] += len(kept)
+        known = self._remembered.noted(without(known, forget), work.wanted.said, holds)
+        return replace(result, known=result.known if known == before else known, more=+more)
 
-        Creating it tells, but a record without its parent could not be deleted again: it gets the texts of one that Campaign shows,
-        and with them that one's parents. Where Campaign shows none we wait, unless an earlier delete may have been done.
-        """
-        if place in self._hidden:
-            raise _parent_missing(exc) from exc
-        shown = await self._client.first(target.resource.path)
-        if shown is None:
-            if place in self._unanswered_deletes:
-                return
-            self._vain_deletes.add(place)
-            raise _parent_missing(exc) from exc
-        texts = {name: value for name, value in flat(shown).items() if isinstance(value, str) and value}
-        names = [field.target for field in target.table.fields]
-        body = {name: texts[name] for name in names if name in texts} | {target.mapper.key_field.name: key}
-        try:
-            await self._client.create(target.resource.path, nested(body))
-        except (Duplicate, RejectError):  # there, or not to be told
-            self._hidden.add(place)
-            raise _parent_missing(exc) from exc
-        await self._client.delete(target.resource.path, key)
+    async def _delete(self, work: Work, decision: Delete) -> Result:
+        """Within the guard's limit (rule 7). What is held stays held until a person releases it, or the record is to stay."""
+        rule = DELETED if work.event.event.op == "delete" else FILTERED
+        after = decision.then
+        before = replace(work.known or Known(), version=after.version, epoch=after.epoch, gone=after.gone)
+        if HELD_DELETE in before.times or not await self._consent.may_delete(work.place, work.event, rule):
+            times = await self._opt_out(work)
+            known = having(before if HELD_DELETE in before.times else with_held_delete(before, work.event), times or {})
+            holds = dict.fromkeys(work.wanted.raises, True) if times is not None else {}
+            return Result("held", self._remembered.noted(known, work.wanted.said, holds))
+        return await self._records.delete(work, decision.outcome, after)
 
-    def _sent(self, fields: Mapping[str, TargetField], changed: Mapping[str, Value]) -> dict[str, Any]:
-        return {name: empty(fields[name]) if value is None else value for name, value in changed.items()}
+    async def _released_beside(self, work: Work, result: Result) -> Result:
+        """What was released together with a change of the record, after the change: it may have made it void."""
+        known = result.known if result.known is not None else work.known
+        released = await self._release(self._work(replace(work.event, sights=()), known))
+        return result if released.outcome == "stale" else released
+
+    async def _release(self, work: Work) -> Result:
+        """What a person has released, unless something newer has made it void."""
+        known, flags = work.known, work.target.mapper.flags
+        if known is None or not known.exists:
+            return Result("stale")
+        if "delete" in work.event.released and HELD_DELETE in known.times:
+            gone = replace(known, exists=False, visible=False, digests={}, times={})
+            return await self._records.delete(work, "deleted" if known.gone else "filtered", gone, released=True)
+        held = {name for name in flags if f"held:{name}" in known.times and work.past.said.get(name) is False}
+        if "release" not in work.event.released or not held:
+            return Result("stale")
+        lowered = await self._consent.lower(work.place, dict.fromkeys(held, work.past.at), work.event, known, released=True)
+        known = without(known, [f"held:{name}" for name in held])
+        return Result("updated" if lowered.written else "unchanged", self._remembered.noted(known, {}, lowered.holds))
 
 
 def _table(record: Record) -> str:
     return record.topic.removeprefix(LIVE).removeprefix(REPLAY)
-
-
-def _same(current: Any, wanted: Value, field: TargetField) -> bool:
-    if wanted is None:
-        return current is None or current == empty(field) or current == ""
-    if field.kind == "number" and not isinstance(current, str):
-        return float(current or 0) == wanted  # decimals of an answer are exact, a float is not
-    return bool(current == wanted)
-
-
-def _parent_missing(exc: NotFound) -> ParkError:
-    return ParkError(
-        "Campaign does not show this record: the parent it is linked to is not there yet", code="parent_missing", status=exc.status
-    )

@@ -10,10 +10,15 @@ from functools import partial
 from bridge.avro import Decoder, load_schema
 from bridge.clock import Clock, SystemClock
 from bridge.config import IngressConfig, TableMapping
+from bridge.consent.meaning import PROFILE, doubts_of_table
 from bridge.desired import Desired, Workflow
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
+from bridge.dynamics.doubts import check_flags
+from bridge.dynamics.epoch import SourceEpoch
+from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
+from bridge.dynamics.secured import checked
 from bridge.entry import main
 from bridge.events import ChangeEvent
 from bridge.http import Pause
@@ -40,12 +45,16 @@ class IngressReading:
     ) -> None:
         self._service, self._dynamics, self._clock = service, dynamics, clock
         self._tables = {table.source: table for table in IngressConfig.model_validate(desired.config).tables}
-        self._replays = desired.replays
+        self._replays, self._epoch, self._generation = desired.replays, desired.epoch, desired.generation
         self._published = Published(kafka, "ingress", Decoder(HttpRegistry(kafka), load_schema("ChangeEvent"), ChangeEvent))
         self._client = DynamicsClient(dynamics, clock, pause=pause, patient=True)
+        self._who = WhoAmI(self._client, clock)
         self.topics: Sequence[Topic] = ingress_topics(list(self._tables))
 
     async def sources(self, partitions: Mapping[str, int]) -> Mapping[str, Callable[[], TableFeed]]:
+        for table in self._tables.values():
+            if table.target == PROFILE:
+                await check_flags(self._client, table.source, partial(doubts_of_table, table))
         described = await asyncio.gather(*(self._describe(table) for table in self._tables.values()))
         tracked = dict(zip(self._tables, described, strict=True))
         return {f"dynamics:{name}": partial(self._feed, name, tracked[name], partitions) for name in self._tables}
@@ -54,13 +63,13 @@ class IngressReading:
         return {}
 
     def told(self, desired: Desired) -> None:
-        self._replays = desired.replays
+        self._replays, self._epoch = desired.replays, desired.epoch
 
     async def close(self) -> None:
         await self._client.close()
 
     async def _describe(self, table: TableMapping) -> TrackedTable:
-        described = await read_table(self._client, table.source, table.columns())
+        described = await checked(self._client, await read_table(self._client, table.source, table.columns()))
         return TrackedTable(self._client, described, self._dynamics.page_size)
 
     def _feed(self, name: str, tracked: TrackedTable, partitions: Mapping[str, int]) -> TableFeed:
@@ -69,6 +78,7 @@ class IngressReading:
             tracked,
             lambda: self._describe(self._tables[name]),
             Reconciliation(self._published, name, topics, partitions["ingress.state"], self._service.own_dir("ingress-reader")),
+            SourceEpoch(name, self._who, self._generation, lambda: self._epoch),
             self._clock,
             poll_interval_s=self._dynamics.poll_interval_s,
             tables=len(self._tables),

@@ -5,26 +5,38 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from bridge.avro import Decoder, load_schema
 from bridge.campaign.client import CampaignClient
-from bridge.campaign.metadata import missing_fields, read_resource
+from bridge.campaign.metadata import Resource, missing_fields, read_resource
 from bridge.clock import Clock, SystemClock
 from bridge.config import IngressConfig, TableMapping, canonical_flag
+from bridge.consent.guard import delete_limit, release_limit
+from bridge.consent.meaning import doubts_of_table, refuse
 from bridge.desired import Desired, Workflow
 from bridge.entry import main
 from bridge.events import ChangeEvent
 from bridge.http import Pause
+from bridge.kafka.guard import KafkaGuard
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.topics import Topic, ingress_topics
 from bridge.mapping import Mapper
-from bridge.rooms import CampaignSettings, WriterSettings
+from bridge.rooms import CampaignSettings, ConsentSettings, WriterSettings
 from bridge.settings import KafkaSettings, ServiceSettings
 from bridge.state import Digests
 from bridge.telemetry import Telemetry
-from bridge.writing import WriterRun
+from bridge.writing import Shared, WriterRun
+from services.ingress.consent import Consent
 from services.ingress.decide import Change
-from services.ingress.handler import LIVE, IngressHandler, Target
+from services.ingress.handler import LIVE, IngressHandler
+from services.ingress.optin import PROFILE, Flags, OptIn
+from services.ingress.publishing import Publishing
+from services.ingress.target import Target
+
+LOOKED_AT = 500  # profiles
 
 
 class IngressWriting:
@@ -32,19 +44,41 @@ class IngressWriting:
 
     workflow: Workflow = "ingress"
 
-    def __init__(self, kafka: KafkaSettings, campaign: CampaignSettings, desired: Desired, clock: Clock, pause: Pause) -> None:
-        self._kafka, self._campaign, self._clock = kafka, campaign, clock
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        campaign: CampaignSettings,
+        consent: ConsentSettings,
+        desired: Desired,
+        clock: Clock,
+        pause: Pause,
+        optin: Flags,
+        produced_by: str,
+    ) -> None:
+        self._kafka, self._campaign, self._consent, self._clock = kafka, campaign, consent, clock
+        self._optin, self._produced_by = optin, produced_by
+        self._guard: KafkaGuard | None = None
         self._tables = IngressConfig.model_validate(desired.config).tables
         self._client = CampaignClient(campaign, clock, pause=pause)
         self.topics: Sequence[Topic] = ingress_topics([table.source for table in self._tables])
         # More than calls at once: what waits for Kafka to take its state must not leave a call unmade.
         self.workers = campaign.concurrency + max(1, campaign.concurrency // 2)
 
-    async def handler(self) -> IngressHandler:
+    async def handler(self, shared: Shared) -> IngressHandler:
+        for table in self._tables:
+            refuse(doubts_of_table(table, {}))
         targets = await asyncio.gather(*(self._target(table) for table in self._tables))
-        decoder = Decoder(HttpRegistry(self._kafka), load_schema("ChangeEvent"), ChangeEvent)
+        registry = HttpRegistry(self._kafka)
+        decoder = Decoder(registry, load_schema("ChangeEvent"), ChangeEvent)
         by_table = {target.table.source: target for target in targets}
-        return IngressHandler(by_table, self._client, decoder, Digests(self._campaign.digest_secret()))
+        publishing = Publishing(self._kafka, registry, shared.producer, self._consent.decisions_days, self._produced_by)
+        await publishing.open()
+        self._guard = KafkaGuard(self._kafka, shared.producer)
+        limits = GuardLimits(self._consent, shared.records_of)
+        consent = Consent(self._client, self._guard, publishing.prove, limits, self._clock)
+        optin = OptIn(publishing.observe, self._clock, self._optin)
+        digests = Digests(self._campaign.digest_secret())
+        return IngressHandler(by_table, self._client, decoder, digests, consent, optin, self._clock)
 
     def lanes(self, topic: str) -> Sequence[bool]:
         return [topic.startswith(LIVE)]
@@ -53,6 +87,8 @@ class IngressWriting:
         return self._client.calls
 
     async def close(self) -> None:
+        if self._guard is not None:
+            self._guard.close()
         await self._client.close()
 
     async def _target(self, table: TableMapping) -> Target:
@@ -61,20 +97,51 @@ class IngressWriting:
         if (problem := missing_fields(resource, wanted)) is not None:
             raise problem
         fields = resource.only(wanted)
-        return Target(table, resource, fields, Mapper(table, fields))
+        capitals = table.target == PROFILE and await has_capitals(self._client, resource, table.key.target)
+        return Target(table, resource, fields, Mapper(table, fields), capitals)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLimits:
+    """See services.ingress.consent.Limits."""
+
+    settings: ConsentSettings
+    records_of: Callable[[str], int]
+
+    def lowers(self) -> int:
+        return release_limit(self.settings.release_limit, self.records_of("contact") if self.settings.release_limit is None else 0)
+
+    def deletes(self, table: str) -> int:
+        return delete_limit(self.settings.delete_limit, self.records_of(table) if self.settings.delete_limit is None else 0)
+
+
+async def has_capitals(client: CampaignClient, resource: Resource, key: str) -> bool:
+    """Whether there are profiles whose key an older integration wrote in capital letters: a look at the first ones. Keys are compared by
+    letter in Campaign, so that such a profile would not be found, and a second one made."""
+    found: Any = (await client.get(f"{resource.path}?_lineCount={LOOKED_AT}")).get("content")
+    keys = [str(each.get(key) or "") for each in found or () if isinstance(each, dict)]
+    return any(each != each.lower() for each in keys)
 
 
 def make(
-    kafka: KafkaSettings, service: ServiceSettings, telemetry: Telemetry, campaign: CampaignSettings, limits: WriterSettings
+    optin: Flags,
+    kafka: KafkaSettings,
+    service: ServiceSettings,
+    telemetry: Telemetry,
+    campaign: CampaignSettings,
+    limits: WriterSettings,
+    consent: ConsentSettings,
 ) -> Callable[[Desired], WriterRun[Change]]:
     clock, pause = SystemClock(), Pause(telemetry.metrics.meter("campaign"))
+    produced_by = f"ingress-writer/{service.instance_id}"
 
     def run(desired: Desired) -> WriterRun[Change]:
-        writing = IngressWriting(kafka, campaign, desired, clock, pause)
+        writing = IngressWriting(kafka, campaign, consent, desired, clock, pause, optin, produced_by)
         return WriterRun(kafka, service, limits, writing, desired.revision or 0, clock, telemetry.tracer)
 
     return run
 
 
 if __name__ == "__main__":
-    sys.exit(main("ingress", "writer", [CampaignSettings, WriterSettings], make))
+    flags = Flags()
+    sys.exit(main("ingress", "writer", [CampaignSettings, WriterSettings, ConsentSettings], partial(make, flags), beside=flags.heard))

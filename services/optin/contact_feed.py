@@ -179,9 +179,17 @@ class ContactFeed:
 
     def _gone(self, cursor: Cursor, key: str, seen: int) -> Outgoing:
         """A tombstone has no version: what was seen before it is not newer."""
-        origin, ahead_ms = f"version {seen}" if seen else "", round(-self._difference_s * 1000)
-        of_source = {"ahead_ms": ahead_ms, "epoch": epoch(cursor), "origin": origin}
-        event = OptStatusObserved(key, "dynamics", {}, None, self._clock.now(), gone=True, **of_source)
+        event = OptStatusObserved(
+            key,
+            "dynamics",
+            {},
+            None,
+            self._clock.now(),
+            gone=True,
+            ahead_ms=round(-self._difference_s * 1000),
+            epoch=epoch(cursor),
+            origin=f"version {seen}" if seen else "",
+        )
         return self._outgoing(event, "live", seen or None)
 
     def _outgoing(self, event: OptStatusObserved, lane: Lane, number: int | None) -> Outgoing:

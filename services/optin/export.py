@@ -1,6 +1,7 @@
 """An export of changed opt-out flags: from a file to observations, with all that such files are known to vary in (campaign.md §10.3).
 
-Pure but for reading the local copy of the file.
+Pure but for reading the local copy of the file. What cannot be read is never guessed, and spoils as little as it can: a cell its flag or
+its time, a line its row, a header its file.
 """
 
 from __future__ import annotations
@@ -8,26 +9,24 @@ from __future__ import annotations
 import csv
 import gzip
 import re
-import zlib
-from collections import deque
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import islice
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from bridge.config import OPT_OUT_FLAGS, canonical_flag
+from bridge.consent.flags import NO_OWN_TIME, OPT_OUT_FLAGS, canonical_flag
 from bridge.events import OptStatusObserved
-from services.optin.hearing import NO_OWN_TIME
+from bridge.export_room import ExportSettings, spoken
+from services.optin.export_rows import GUID, LONGEST_LINE, UNREADABLE, BadExport, Cells, broken, lines, rows
+from services.optin.export_times import Column, Span
 
-GUID = re.compile(r"\{?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}?", re.IGNORECASE)
 DELIMITERS = ",;\t"
-TRUE, FALSE = {"true", "1", "yes"}, {"false", "0", "no"}
-LONGEST_ROW = 20  # lines: a quote that is open for longer is a stray one
 GZIP = b"\x1f\x8b"
 ALL, RECORD = "blackListAllLastModified", "lastModified"
+WRONG_BYTES = re.compile("[\udc80-\udcff]")  # as surrogateescape reads them
 LABELS = {  # of a profile's fields, where Campaign's own metadata do not tell
     "External Resource ID": "externalId",
     "No longer contact": "blackList",
@@ -44,148 +43,209 @@ LABELS = {  # of a profile's fields, where Campaign's own metadata do not tell
 }
 
 
-class BadExport(Exception):
-    """The whole file cannot be read; the text says why, without its content."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`number`: the first one after the header is 1. `event`: what could be read of it, if anything. `bad`: why it is not as it should be;
+    the flags that could be read are in the event nevertheless. `spoiled`: columns whose time cannot be read, `unplaced`: flags whose FALSE
+    has lost its time, since nobody knows in which zone that is."""
+
+    number: int
+    event: OptStatusObserved | None = None
+    bad: str | None = None
+    spoiled: tuple[str, ...] = ()
+    unplaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class BadRow:
-    """`number`: of the row, the first one after the header is 1."""
+class Header:
+    """`at`: where the columns are that mean something."""
 
-    number: int
-    why: str
+    delimiter: str
+    width: int
+    at: Mapping[str, int]
 
 
 class Export:
-    """One file. `flags`: those that are mapped. `labels`: display name → name of a column. `exported_at` stands in for a row's own time.
+    """One file, `name` for people. `flags`: those that are mapped. `labels`: display name → name of a column. `exported_at` stands in for
+    a row's own time. Go through `surveyed` before `rows`: times of a column are read as all of them can be read.
 
     Raises BadExport, in `rows` as well: a file may break off in the middle of its compressed content.
     """
 
     def __init__(
-        self, path: Path, flags: Sequence[str], key_column: str, encoding: str, exported_at: datetime, labels: Mapping[str, str] = LABELS
+        self,
+        path: Path,
+        flags: Sequence[str],
+        settings: ExportSettings,
+        exported_at: datetime,
+        labels: Mapping[str, str] = LABELS,
+        name: str = "export",
     ) -> None:
-        self._path, self._flags, self._encoding, self._exported_at = path, flags, encoding, exported_at
-        self._key_column = key_column
-        names = {name: name for name in _columns(key_column)}
-        self._names = {_folded(shown): name for shown, name in {**labels, **names}.items()}
+        self._path, self._flags, self._settings, self._exported_at, self._name = path, flags, settings, exported_at, name
+        self._words = settings.words
+        known = {_folded(shown): each for shown, each in {**labels, **{each: each for each in _meanings()}}.items()}
+        self._key = known.get(_folded(settings.key_column), settings.key_column)
+        self._meanings = {self._key, *_meanings()}
+        self._names = {**known, _folded(self._key): self._key}
+        wanted = [*(_time_of(flag) for flag in flags if flag != NO_OWN_TIME), ALL, RECORD]
+        self._columns = {each: Column(settings.date_format, settings.time_zone, exported_at) for each in wanted}
 
-    def rows(self, skip: int, observed_at: datetime) -> Iterator[OptStatusObserved | BadRow]:
-        """In the order of the file, without the first `skip` ones. Empty lines are none."""
+    def surveyed(self) -> Iterator[None]:
+        """One for each row, whose times have been heard; nothing where the setting tells how they are written. What is wrong with the file
+        is for `rows` to tell."""
+        if self._settings.date_format is not None:
+            return
         try:
             with closing(self._text()) as text:
-                delimiter, header = self._header(text)
-                rows = filter(None, _cells(text, delimiter))
-                for number, row in enumerate(islice(rows, skip, None), skip + 1):
-                    yield self._row(number, dict(zip(header, row, strict=False)), observed_at)
-        except (OSError, EOFError, zlib.error, csv.Error, UnicodeError, LookupError) as exc:
-            raise BadExport(f"it cannot be read to its end ({type(exc).__name__})") from exc
+                header = self._header(text)
+                columns = [(header.at[name], column) for name, column in self._columns.items() if name in header.at]
+                for row in self._cut(text, header):
+                    if row.whole and len(row.cells) == header.width:
+                        for at, column in columns:
+                            column.hear(row.cells[at])
+                    yield
+        except BadExport:
+            return
+
+    def rows(self, skip: int, observed_at: datetime) -> Iterator[Row]:
+        """In the order of the file, without the first `skip` ones. Empty lines are none."""
+        with closing(self._text()) as text:
+            header = self._header(text)
+            for number, row in enumerate(self._cut(text, header), 1):
+                if number > skip:
+                    yield self._row(number, row, header, observed_at)
 
     def understood(self) -> bool:
         """Whether its first line has every mapped flag and its time under a name that is known here."""
-        times = [f"{name}LastModified" for name in self._flags if name != NO_OWN_TIME]
         try:
             with closing(self._text()) as text:
-                _, header = self._header(text)
-        except (BadExport, OSError, EOFError, zlib.error, csv.Error, UnicodeError, LookupError):
+                header = self._header(text)
+        except BadExport:
             return False
-        return set(header) >= {*self._flags, *times}
+        return not self._untimed(header) and set(header.at) >= set(self._flags)
+
+    def untimed(self) -> Sequence[str]:
+        """Mapped flags whose time has no column. Raises BadExport."""
+        with closing(self._text()) as text:
+            return self._untimed(self._header(text))
+
+    def undecided(self) -> Sequence[str]:
+        """Columns in which day and month cannot be told apart."""
+        return [name for name, column in self._columns.items() if column.undecided()]
+
+    def _untimed(self, header: Header) -> Sequence[str]:
+        return [each for each in self._flags if each != NO_OWN_TIME and _time_of(each) not in header.at]
 
     def _text(self) -> IO[str]:
-        with self._path.open("rb") as raw:
-            packed = raw.read(2) == GZIP
-        opened = gzip.open if packed else open
-        text: IO[str] = opened(self._path, "rt", encoding=self._encoding, newline="")
-        return text
+        try:
+            with self._path.open("rb") as raw:
+                packed = raw.read(2) == GZIP
+            opened = gzip.open if packed else open
+            text: IO[str] = opened(self._path, "rt", encoding=self._settings.encoding, errors="surrogateescape", newline="")
+            return text
+        except UNREADABLE as exc:
+            raise broken(exc) from exc
 
-    def _header(self, text: IO[str]) -> tuple[str, list[str]]:
-        """The delimiter, which is the one with which the key column is found, and names as we know them."""
-        first = text.readline()
-        for delimiter in DELIMITERS:
-            shown = next(csv.reader([first], delimiter=delimiter), [])
-            header = [self._names.get(_folded(each), each) for each in shown]
-            if self._key_column in header:
-                if not set(self._flags) & set(header):
-                    raise BadExport("it has none of the mapped flags")
-                return delimiter, header
-        raise BadExport(f"its first line has no column {self._key_column}")
+    def _cut(self, text: IO[str], header: Header) -> Iterator[Cells]:
+        return rows(lines(text), header.delimiter, header.width, header.at[self._key])
 
-    def _row(self, number: int, row: Mapping[str, str], observed_at: datetime) -> OptStatusObserved | BadRow:
-        key = GUID.fullmatch(row.get(self._key_column, "").strip())
+    def _header(self, text: IO[str]) -> Header:
+        """The delimiter is the one with which the key column is found."""
+        try:
+            first = text.readline(LONGEST_LINE)
+            for delimiter in DELIMITERS:
+                shown = next(csv.reader([first], delimiter=delimiter), [])
+                names = [self._names.get(_folded(each), each) for each in shown]
+                if self._key in names:
+                    return self._placed(delimiter, names)
+        except UNREADABLE as exc:
+            raise broken(exc) from exc
+        raise BadExport(f"its first line has no column {self._key}")
+
+    def _placed(self, delimiter: str, names: Sequence[str]) -> Header:
+        twice = sorted({name for name in names if name in self._meanings and names.count(name) > 1})
+        if twice:
+            raise BadExport(f"its first line has two columns that mean {twice[0]}")
+        if not set(self._flags) & set(names):
+            raise BadExport("it has none of the mapped flags")
+        return Header(delimiter, len(names), {name: at for at, name in enumerate(names) if name in self._meanings})
+
+    def _row(self, number: int, row: Cells, header: Header, observed_at: datetime) -> Row:
+        if not row.whole:
+            return Row(number, bad="a quote in it does not close where a cell ends")
+        if len(row.cells) != header.width:
+            return Row(number, bad=f"it has {len(row.cells)} cells, the header has {header.width}")
+        cells = {name: row.cells[at] for name, at in header.at.items()}
+        key = GUID.fullmatch(cells[self._key].strip())
         if key is None:
-            return BadRow(number, "no key of a contact")
-        try:
-            flags = {name: self._flag(name, row) for name in self._flags if row.get(name, "").strip()}  # empty: it says nothing
-            changed_at = record_changed_at(row) or self._exported_at
-        except ValueError as exc:
-            return BadRow(number, str(exc))
-        return OptStatusObserved(key[1].lower(), "campaign", flags, changed_at, observed_at)
-
-    def _flag(self, name: str, row: Mapping[str, str]) -> dict[str, Any]:
-        text = row[name].strip().lower()
-        if text not in TRUE | FALSE:
-            raise ValueError(f"{name} is neither true nor false")
-        return {"value": text in TRUE, "changed_at": flag_changed_at(name, row)}
+            return Row(number, bad="no key of a contact")
+        read = _Read(self._columns, self._words, cells, row.doubtful)
+        flags = {name: flag for name in self._flags if (flag := read.flag(name)) is not None}
+        record_at = read.record_changed_at() or self._exported_at
+        if any(map(WRONG_BYTES.search, row.cells)):
+            read.bad.append("it has bytes that are no text in this encoding")
+        bad = read.bad[0] if read.bad else None
+        if bad is not None and not flags:
+            return Row(number, bad=bad)
+        event = OptStatusObserved(key[1].lower(), "campaign", flags, record_at, observed_at, origin=f"{self._name} row {number}")
+        return Row(number, event, bad, tuple(read.spoiled), tuple(read.unplaced))
 
 
-def _cells(text: Iterator[str], delimiter: str) -> Iterator[list[str]]:
-    """The lines that one row goes over are taken together; a stray quote spoils its own line only."""
-    ahead = deque(islice(text, LONGEST_ROW))
-    while ahead:
-        reader = csv.reader(ahead, delimiter=delimiter, strict=True)
-        try:
-            row, lines = next(reader), reader.line_num
-        except csv.Error:
-            row, lines = _alone(ahead[0], delimiter), 1
-        yield row
-        for _ in range(lines):
-            ahead.popleft()
-        ahead.extend(islice(text, lines))
+class _Read:
+    """The cells of a row, and what is wrong with them."""
+
+    def __init__(self, columns: Mapping[str, Column], words: Mapping[str, bool], cells: Mapping[str, str], doubtful: bool) -> None:
+        self._columns, self._words, self._cells, self._doubtful = columns, words, cells, doubtful
+        self.bad: list[str] = []
+        self.spoiled: list[str] = []
+        self.unplaced: list[str] = []
+
+    def flag(self, name: str) -> dict[str, Any] | None:
+        """None: the row does not say. TRUE is no older than it can be, FALSE no younger; what may be no row at all takes nothing back."""
+        word = spoken(self._cells.get(name, ""))
+        if not word:
+            return None
+        value = self._words.get(word)
+        if value is None:
+            self.bad.append(f"{name} is neither yes nor no")
+            return None
+        span = self._first((ALL, RECORD) if name == NO_OWN_TIME else (_time_of(name),))
+        if span is None:
+            return {"value": value, "changed_at": None}
+        if value:
+            return {"value": True, "changed_at": span.last}
+        if not span.sure:
+            self.unplaced.append(name)
+        return {"value": False, "changed_at": span.first if span.sure and not self._doubtful else None}
+
+    def record_changed_at(self) -> datetime | None:
+        span = self._first((RECORD, ALL))
+        return span.last if span is not None and span.sure else None
+
+    def _first(self, names: Sequence[str]) -> Span | None:
+        """Of the first of these columns that has a time, readable or not."""
+        for name in names:
+            if (text := self._cells.get(name, "")).strip():
+                try:
+                    return self._columns[name].read(text)
+                except ValueError:
+                    if name not in self.spoiled:
+                        self.spoiled.append(name)
+                    return None
+        return None
 
 
-def _alone(line: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=delimiter), [])
-    except csv.Error:
-        return [""]  # too long: no row of an export
+def _time_of(flag: str) -> str:
+    return f"{flag}LastModified"
 
 
-def flag_changed_at(name: str, profile: Mapping[str, Any]) -> datetime | None:
-    """When a flag of a profile was changed; push has no time of its own (campaign.md §6.2). Raises ValueError."""
-    return _first(profile, (ALL, RECORD) if name == NO_OWN_TIME else (f"{name}LastModified",))
-
-
-def record_changed_at(profile: Mapping[str, Any]) -> datetime | None:
-    """When the profile was changed in any way. Raises ValueError."""
-    return _first(profile, (RECORD, ALL))
-
-
-def _first(profile: Mapping[str, Any], names: Sequence[str]) -> datetime | None:
-    times = (_moment(str(profile.get(name) or "")) for name in names)
-    return next((each for each in times if each is not None), None)
-
-
-def _columns(key_column: str) -> list[str]:
-    """All columns that mean something, and the documentation's other names for them."""
-    times = [f"{flag}LastModified" for flag in OPT_OUT_FLAGS]
-    return [key_column, *OPT_OUT_FLAGS, *times, ALL, RECORD]
+def _meanings() -> list[str]:
+    """Names of all columns that mean something, but for the key."""
+    return [*OPT_OUT_FLAGS, *map(_time_of, OPT_OUT_FLAGS), ALL, RECORD]
 
 
 def _folded(shown: str) -> str:
-    """Case, spaces and marks do not count; `denyListEmail` is `blackListEmail`."""
-    name = shown.strip().strip('"\ufeff')
-    folded = re.sub(r"[^a-z0-9]", "", canonical_flag(name).lower())
+    """Case, spaces and marks do not count, letters of any alphabet do; `denyListEmail` is `blackListEmail`."""
+    name = unicodedata.normalize("NFC", shown.strip().strip('"\ufeff'))
+    folded = "".join(each for each in canonical_flag(name).casefold() if each.isalnum() or not (each.isprintable() or each.isspace()))
     return "blacklist" + folded.removeprefix("denylist") if folded.startswith("denylist") else folded
-
-
-def _moment(text: str) -> datetime | None:
-    """`2026-03-01 12:00:00.123Z`, the same with `T`, or `2026/03/01 12:00:00`; UTC where no offset is given; empty: none."""
-    text = text.strip().strip('"')
-    if not text:
-        return None
-    try:
-        parsed = datetime.fromisoformat(text.replace("/", "-"))
-        moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError("a time cannot be read") from None
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

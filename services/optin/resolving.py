@@ -10,28 +10,31 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol, TypeVar
 
 from bridge.avro import Decoder
 from bridge.clock import Clock
+from bridge.consent.guard import LOWER, Ask, of_all, release_limit
+from bridge.consent.words import Observation, Pair, Status
 from bridge.errors import BridgeError, RejectError, RetryError
 from bridge.events import Headers, Lane, OptStatusDecided, OptStatusObserved, Record, event_headers
 from bridge.flow.ports import DeadLetters
 from bridge.flow.waits import LetterLimit, backoff_s
+from bridge.kafka.guard import Guard
 from bridge.log import log
 from bridge.state import Known, StateStore
 from bridge.tracing import OFF, Tracer
-from services.optin.guard import ConsentGuard
-from services.optin.known import Observation, Pair, Status
+from services.optin.merged import Merged
 from services.optin.resolve import Direction, holding, releases, resolve
 from services.optin.status import StatusCodec
 
 T = TypeVar("T")
 TOPIC = "optin.decisions"
 READ_BACK = "read-back"  # header of what the writer read back from its own write
+CARRIED = "carried"  # header of the words of a contact that was merged into this one
 GUARD = "guard"  # header of a release that is held, or that an operator has released
 LANES: tuple[Lane, ...] = ("live", "initial", "replay", "resync")
 FINAL = ("lease", "released")  # not ours any more: the run begins anew
@@ -42,8 +45,8 @@ class PartitionedState(StateStore, Protocol):
 
     def lose(self, partition: int) -> None: ...
 
-    def count(self) -> int:
-        """Records of all partitions that are ours, roughly."""
+    def contacts(self) -> int:
+        """Contacts of all partitions that are ours, roughly."""
 
 
 class Publish(Protocol):
@@ -51,16 +54,8 @@ class Publish(Protocol):
         """Returns when the topic has it. Raises RetryError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
-    """A release that went through before this process had its partition."""
-
-    at: datetime
-    partition: int
-
-
 class Resolving:
-    """See bridge.kafka.stream.Taker. `past` reads back the releases of the last hour of a partition, `partitions` is how many there are."""
+    """See bridge.kafka.stream.Taker. `limit`: of lowers in an hour, None for the default; `partitions`: how many there are in all."""
 
     def __init__(
         self,
@@ -69,22 +64,24 @@ class Resolving:
         codec: StatusCodec,
         pairs: Sequence[Pair],
         direction: Direction,
-        guard: ConsentGuard,
+        guard: Guard,
         publish: Publish,
-        past: Callable[[int, datetime], Awaitable[Sequence[Released]]],
+        merged: Merged,
         letters: DeadLetters,
-        limit: LetterLimit,
+        letter_limit: LetterLimit,
         clock: Clock,
         *,
+        limit: int | None,
         partitions: int,
         produced_by: str,
         lease_check: Callable[[], None] = lambda: None,
         tracer: Tracer = OFF,
     ) -> None:
         self._decoder, self._state, self._codec, self._pairs, self._direction = decoder, state, codec, tuple(pairs), direction
-        self._guard, self._publish, self._past, self._letters, self._limit = guard, publish, past, letters, limit
-        self._clock, self._partitions, self._produced_by, self._lease_check = clock, partitions, produced_by, lease_check
-        self._rng, self._tracer = random.Random(), tracer
+        self._guard, self._publish, self._merged = guard, publish, merged
+        self._letters, self._letter_limit, self._clock = letters, letter_limit, clock
+        self._limit, self._partitions, self._produced_by = limit, partitions, produced_by
+        self._lease_check, self._rng, self._tracer = lease_check, random.Random(), tracer
         self._mine: set[int] = set()
         self.counters: Counter[str] = Counter()
         self.trouble: BridgeError | None = None
@@ -92,44 +89,37 @@ class Resolving:
     async def gain(self, partitions: Collection[int]) -> None:
         fresh = [number for number in partitions if number not in self._mine]
         await self._state.gain(fresh)
-        for number in fresh:
-            for release in await self._past(number, self._clock.now()):
-                self._guard.passed(release.at, release.partition)
         self._mine.update(fresh)
 
     async def lose(self, partitions: Collection[int]) -> None:
         for number in partitions:
             self._mine.discard(number)
             self._state.lose(number)
-            self._guard.lose(number)
 
     async def take(self, records: Sequence[Record]) -> None:
-        known: dict[tuple[int, str], tuple[Status, Record]] = {}
-        decided: list[tuple[OptStatusDecided, Headers]] = []
+        """Contacts side by side, the observations of one in their order."""
+        heard: dict[tuple[int, str], list[tuple[Observation, Record]]] = {}
         for record in records:
             if (observation := await self._observation(record)) is not None:
-                place = (record.partition, observation.event.contact_key)
-                before = known[place][0] if place in known else None
-                with self._tracer.span("resolve", record) as span:
-                    status, parts = self._resolved(observation, before, record)
-                    span.outcome = "decided" if parts else "nothing_to_do"
-                known[place] = (status, record)
-                decided += parts
-        await asyncio.gather(*(self._patiently(partial(self._publish, *each)) for each in decided))
-        await asyncio.gather(*(self._keep(place, *what) for place, what in known.items()))
-        self.counters["decided"] += len(decided)
+                heard.setdefault((record.partition, observation.event.contact_key), []).append((observation, record))
+        await asyncio.gather(*(self._contact(*place, what) for place, what in heard.items()))
 
-    def _resolved(
-        self, observation: Observation, before: Status | None, record: Record
-    ) -> tuple[Status, list[tuple[OptStatusDecided, Headers]]]:
-        """What is known now, and what goes out. `before`: as this batch has left it."""
-        contact, parts = observation.event.contact_key, list[tuple[OptStatusDecided, Headers]]()
-        status = self._codec.status(contact, self._state.get(record.partition, contact)) if before is None else before
-        status, decisions = resolve(status, observation, self._pairs, self._direction, self._clock.now())
-        for part, held in [part for each in decisions for part in self._guarded(each, record)]:
-            status = holding(status, part) if held else status
-            parts.append((part, self._headers(record, part, held, status)))
-        return status, parts
+    async def _contact(self, partition: int, contact: str, heard: Sequence[tuple[Observation, Record]]) -> None:
+        status = self._codec.status(contact, self._state.get(partition, contact))
+        parts: list[tuple[OptStatusDecided, Headers]] = []
+        for observation, record in heard:
+            with self._tracer.span("resolve", record) as span:
+                before, resolved = status, resolve(status, observation, self._pairs, self._direction, self._clock.now())
+                status = resolved.status
+                self.counters["optout_kept"] += len(resolved.kept)
+                for part, held in [part for each in resolved.decisions for part in await self._guarded(each)]:
+                    status = holding(status, part) if held else status
+                    parts.append((part, self._headers(record, part, held, status)))
+                span.outcome = "decided" if resolved.decisions else "nothing_to_do"
+            await self._patiently(partial(self._merged.carry, before, status, observation))
+        await asyncio.gather(*(self._patiently(partial(self._publish, *each)) for each in parts))
+        await self._keep((partition, contact), status, heard[-1][1])
+        self.counters["decided"] += len(parts)
 
     async def _observation(self, record: Record) -> Observation | None:
         """None for what is not one: it is a dead letter now."""
@@ -141,31 +131,40 @@ class Resolving:
         except RejectError as exc:
             await self._dead_letter(record, exc)
             return None
-        self._limit.passed()
+        self._letter_limit.passed()
         version = (record.header("source-version") or b"").decode("ascii", "replace")
-        own = record.header(READ_BACK) is not None and event.system == "dynamics"
-        return Observation(event, int(version) if event.system == "dynamics" and version.isdigit() else None, own)
+        own = record.header(READ_BACK) is not None
+        live = record.header("origin-lane") in (None, b"", b"live")
+        carried = record.header(CARRIED) is not None
+        number = int(version) if event.system == "dynamics" and version.isdigit() else None
+        return Observation(event, number, own, live, carried)
 
     async def _dead_letter(self, record: Record, exc: RejectError) -> None:
-        self._limit.set_aside()
+        self._letter_limit.set_aside()
         now = self._clock.now()
         await self._patiently(lambda: self._letters.put(record, exc, attempts=1, first_failed_at=now, failed_at=now))
         self.counters["dead_lettered"] += 1
         position = f"{record.topic}-{record.partition}-{record.offset}"
         log("record_dead_lettered", "warning", position=position, code=exc.code, stage=exc.stage)
 
-    def _guarded(self, decision: OptStatusDecided, record: Record) -> list[tuple[OptStatusDecided, bool]]:
-        """The decision, with whether it is held. Opt-outs that come with a release do not wait with it."""
+    async def _guarded(self, decision: OptStatusDecided) -> list[tuple[OptStatusDecided, bool]]:
+        """The decision, with whether it is held. Opt-outs that come with a lower do not wait with it."""
         if not releases(decision):
             return [(decision, False)]
-        now, share = self._clock.now(), len(self._mine) / self._partitions
-        if not self._guard.holds(now, self._state.count(), share):
-            self._guard.passed(now, record.partition)
+        if await self._patiently(lambda: self._guard.passes(self._ask(decision))):
             return [(decision, False)]
         log("release_held", "warning", key=decision.contact_key, flags=sorted(name for name, value in decision.flags.items() if not value))
         self.counters["held"] += 1
         parts = [(_only(decision, value), not value) for value in (True, False)]
         return [(part, held) for part, held in parts if part.flags]
+
+    def _ask(self, decision: OptStatusDecided) -> Ask:
+        """The same for the same word, however often it is heard."""
+        share = len(self._mine) / self._partitions
+        lowered = sorted(name for name, value in decision.flags.items() if not value)
+        said = [decision.inputs[name].get("campaign_changed_at") for name in lowered]
+        words = ",".join(f"{name}@{'' if at is None else at.isoformat()}" for name, at in zip(lowered, said, strict=True))
+        return Ask(LOWER, f"optin/{decision.contact_key}/{words}", release_limit(self._limit, of_all(self._state.contacts(), share)))
 
     def _headers(self, record: Record, decision: OptStatusDecided, held: bool, status: Status) -> Headers:
         """`source-version`: of the contact in Dynamics, as far as it was known."""

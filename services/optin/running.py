@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from bridge.config import OptinConfig, canonical_flag
+from bridge.consent.meaning import doubts_of_optin, refuse
+from bridge.consent.words import Pair
 from bridge.desired import Desired
 from bridge.errors import HaltError
-from services.optin.known import Pair
 from services.optin.resolve import Direction
 
 
 def running_config(desired: Desired) -> tuple[Direction, tuple[Pair, ...]]:
-    """Raises HaltError for a configuration that has nothing to run, which control does not start."""
+    """Raises HaltError for a configuration that has nothing to run, which control does not start, or whose TRUE means yes."""
     config = OptinConfig.model_validate(desired.config)
     if config.direction not in ("campaign-to-dynamics", "bidirectional"):
         raise HaltError(
@@ -19,4 +20,5 @@ def running_config(desired: Desired) -> tuple[Direction, tuple[Pair, ...]]:
             hint="Choose a direction from Campaign, map at least one flag, save, then start again.",
             origin="configuration",
         )
+    refuse(doubts_of_optin([(each.source, each.target) for each in config.mappings], {}))
     return config.direction, tuple(Pair(each.source, canonical_flag(each.target)) for each in config.mappings)

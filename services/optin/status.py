@@ -1,19 +1,20 @@
 """What is known of a contact's flags, as `optin.state` keeps it: digests and times, never values (contracts/kafka.md). Pure.
 
 A flag has two values, so its digest is one of two as well; the key and the contact in it keep others from telling which. Names in
-`digests` and `times`: `dynamics:donotemail` for what a system showed, `told:dynamics:donotemail` for what it was to become, `dynamics` and
-`dynamics:seen` for the latest observation of a system, `decided` for the last decision; `held:…` is what a person has to release, `own:…`
-what the writer read back. `version` is the contact's in Dynamics, that of the own write stands as `own:dynamics:version` among the times.
+`digests` and `times`: `dynamics:donotemail` for what a system holds, `word:dynamics:donotemail` for what was said there last (`from:…`
+where that was read), `told:dynamics:donotemail` for what it was to become, `held:…` for what a person has to release. `dynamics` and
+`dynamics:seen` are the latest observation of a system, `dynamics:epoch`, `dynamics:ahead` and `dynamics:gone` belong to it; `decided` is
+the last decision, `merged_into` the contact that this one was merged into. `version` is the contact's in Dynamics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from bridge.consent.words import Order, Pair, Side, Status, Told, Word
 from bridge.events import System
 from bridge.state import Digests, Known
-from services.optin.known import Order, Pair, Seen, Side, Status, Told
 
 SYSTEMS: tuple[System, ...] = ("dynamics", "campaign")
 
@@ -25,34 +26,35 @@ class StatusCodec:
         self._digests, self._pairs = digests, pairs
 
     def known(self, contact: str, status: Status) -> Known:
-        digests: dict[str, str] = {}
+        values: dict[str, bool] = {}
         times: dict[str, str] = {}
         for system in SYSTEMS:
             side = status.side(system)
-            for name, seen in side.flags.items():
-                digests[f"{system}:{name}"] = self._digest(contact, f"{system}:{name}", seen.value)
-                if seen.at is not None:
-                    times[f"{system}:{name}"] = seen.at.isoformat()
-            times |= {f"told:{system}:{name}": told.heard_at.isoformat() for name, told in side.told.items()}
-            told = {name: each.value for name, each in side.told.items()}
-            more = {"told": told, "held": dict.fromkeys(side.held, True), "own": side.own}
-            for what, values in more.items():
-                for name, value in values.items():
-                    digests[f"{what}:{system}:{name}"] = self._digest(contact, f"{what}:{system}:{name}", value)
-            times |= _times(system, side.order) | _times(f"own:{system}", side.own_order)
-            if side.own_order is not None and side.own_order.version is not None:
-                times[f"own:{system}:version"] = str(side.own_order.version)
+            values |= {f"{system}:{name}": value for name, value in side.facts.items()}
+            for name, word in side.words.items():
+                values[f"word:{system}:{name}"] = word.value
+                times[f"word:{system}:{name}"] = word.at.isoformat()
+                if word.origin:
+                    times[f"from:{system}:{name}"] = word.origin
+            for name, told in side.told.items():
+                values[f"told:{system}:{name}"] = told.value
+                times[f"told:{system}:{name}"] = told.heard_at.isoformat()
+            values |= {f"held:{system}:{name}": True for name in side.held}
+            times |= _times(system, side)
         if status.decided_at is not None:
             times["decided"] = status.decided_at.isoformat()
-        version = status.dynamics.order.version if status.dynamics.order else None
-        return Known(version=version, exists=True, digests=digests, times=times)
+        if status.merged_into is not None:
+            times["merged_into"] = status.merged_into
+        order = status.dynamics.order
+        digests = {name: self._digest(contact, name, value) for name, value in values.items()}
+        return Known(version=order.version if order else None, epoch=order.epoch if order else 0, exists=True, digests=digests, times=times)
 
     def status(self, contact: str, known: Known | None) -> Status:
         """A digest made with another key says nothing: the flag counts as never seen."""
         if known is None:
             return Status()
         dynamics, campaign = (self._side(contact, known, system) for system in SYSTEMS)
-        return Status(campaign, dynamics, _moment(known.times, "decided"))
+        return Status(campaign, dynamics, _moment(known.times, "decided"), known.times.get("merged_into"))
 
     def _side(self, contact: str, known: Known, system: System) -> Side:
         names = [pair.name(system) for pair in self._pairs]
@@ -61,19 +63,39 @@ class StatusCodec:
             found = {name: self._value(contact, known, f"{what}{system}:{name}") for name in names}
             return {name: value for name, value in found.items() if value is not None}
 
-        flags = {name: Seen(value, _moment(known.times, f"{system}:{name}")) for name, value in values("").items()}
-        heard = {name: _moment(known.times, f"told:{system}:{name}") for name in names}
-        told = {name: Told(value, at) for name, value in values("told:").items() if (at := heard[name]) is not None}
-        version = known.version if system == "dynamics" else None
-        own_version = known.times.get(f"own:{system}:version")
+        def moment(name: str) -> datetime | None:
+            return _moment(known.times, name)
+
+        facts, words = values(""), values("word:")
+        order = _order(known, system)
+        said = {
+            name: Word(value, at, known.times.get(f"from:{system}:{name}", ""))
+            for name, value in words.items()
+            if (at := moment(f"word:{system}:{name}")) is not None
+        }
+        if not words:
+            said = self._first_version(system, known, facts, order)
+        told = {name: Told(value, at) for name, value in values("told:").items() if (at := moment(f"told:{system}:{name}")) is not None}
         return Side(
-            _order(known, system, version),
-            flags,
+            order,
+            facts | values("own:"),  # `own`: as the first version kept what the writer had read back
+            said,
             told,
             frozenset(values("held:")),
-            values("own:"),
-            _order(known, f"own:{system}", int(own_version) if own_version else None),
+            gone=f"{system}:gone" in known.times,
+            ahead=timedelta(milliseconds=int(known.times.get(f"{system}:ahead", "0"))),
         )
+
+    def _first_version(self, system: System, known: Known, facts: Mapping[str, bool], order: Order | None) -> dict[str, Word]:
+        """The first version kept values with times instead of words. TRUE with a time was somebody's; of Campaign also without one."""
+        words = {}
+        for name, value in facts.items():
+            at = _moment(known.times, f"{system}:{name}")
+            if at is None and system == "campaign" and value and order is not None:
+                at = order.record_at or order.observed_at
+            if at is not None and (value or system == "campaign"):
+                words[name] = Word(value, at)
+        return words
 
     def _digest(self, contact: str, name: str, value: bool) -> str:
         return self._digests.one(f"{contact}/{name}", value)
@@ -89,13 +111,24 @@ def _moment(times: Mapping[str, str], name: str) -> datetime | None:
     return datetime.fromisoformat(times[name]) if name in times else None
 
 
-def _times(name: str, order: Order | None) -> dict[str, str]:
-    if order is None:
-        return {}
-    record = {} if order.record_at is None else {name: order.record_at.isoformat()}
-    return {f"{name}:seen": order.observed_at.isoformat()} | record
+def _times(system: System, side: Side) -> dict[str, str]:
+    order, times = side.order, {}
+    if order is not None:
+        times[f"{system}:seen"] = order.observed_at.isoformat()
+        if order.record_at is not None:
+            times[system] = order.record_at.isoformat()
+        if order.epoch:
+            times[f"{system}:epoch"] = str(order.epoch)
+    if side.gone:
+        times[f"{system}:gone"] = "yes"
+    if side.ahead:
+        times[f"{system}:ahead"] = str(round(side.ahead.total_seconds() * 1000))
+    return times
 
 
-def _order(known: Known, name: str, version: int | None) -> Order | None:
-    seen_at = _moment(known.times, f"{name}:seen")
-    return None if seen_at is None else Order(version, _moment(known.times, name), seen_at)
+def _order(known: Known, system: System) -> Order | None:
+    seen_at = _moment(known.times, f"{system}:seen")
+    if seen_at is None:
+        return None
+    version = known.version if system == "dynamics" else None
+    return Order(version, _moment(known.times, system), seen_at, int(known.times.get(f"{system}:epoch", "0")))

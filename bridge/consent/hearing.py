@@ -1,0 +1,157 @@
+"""What is known of a contact after one more observation. Pure.
+
+The sentences of the consent contract that hold here, each beside the line that holds it:
+
+    W1  A fact that carries its own time later than every known word of that system and flag is a new word.
+    W2  A fact without a time, or with an older one, is a fact only: it never erases a word.
+    W3  TRUE always counts as a word, with the best time there is: the flag's, else the record's, else the time it was seen.
+    W4  FALSE without a time of its own is never a word.
+    W5  Dynamics' time is the record's, unless the last change was our own.
+    W6  A flag that turned TRUE since the last look is not older than that look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from bridge.consent.flags import NO_OWN_TIME
+from bridge.consent.words import OLDEST, Observation, Order, Pair, Side, Status, Word
+from bridge.events import System
+
+Flags = Mapping[str, Mapping[str, Any]]
+
+
+def heard(status: Status, observation: Observation, pairs: tuple[Pair, ...]) -> Status:
+    """What is known after the observation. Flags that are not mapped are left out."""
+    system: System = observation.event.system
+    side, names = status.side(system), {pair.name(system) for pair in pairs}
+    flags = {name: each for name, each in observation.event.flags.items() if name in names}
+    if observation.carried:
+        return status.having(system, replace(side, words={**side.words, **_carried(side, observation, flags)}))
+    side = replace(side, ahead=timedelta(milliseconds=observation.event.ahead_ms)) if not observation.own else side
+    if observation.event.gone:
+        return status.having(system, _gone(side, observation))
+    if observation.event.merged_into is not None:
+        status = replace(status, merged_into=observation.event.merged_into)
+    side = _in_campaign(side, observation, flags) if system == "campaign" else _in_dynamics(side, observation, flags)
+    return status.having(system, replace(side, told=_still_told(side)))
+
+
+def _fresh(side: Side, observation: Observation) -> bool:
+    """Whether nothing later was heard of this system."""
+    return side.order is None or not observation.order.before(side.order)
+
+
+def _carried(side: Side, observation: Observation, flags: Flags) -> dict[str, Word]:
+    """Opt-outs of a contact that was merged into this one: words of the same person."""
+    event = observation.event
+    said = {name: Word(True, each["changed_at"] or event.observed_at, event.origin) for name, each in flags.items() if each["value"]}
+    return {name: word for name, word in said.items() if _counts(word, side.words.get(name))}
+
+
+def _gone(side: Side, observation: Observation) -> Side:
+    """Without its record a system holds nothing; what people said stays."""
+    if not _fresh(side, observation):
+        return side
+    return replace(side, order=observation.order, facts={}, told={}, held=frozenset(), gone=True)
+
+
+def _in_campaign(side: Side, observation: Observation, flags: Flags) -> Side:
+    """Campaign has a time for each flag. Its rows come from files, and a file may be read after a newer one."""
+    event, order = observation.event, side.order
+    seen_later = order is None or event.observed_at >= order.observed_at
+    older_row = order is not None and (event.record_changed_at or OLDEST) < (order.record_at or OLDEST)
+    facts, words = dict(side.facts), dict(side.words)
+    for name, each in flags.items():
+        value, before = bool(each["value"]), words.get(name)
+        if (word := _campaign_word(side, observation, name, each)) is not None and _counts(word, before):
+            words[name] = word
+        if not seen_later:
+            continue
+        if value and older_row and event.record_changed_at is not None:
+            facts.pop(name, None)  # of a copy, or of a file that was put back: to believe it would leave an opt-out untold
+        else:
+            facts[name] = value
+    if not seen_later:
+        return replace(side, words=words)
+    best = max((at for at in (event.record_changed_at, order.record_at if order else None) if at is not None), default=None)
+    return replace(side, order=Order(None, best, event.observed_at), facts=facts, words=words, gone=False)
+
+
+def _campaign_word(side: Side, observation: Observation, name: str, flag: Mapping[str, Any]) -> Word | None:
+    """What a row says of a flag as somebody's word, or None. What we wrote ourselves is nobody's."""
+    event, at = observation.event, flag["changed_at"]
+    if observation.ours:
+        return None
+    if flag["value"]:  # W3
+        return Word(True, at or event.record_changed_at or event.observed_at, event.origin)
+    if name != NO_OWN_TIME:
+        return None if at is None else Word(False, at, event.origin)  # W1, W4
+    return _untimed_opt_in(side, at, observation)
+
+
+def _untimed_opt_in(side: Side, at: datetime | None, observation: Observation) -> Word | None:
+    """Push has no time of its own (campaign.md §6.2). It was changed after the row that showed it TRUE: that is all that can be proved."""
+    before, order = side.words.get(NO_OWN_TIME), side.order
+    if at is None or before is None or not before.value or order is None or not side.facts.get(NO_OWN_TIME):
+        return None
+    if order.record_at is None or at <= max(before.at, order.record_at):
+        return None
+    moment = max(before.at + timedelta(milliseconds=1), order.record_at)
+    return Word(False, moment, observation.event.origin)
+
+
+def _in_dynamics(side: Side, observation: Observation, flags: Flags) -> Side:
+    """Dynamics has versions, and one time for the whole contact. `flags` of a read-back are only those that were written."""
+    facts, words = dict(side.facts), dict(side.words)
+    for name, each in flags.items():
+        word = _opt_out(side, observation, name) if each["value"] else _opt_in(side, observation, name)
+        if word is not None:
+            words[name] = word
+        facts[name] = bool(each["value"])
+    if not _fresh(side, observation):  # of a replay, or read before our own write: what it holds is over, what was said was said
+        return replace(side, words=words)
+    return replace(side, order=observation.order, facts=facts, words=words, gone=False)
+
+
+def _opt_out(side: Side, observation: Observation, name: str) -> Word | None:
+    """TRUE of Dynamics as a word that is later than the one before, or None."""
+    event, before, fact = observation.event, side.words.get(name), side.facts.get(name)
+    new = _fresh(side, observation)
+    if observation.ours:  # W5: only what we were not to write, and nobody had said, must be somebody's
+        told = side.told.get(name)
+        if observation.own or not new or before is not None or fact or (told is not None and told.value):
+            return None
+    at = event.record_changed_at or event.observed_at
+    if new and fact is False and observation.live and event.looked_at is not None:
+        at = max(at, event.looked_at)  # W6: imports set modifiedon back
+    if before is not None and not before.value and new and fact is not True:
+        at = max(at, before.at)  # the version proves that it came after
+    word = Word(True, at, event.origin)
+    return word if _counts(word, before) else None
+
+
+def _opt_in(side: Side, observation: Observation, name: str) -> Word | None:
+    """FALSE of Dynamics as a word, or None: only a change that we have seen both sides of, live, by somebody else, at a later time."""
+    event, before, order = observation.event, side.words.get(name), side.order
+    if observation.ours or not observation.live or event.record_changed_at is None or not _fresh(side, observation):
+        return None
+    if not side.facts.get(name) or order is None or order.epoch != event.epoch:
+        return None
+    word = Word(False, event.record_changed_at, event.origin)
+    return word if _counts(word, before) else None
+
+
+def _counts(word: Word, before: Word | None) -> bool:
+    """W1, W2: whether this word takes the place of the one before. At the same time TRUE does."""
+    if before is None:
+        return True
+    return word.at > before.at or (word.at == before.at and word.value and not before.value)
+
+
+def _still_told(side: Side) -> dict[str, Any]:
+    """Without what the system shows as it was told."""
+    return {name: told for name, told in side.told.items() if side.facts.get(name) is not told.value}

@@ -1,0 +1,67 @@
+"""What a profile of Campaign says of its opt-out flags, as its API shows it (campaign.md §6.2). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from bridge.consent.flags import ANY_FLAG_AT, FLAGS, NO_OWN_TIME, RECORD_AT
+from bridge.events import OptStatusObserved
+
+MEASURED_S = 2.0  # a smaller difference of clocks cannot be told from the time that an answer takes
+TIMES = {flag.name: flag.changed_at for flag in FLAGS}
+
+
+def flag_time(name: str, profile: Mapping[str, Any]) -> datetime | None:
+    """When a flag was changed. Of push, which has no time of its own, when any flag was. One that cannot be read counts as missing."""
+    column = TIMES.get(name)
+    return _first(profile, (ANY_FLAG_AT, RECORD_AT) if name == NO_OWN_TIME or column is None else (column,))
+
+
+def record_time(profile: Mapping[str, Any]) -> datetime | None:
+    """When the profile was changed in any way."""
+    return _first(profile, (RECORD_AT, ANY_FLAG_AT))
+
+
+def observed(contact: str, profile: Mapping[str, Any], names: Collection[str], now: datetime, ahead_ms: int = 0) -> OptStatusObserved:
+    """A profile as it is now, with the times of these flags."""
+    flags = {
+        name: {"value": profile[name] is True, "changed_at": flag_time(name, profile)}
+        for name in sorted(names)
+        if profile.get(name) is not None
+    }
+    return OptStatusObserved(contact, "campaign", flags, record_time(profile), now, ahead_ms=ahead_ms, origin="profile")
+
+
+def created(contact: str, names: Collection[str], opted_out: Collection[str], now: datetime) -> OptStatusObserved:
+    """A profile that has just been made: its flags are off, whatever was said before, but for those that were sent with it."""
+    flags = {name: {"value": name in opted_out, "changed_at": None} for name in sorted(names)}
+    return OptStatusObserved(contact, "campaign", flags, None, now, ours=True, origin="profile created")
+
+
+def gone(contact: str, now: datetime) -> OptStatusObserved:
+    """There is no profile any more."""
+    return OptStatusObserved(contact, "campaign", {}, None, now, gone=True, ours=True, origin="profile deleted")
+
+
+def ahead_ms(our_ahead_s: float | None) -> int:
+    """By how much a system's clock is ahead of ours, from how much ours was ahead of it; 0 within what can be measured."""
+    return 0 if our_ahead_s is None or abs(our_ahead_s) <= MEASURED_S else round(-our_ahead_s * 1000)
+
+
+def _first(profile: Mapping[str, Any], names: tuple[str, ...]) -> datetime | None:
+    times = (_moment(profile.get(name)) for name in names)
+    return next((each for each in times if each is not None), None)
+
+
+def _moment(value: Any) -> datetime | None:
+    """`2026-03-01 12:00:00.123Z`, or the same with `T`; UTC where no offset is given, as Campaign's API means it."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    try:
+        parsed = datetime.fromisoformat(value.strip())
+        moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -1,0 +1,39 @@
+"""The writer's own code without anything that lasts: for the plan of a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bridge.avro import Decoder
+from bridge.clock import Clock
+from bridge.consent.guard import Ask
+from bridge.events import ChangeEvent, OptStatusDecided, OptStatusObserved
+from bridge.state import Digests
+from services.ingress.consent import Consent
+from services.ingress.handler import IngressHandler
+from services.ingress.optin import OptIn
+from services.ingress.target import Calls, Target
+
+
+class Nothing:
+    """Stands for the guard, the proof and Opt In/Out: what a draft would lower and delete is to be counted, so nothing is held."""
+
+    async def passes(self, ask: Ask) -> bool:
+        return True
+
+    def lowers(self) -> int:
+        return 0
+
+    def deletes(self, table: str) -> int:
+        return 0
+
+    async def prove(self, decision: OptStatusDecided, headers: Mapping[str, str]) -> None: ...
+
+    async def observe(self, event: OptStatusObserved) -> None: ...
+
+
+def dry_handler(target: Target, calls: Calls, decoder: Decoder[ChangeEvent], digests: Digests, clock: Clock) -> IngressHandler:
+    """Of one table. `calls` stands for Campaign."""
+    nothing = Nothing()
+    consent = Consent(calls, nothing, nothing.prove, nothing, clock)
+    return IngressHandler({target.table.source: target}, calls, decoder, digests, consent, OptIn(nothing.observe, clock), clock)

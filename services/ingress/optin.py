@@ -1,0 +1,58 @@
+"""What Opt In/Out has to hear from ingress: a profile that is made or deleted has lost its opt-outs (rule 4 of the consent contract)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
+
+from bridge.clock import Clock
+from bridge.config import OptinConfig
+from bridge.consent.flags import canonical_flag
+from bridge.consent.profiles import created, gone, observed
+from bridge.desired import Desired
+from bridge.events import OptStatusObserved
+
+PROFILE = "profile"
+
+
+class Observe(Protocol):
+    async def __call__(self, event: OptStatusObserved) -> None:
+        """Publishes to `optin.observations`. Raises RetryError."""
+
+
+class OptIn:
+    """Nothing is published before Opt In/Out was started with a direction from Campaign: until then it knows no words."""
+
+    def __init__(self, observe: Observe, clock: Clock, flags: Flags | None = None) -> None:
+        self._observe, self._clock, self._flags = observe, clock, flags or Flags()
+
+    def concerned(self, resource: str) -> bool:
+        """Whether Opt In/Out looks after flags of this resource."""
+        return resource == PROFILE and bool(self._flags.names)
+
+    async def created(self, resource: str, contact: str, opted_out: Collection[str]) -> None:
+        if self.concerned(resource):
+            await self._observe(created(contact, self._flags.names, opted_out, self._clock.now()))
+
+    async def seen(self, resource: str, contact: str, profile: Mapping[str, Any]) -> None:
+        if self.concerned(resource):
+            await self._observe(observed(contact, profile, self._flags.names, self._clock.now()))
+
+    async def gone(self, resource: str, contact: str) -> None:
+        if self.concerned(resource):
+            await self._observe(gone(contact, self._clock.now()))
+
+
+class Flags:
+    """The flags of the configuration with which Opt In/Out was started last, whether it runs or is stopped."""
+
+    def __init__(self) -> None:
+        self.names: frozenset[str] = frozenset()
+
+    def heard(self, workflow: str, desired: Desired) -> None:
+        """Of the desired state of any workflow."""
+        if workflow != "optin" or desired.config is None:
+            return
+        config = OptinConfig.model_validate(desired.config)
+        known = config.direction in ("campaign-to-dynamics", "bidirectional")
+        self.names = frozenset(canonical_flag(each.target) for each in config.mappings) if known else frozenset()
