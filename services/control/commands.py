@@ -164,7 +164,8 @@ def restored(by: By, reason: str) -> Change:
             return {each: found.epoch for each, found in before.items()}, []  # ours: the commit went through, its answer did not
         after = {each: replace(found, epoch=found.epoch + 1) for each, found in before.items()}
         epochs = {each: found.epoch for each, found in after.items()}
-        entry = audit("restored", by, {each: found.epoch for each, found in before.items()}, {**epochs, "reason": reason})
+        told = {"ingress": epochs["ingress"], "optin": epochs["optin"], "reason": reason}
+        entry = audit("restored", by, {each: found.epoch for each, found in before.items()}, told)
         writes: list[Write | Record] = [(TOPIC, each, found.to_json()) for each, found in after.items()]
         return epochs, [*writes, (TOPIC, RESTORED, mark), (AUDIT, "control", entry)]
 

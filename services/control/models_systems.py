@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from services.control.models import Out
+from services.control.models import In, Out
 
 System = Literal["dynamics", "campaign"]
 Role = Literal["viewer", "operator", "admin"]
@@ -42,6 +42,17 @@ class ChecksOut(Out):
     system: System
     ok: bool
     checks: list[CheckOut]
+
+
+class RestoredIn(In):
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+class RestoredOut(Out):
+    """In which source epoch each workflow reads from now on."""
+
+    ingress: int
+    optin: int
 
 
 class TableNameOut(Out):

@@ -206,6 +206,20 @@ async def test_the_first_cursor_of_all_is_saved_at_once() -> None:
     assert publisher.log.cursors == {"feed": {"at": 1, "phase": "load"}}
 
 
+async def test_a_step_that_ends_the_feed_is_published_with_its_cursor_before_it_does() -> None:
+    publisher = Watched(RetryError("away"))
+    halt = HaltError("no more", code="enough", hint="", origin="source")
+    source = ScriptedSource(page("a", at=1), Step([], {"at": 2, "phase": "live"}, halt=halt), page("b", at=3))
+    feed = Feed("feed", source, publisher, None, FakeClock(), random.Random(3))
+
+    with pytest.raises(HaltError) as caught:
+        await feed.run()
+
+    assert caught.value is halt
+    assert publisher.log.cursors == {"feed": {"at": 2, "phase": "live"}}
+    assert [each.key for each in publisher.log.events] == ["a"]
+
+
 async def test_a_step_may_forget_the_position() -> None:
     publisher = Watched()
     source = ScriptedSource(page("a", at=1), Step([], None), page("b", at=1))

@@ -22,7 +22,7 @@ from services.control.models_data import (
     ReplayOut,
     TablesOut,
 )
-from services.control.models_systems import AuditsOut, ChecksOut, WhoOut
+from services.control.models_systems import AuditsOut, ChecksOut, RestoredOut, WhoOut
 from tests.unit.cli_server import NOW, ControlServer, Reply, bridge, problem, serving, shaped
 
 KEY, OTHER = "00df3854-8b49-484d-8f72-e552eb4a6dc2", "9e317117-0d4e-4612-b59d-29b871df9c26"
@@ -283,6 +283,18 @@ def test_a_failed_check_ends_with_1(control: ControlServer, status: str, code: i
     as_json = bridge(control, "test", "dynamics", "--json")
     assert (as_json.exit_code, json.loads(as_json.stdout)) == (code, body)
     assert bridge(control, "test", "elsewhere").exit_code == 2
+
+
+def test_restored_is_said_with_its_reason(control: ControlServer) -> None:
+    body = shaped(RestoredOut, {"ingress": 1, "optin": 1})
+    control.on("POST", "/systems/dynamics/restored", Reply(202, body))
+
+    shown = bridge(control, "restored", "--reason", "restored to 3 March", "--json")
+
+    assert (shown.exit_code, json.loads(shown.stdout)) == (0, body)
+    assert control.requests[0].body == {"reason": "restored to 3 March"}
+    assert "read everything again" in shown.stderr
+    assert bridge(control, "restored").exit_code == 2
 
 
 def test_audit_and_whoami(control: ControlServer) -> None:

@@ -1,4 +1,4 @@
-"""`bridge test`, `audit`, `whoami`."""
+"""`bridge test`, `restored`, `audit`, `whoami`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ System = Annotated[Literal["dynamics", "campaign"], typer.Argument(metavar="dyna
 
 def add(app: typer.Typer) -> None:
     app.command(name="test")(check)
+    app.command()(restored)
     app.command()(audit)
     app.command()(whoami)
 
@@ -27,6 +28,18 @@ def check(ctx: typer.Context, system: System, as_json: Json = False) -> None:
     Screen(as_json).show(body, table(["CHECK", "RESULT", "", "WHAT TO DO"], rows))
     if not body["ok"] or any(each["status"] == "failed" for each in body["checks"]):
         raise typer.Exit(NO)
+
+
+def restored(
+    ctx: typer.Context,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Say that Dynamics was restored from a backup, copied or moved: everything is read and compared again."""
+    body = connect(ctx).post(path("systems", "dynamics", "restored"), {"reason": reason})
+    screen = Screen(as_json)
+    screen.tell("ingress and optin read everything again: those that run at once, the others when they are started.")
+    screen.show(body)
 
 
 def audit(

@@ -5,14 +5,27 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 
 from bridge.config import EgressConfig, IngressConfig, OptinConfig
 from bridge.desired import WORKFLOWS
 from bridge.errors import HaltError
+from bridge.log import log
+from services.control import commands
 from services.control.checks import Checks
-from services.control.context import Control, Operator, Viewer
-from services.control.models_systems import AuditOut, AuditsOut, ChecksOut, FieldsOut, System, SystemOut, TableNamesOut, WhoOut
+from services.control.context import Admin, Control, Operator, Viewer
+from services.control.models_systems import (
+    AuditOut,
+    AuditsOut,
+    ChecksOut,
+    FieldsOut,
+    RestoredIn,
+    RestoredOut,
+    System,
+    SystemOut,
+    TableNamesOut,
+    WhoOut,
+)
 from services.control.problems import described
 from services.control.systems import not_there
 
@@ -41,6 +54,14 @@ def _systems(routes: APIRouter, control: Control) -> None:
         assert isinstance(egress, EgressConfig)
         assert isinstance(optin, OptinConfig)
         return await Checks(control.systems, ingress, egress, optin).run(system)
+
+    @routes.post("/systems/dynamics/restored", tags=["systems"], status_code=202, responses=described(401, 403, 413, 422, 429, 503))
+    async def dynamics_restored(body: RestoredIn, request: Request, _: Admin) -> RestoredOut:
+        """Says that Dynamics was restored from a backup, copied or moved: its versions may have started over. Ingress and Opt In/Out read
+        and compare everything again; while they run at once, else when they are started."""
+        epochs = await control.store.run(commands.restored(control.by(request), body.reason))
+        log("command", what="restored", system="dynamics")
+        return RestoredOut(**epochs)
 
     @routes.get("/systems/{system}/tables", tags=["systems"], responses=described(*READ))
     async def list_system_tables(system: System, _: Viewer) -> TableNamesOut:

@@ -100,8 +100,11 @@ def _cursors(routes: APIRouter, control: Control) -> None:
 async def _set(control: Control, workflow: Workflow, key: str, value: Mapping[str, Any] | None, request: Request) -> None:
     if control.store.verdict(workflow)[0].status != "STOPPED":
         raise _not_stopped(workflow)
+    # ingress finds in its state by itself in which epoch it was, without a full read of all other tables
+    before = control.cursors.find(workflow, key) if workflow == "optin" else None
+    epoch = 0 if before is None else int(before.value.get("epoch", 0))
     try:
-        await control.store.run(commands.set_cursor(workflow, key, value, control.by(request)))
+        await control.store.run(commands.set_cursor(workflow, key, value, control.by(request), epoch))
     except NotStopped as exc:
         raise _not_stopped(workflow) from exc
     log("command", what="cursor", workflow=workflow, cursor=key)
