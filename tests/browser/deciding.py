@@ -37,36 +37,57 @@ async def said(stack: Stack, people: Sequence[str], out: bool) -> None:
     stack.campaign.exports.run()
 
 
-async def held_now(stack: Stack) -> int:
-    return int((await stack.get("/workflows/optin"))["backlog"]["held"])
+async def held_now(stack: Stack, workflow: str = "optin") -> int:
+    return int((await stack.get(f"/workflows/{workflow}"))["backlog"]["held"])
 
 
-async def until_held(stack: Stack, number: int) -> None:
+async def until_held(stack: Stack, number: int, workflow: str = "optin") -> None:
     async def so_many() -> bool:
-        return await held_now(stack) == number
+        return await held_now(stack, workflow) == number
 
     await stack.until(so_many, f"{number} are held", 40)
 
 
-async def discard_all(stack: Stack) -> None:
-    answer = await stack.http.post("/api/v1/workflows/optin/held/discard", json={"all": True, "reason": "between two tests"})
+async def discard_all(stack: Stack, workflow: str = "optin") -> None:
+    answer = await stack.http.post(f"/api/v1/workflows/{workflow}/held/discard", json={"all": True, "reason": "between two tests"})
     assert answer.status_code == 202, answer.text
-    await until_held(stack, 0)
+    await until_held(stack, 0, workflow)
 
 
 async def put_held(stack: Stack, number: int = 1) -> list[str]:
     """Held decisions on contacts that nobody has, as `services/optin/resolving.py` publishes them. Their contacts."""
     people = [new_key() for _ in range(number)]
-    schema, names = load_schema("OptStatusDecided"), Names(stack.kafka)
-    encoder = Encoder(schema, await asyncio.to_thread(HttpRegistry(stack.kafka).register, f"{names.topic(TOPIC)}-value", schema))
-    headers = _headers()
+    await _put(stack, TOPIC, [(_decision(each), _headers()) for each in people])
+    return people
+
+
+async def put_held_by_ingress(stack: Stack) -> tuple[str, str, str]:
+    """A release, a delete of a contact, and one of another record, as the writer of ingress publishes what the guard holds; their keys."""
+    person, gone, car = new_key(), new_key(), new_key()
+    before = await held_now(stack, "ingress")
+    release = {"table": "contact", "flags": "blackListEmail", "kind": "release"}
+    delete = {"flags": "delete", "kind": "delete"}
+    await _put(
+        stack,
+        "ingress.decisions",
+        [
+            (_lower(person), _of_ingress(**release)),
+            (_delete(gone, "deleted-in-dynamics"), _of_ingress(**delete, table="contact")),
+            (_delete(car, "filtered-out"), _of_ingress(**delete, table="new_vehicle")),
+        ],
+    )
+    await until_held(stack, before + 3, "ingress")
+    return person, gone, car
+
+
+async def _put(stack: Stack, topic: str, decisions: Sequence[tuple[OptStatusDecided, Headers]]) -> None:
+    schema, name = load_schema("OptStatusDecided"), Names(stack.kafka).topic(topic)
+    encoder = Encoder(schema, await asyncio.to_thread(HttpRegistry(stack.kafka).register, f"{name}-value", schema))
     producer = KafkaProducer(stack.kafka)
     try:
-        sent = (producer.send(names.topic(TOPIC), each.encode(), encoder.encode(_decision(each)), headers) for each in people)
-        await asyncio.gather(*sent)
+        await asyncio.gather(*(producer.send(name, each.contact_key.encode(), encoder.encode(each), told) for each, told in decisions))
     finally:
         producer.close()
-    return people
 
 
 async def put_letter(stack: Stack, code: str, reason: str) -> str:
@@ -92,3 +113,19 @@ def _decision(contact: str) -> OptStatusDecided:
     now = datetime.now(UTC)
     inputs = {"campaign": False, "campaign_changed_at": now, "dynamics": True, "dynamics_changed_at": None}
     return OptStatusDecided(contact, "dynamics", {"donotemail": False}, "campaign-is-later", {"donotemail": inputs}, now)
+
+
+def _of_ingress(**more: str) -> Headers:
+    about = {"target": "campaign", "outcome": "held", "guard": "held", "status": "", "origin": "version 915244", **more}
+    return [*event_headers("live", "915244", "ingress-writer/test"), *((name, value.encode()) for name, value in about.items())]
+
+
+def _lower(contact: str) -> OptStatusDecided:
+    now = datetime.now(UTC)
+    said = {"campaign": True, "campaign_changed_at": None, "campaign_from": "profile"}
+    inputs = said | {"dynamics": False, "dynamics_changed_at": now, "dynamics_from": "version 915244"}
+    return OptStatusDecided(contact, "campaign", {"blackListEmail": False}, "opted-in-in-dynamics", {"blackListEmail": inputs}, now)
+
+
+def _delete(key: str, rule: str) -> OptStatusDecided:
+    return OptStatusDecided(key, "campaign", {}, rule, {}, datetime.now(UTC))

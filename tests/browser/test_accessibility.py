@@ -12,7 +12,7 @@ from playwright.async_api import Page, expect
 from sandbox.web import Fault
 from tests.browser.browsing import INGRESS, OPTIN, Visits, row
 from tests.browser.conftest import DEFAULT, Guarded, put
-from tests.browser.deciding import come_back, until_held
+from tests.browser.deciding import come_back, discard_all, put_held_by_ingress, until_held
 from tests.e2e.stack import Stack, contacts, vehicles
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -143,6 +143,23 @@ async def test_axe_finds_nothing_serious_while_it_is_busy_with_changes_pending_a
     await page.goto("/")
     await expect(row(page, INGRESS).get_by_role("status")).to_contain_text("FAILED", timeout=25_000)
     await check(page, axe)
+
+
+async def test_axe_finds_nothing_serious_while_ingress_holds_items(idle: Stack, visits: Visits, axe: str) -> None:
+    await discard_all(idle, "ingress")
+    person, gone, _ = await put_held_by_ingress(idle)
+    page = await visits.page(f"/workflows/ingress?contact={person}")
+    await expect(page.get_by_role("region", name="Decisions found").get_by_role("row")).to_have_count(2)
+    await page.get_by_role("checkbox", name=f"Choose the delete of {gone}").check()
+    await named(page)
+    await check(page, axe)
+    await page.get_by_role("button", name="Release").click()
+    await check(page, axe)
+    await page.get_by_role("dialog").get_by_label(re.compile("^Reason")).fill("a test")
+    await page.get_by_role("dialog").get_by_role("button", name="Release").click()
+    await expect(page.get_by_role("dialog", name="Release: are you sure?")).to_be_visible()
+    await check(page, axe)
+    await discard_all(idle, "ingress")
 
 
 async def test_axe_finds_nothing_serious_while_decisions_are_held(deciding: Stack, deciding_visits: Visits, axe: str) -> None:

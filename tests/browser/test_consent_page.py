@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.browsing import OPTIN, Visits, messages, row, words
+from bridge.kafka.topics import Topics, ingress_topics
+from tests.browser.browsing import INGRESS, OPTIN, Visits, messages, row, words
 from tests.browser.conftest import Guarded
-from tests.browser.deciding import come_back, put_held, put_letter, until_held
+from tests.browser.deciding import come_back, discard_all, put_held, put_held_by_ingress, put_letter, until_held
 from tests.e2e.consent import in_campaign, in_dynamics, until_both
 from tests.e2e.helpers import new_key
 from tests.e2e.stack import Stack
@@ -20,11 +22,11 @@ PATH = "/workflows/optin"
 
 
 def held(page: Page) -> Locator:
-    return page.get_by_role("region", name="Held decisions")
+    return page.get_by_role("region", name="Held items")
 
 
 def rows(page: Page) -> Locator:
-    """The held decisions, without the headings."""
+    """The held items, without the headings."""
     return held(page).get_by_role("table").get_by_role("row").filter(has=page.get_by_role("cell"))
 
 
@@ -33,15 +35,17 @@ def found(page: Page) -> Locator:
 
 
 async def settled(page: Page, command: str, reason: str) -> None:
-    """Uses a button of the section, and its dialog: without a reason nothing is done."""
+    """Uses a button of the section, and its two dialogs: without a reason nothing is done."""
     await held(page).get_by_role("button", name=command, exact=True).click()
-    dialog = page.get_by_role("dialog", name=command)
+    dialog = page.get_by_role("dialog", name=command, exact=True)
     await dialog.get_by_role("button", name=command).click()
     await expect(dialog.get_by_label(re.compile("^Reason"))).to_be_focused()
     await expect(dialog.get_by_label(re.compile("^Reason"))).to_have_attribute("aria-invalid", "true")
     await dialog.get_by_label(re.compile("^Reason")).fill(reason)
     await dialog.get_by_role("button", name=command).click()
-    await expect(dialog).to_have_count(0)
+    again = page.get_by_role("dialog", name=f"{command}: are you sure?")
+    await again.get_by_role("button", name=f"{command} now").click()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 async def test_when_nothing_is_held_the_page_says_what_would_be(visits: Visits) -> None:
@@ -55,7 +59,7 @@ async def test_held_decisions_are_warned_of_released_and_discarded_and_are_no_fa
     page = await deciding_visits.page()
     people = await come_back(deciding, 3)
     status = row(page, OPTIN).get_by_role("cell").nth(2)
-    await expect(status).to_contain_text(words("RUNNING", "Warning:", "3 decisions", "are held", "release or discard"))
+    await expect(status).to_contain_text(words("RUNNING", "Warning:", "3 decisions", "is held", "release or discard"))
     await expect(status).not_to_contain_text("FAILED")
     await row(page, OPTIN).get_by_role("link", name="3 held").click()
 
@@ -69,13 +73,13 @@ async def test_held_decisions_are_warned_of_released_and_discarded_and_are_no_fa
     await expect(held(page).get_by_role("button", name="Release")).to_be_disabled()
     await held(page).get_by_role("checkbox", name=f"Choose {people[0]}").check()
     await settled(page, "Release", "asked for by phone")
-    await expect(messages(page)).to_contain_text("1 decision released.")
+    await expect(messages(page)).to_contain_text("1 item released.")
     await expect(rows(page)).to_have_count(2)
     await until_both(deciding, people[0], False)
 
     await held(page).get_by_role("checkbox", name="All", exact=True).check()
     await settled(page, "Discard", "a wrong import")
-    await expect(messages(page)).to_contain_text("2 decisions discarded.")
+    await expect(messages(page)).to_contain_text("2 items discarded.")
     await expect(held(page)).to_contain_text("Nothing is held")
     await expect(page.get_by_role("main")).not_to_contain_text("Warning:")
     assert [in_dynamics(deciding, each) for each in people] == [False, True, True]
@@ -96,7 +100,7 @@ async def test_what_comes_to_be_held_appears_and_what_is_chosen_stays_chosen(dec
     await expect(held(page).get_by_role("checkbox", name=f"Choose {first}")).to_be_checked()
     await expect(held(page).get_by_role("checkbox", name=f"Choose {first}")).to_be_focused()
     await expect(held(page).get_by_role("checkbox", name=f"Choose {second}")).not_to_be_checked()
-    await expect(held(page).get_by_role("status")).to_have_text("1 contact is chosen.")
+    await expect(held(page).get_by_role("status")).to_have_text("1 item is chosen.")
 
 
 async def test_many_held_decisions_come_by_page_and_all_can_be_chosen_beyond_it(deciding: Stack, deciding_visits: Visits) -> None:
@@ -104,14 +108,14 @@ async def test_many_held_decisions_come_by_page_and_all_can_be_chosen_beyond_it(
     await until_held(deciding, 120)
     page = await deciding_visits.page(PATH)
     await expect(rows(page)).to_have_count(50)
-    await held(page).get_by_role("button", name="More held decisions").click()
+    await held(page).get_by_role("button", name="More held items").click()
     await expect(rows(page)).to_have_count(100)
     await held(page).get_by_role("checkbox", name="All that are shown").check()
-    await expect(held(page).get_by_role("status")).to_have_text("100 contacts are chosen.")
+    await expect(held(page).get_by_role("status")).to_have_text("100 items are chosen.")
     await held(page).get_by_role("checkbox", name="All 120, also those that are not shown").check()
     await expect(held(page).get_by_role("status")).to_have_text("All 120 are chosen.")
     await settled(page, "Discard", "made for a test")
-    await expect(messages(page)).to_contain_text("120 decisions discarded.")
+    await expect(messages(page)).to_contain_text("120 items discarded.")
     await expect(held(page)).to_contain_text("Nothing is held")
 
 
@@ -150,7 +154,7 @@ async def test_the_decisions_of_a_contact_tell_who_said_what_and_what_came_of_it
     async with page.expect_download() as started:
         await found(page).get_by_role("button", name="Download as CSV").click()
     download = await started.value
-    assert download.suggested_filename == f"decisions-{contact}.csv"
+    assert download.suggested_filename == f"decisions-optin-{contact}.csv"
     await download.save_as(tmp_path / "file.csv")
     path, accept = f"/api/v1/workflows/optin/decisions?contact={contact}", {"Accept": "text/csv"}
     assert (tmp_path / "file.csv").read_bytes().decode() == (await deciding.http.get(path, headers=accept)).text
@@ -166,7 +170,7 @@ async def test_a_contact_that_is_none_and_one_of_whom_nothing_was_decided(visits
     await box.fill(new_key().upper())
     await page.keyboard.press("Enter")
     await expect(box).to_have_attribute("aria-invalid", "false")
-    await expect(found(page)).to_contain_text(words("No decision is kept of this contact", "30 days"))
+    await expect(found(page)).to_contain_text(words("No decision is kept of this contact"))
 
 
 async def test_where_a_contact_is_and_its_dead_letters_are_told_in_the_words_of_optin(deciding: Stack, deciding_visits: Visits) -> None:
@@ -197,3 +201,61 @@ async def test_at_400_px_held_decisions_and_decisions_are_cards_and_can_be_settl
     await held(page).get_by_role("checkbox", name="All", exact=True).check()
     await settled(page, "Discard", "made for a test")
     await expect(held(page)).to_contain_text("Nothing is held")
+
+
+async def test_what_ingress_holds_is_shown_with_its_evidence_released_and_discarded(idle: Stack, visits: Visits) -> None:
+    await asyncio.to_thread(Topics(idle.kafka).ensure, ingress_topics(["contact", "new_vehicle"]))
+    await discard_all(idle, "ingress")
+    person, gone, car = await put_held_by_ingress(idle)
+    page = await visits.page()
+    await row(page, INGRESS).get_by_role("link", name="3 held").click()
+
+    await expect(page).to_have_url(re.compile("/workflows/ingress#held$"))
+    await expect(held(page)).to_be_in_viewport()
+    await expect(rows(page)).to_have_count(3)
+    for key, facts in (
+        (
+            person,
+            ("In Campaign", "blackListEmail opted in", "taken back in Dynamics", "opted out", "profile", "opted in", "version 915244"),
+        ),
+        (gone, ("In Campaign", "deleted", "The record was deleted in Dynamics")),
+        (car, ("In Campaign", "deleted", "A filter leaves the record out")),
+    ):
+        await expect(rows(page).filter(has_text=key)).to_contain_text(words(key, *facts))
+    await expect(held(page).get_by_role("link", name=car)).to_have_attribute("href", re.compile(f"records.*{car}.*new_vehicle"))
+
+    await held(page).get_by_role("checkbox", name=f"Choose the delete of {gone}").check()
+    await held(page).get_by_role("checkbox", name=f"Choose {person}", exact=True).check()
+    await settled(page, "Release", "the list was cleaned")
+    await expect(messages(page)).to_contain_text("2 items released.")
+    await expect(rows(page)).to_have_count(1)
+    await held(page).get_by_role("checkbox", name="All", exact=True).check()
+    await settled(page, "Discard", "a wrong filter")
+    await expect(held(page)).to_contain_text(words("Nothing is held", "DELETE_LIMIT"))
+
+    await page.get_by_label("Id of the contact").fill(person)
+    await page.keyboard.press("Enter")
+    await expect(found(page).get_by_role("row").nth(1)).to_contain_text(
+        words("Campaign", "blackListEmail", "profile", "version", "released")
+    )
+
+
+async def test_releasing_by_keyboard_asks_twice_and_escape_gives_up(idle: Stack, visits: Visits) -> None:
+    await discard_all(idle, "ingress")
+    person, gone, _ = await put_held_by_ingress(idle)
+    page = await visits.page("/workflows/ingress")
+    for name in (f"Choose {person}", f"Choose the delete of {gone}"):
+        await held(page).get_by_role("checkbox", name=name, exact=True).focus()
+        await page.keyboard.press("Space")
+    await held(page).get_by_role("button", name="Release").focus()
+    await page.keyboard.press("Enter")
+    await page.keyboard.type("asked by phone")
+    await page.get_by_role("dialog").get_by_role("button", name="Release").focus()
+    await page.keyboard.press("Enter")
+    sure = page.get_by_role("dialog", name="Release: are you sure?")
+    await expect(sure).to_contain_text(words("1 item takes an opt-out away", "1 item deletes a record in Campaign"))
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await expect(rows(page)).to_have_count(3)
+    await expect(held(page).get_by_role("button", name="Release")).to_be_focused()
+    await discard_all(idle, "ingress")

@@ -34,7 +34,7 @@ def _workflows(routes: APIRouter, frame: Frame) -> None:
 
     @routes.get("/workflows/ingress")
     async def ingress(who: Viewer) -> HTMLResponse:
-        return frame.page("ingress.html", who, [HOME, Link(INGRESS.label)], name=NAMES["ingress"])
+        return frame.page("ingress.html", who, [HOME, Link(INGRESS.label)], name=NAMES["ingress"], workflow="ingress")
 
     @routes.get("/workflows/ingress/tables/{table}")
     async def mapping(table: Annotated[str, TABLE], who: Viewer) -> HTMLResponse:
@@ -47,7 +47,7 @@ def _workflows(routes: APIRouter, frame: Frame) -> None:
     @routes.get("/workflows/optin")
     async def optin(who: Viewer) -> HTMLResponse:
         flags = [(flag, FLAGS[flag]) for flag in OPT_OUT_FLAGS]
-        return frame.page("optin.html", who, [HOME, Link(NAMES["optin"])], name=NAMES["optin"], flags=flags)
+        return frame.page("optin.html", who, [HOME, Link(NAMES["optin"])], name=NAMES["optin"], workflow="optin", flags=flags)
 
 
 def _data(routes: APIRouter, frame: Frame) -> None:

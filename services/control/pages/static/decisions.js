@@ -1,7 +1,7 @@
 // Decisions of a contact: what was decided, by which rule, from which facts, and what came of it; as a table and as a file.
 import { $, button, fill, h, row, table } from "./dom.js";
 import { file, get } from "./api.js";
-import { OUTCOMES, SYSTEMS, flagLines, inputLines, ruleWords } from "./consent_words.js";
+import { OUTCOMES, SYSTEMS, flagLines, inputLines, ruleWords, writtenLines } from "./consent_words.js";
 import { moment } from "./format.js";
 import { attempt } from "./messages.js";
 
@@ -9,13 +9,16 @@ const COLUMNS = ["When", "For", "Flags", "Why", "Campaign said", "Dynamics said"
 const PAGE = 50;
 const IN_A_FILE = 1000;
 const CONTACT = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-const NONE =
-  "No decision is kept of this contact. A decision is made when one system has to be told what the other says, and is kept for 30 days.";
+const NONE = {
+  optin: "No decision is kept of this contact. One is made when a system has to be told what the other says.",
+  ingress: "No decision is kept of this contact. One is made when an opt-out of the contact mapping is set, taken back or left as it is.",
+};
 
 const form = $("#decisions-form");
 const box = $("#decisions-contact");
 const place = $("#decisions-found");
-const address = (contact, limit, after) => `/workflows/optin/decisions?contact=${contact}&limit=${limit}${after ? `&after=${after}` : ""}`;
+const workflow = $("#decisions").dataset.workflow;
+const address = (contact, limit, after) => `/workflows/${workflow}/decisions?contact=${contact}&limit=${limit}${after ? `&after=${after}` : ""}`;
 
 /** Shows the decisions of a contact, and goes there. */
 export async function lookAt(contact) {
@@ -46,7 +49,7 @@ async function find() {
 
 function show(contact, found) {
   if (!found.decisions.length) {
-    fill(place, h("p", { class: "notice" }, NONE));
+    fill(place, h("p", { class: "notice" }, NONE[workflow]));
     return;
   }
   const list = table(COLUMNS, [], { class: "small decided", "aria-label": `Decisions of ${contact}` });
@@ -67,11 +70,11 @@ function cells(each) {
   return [
     moment(each.decided_at),
     SYSTEMS[each.target] ?? "cannot be read",
-    flagLines(each.flags),
+    each.kind === "delete" ? "deletes the record" : flagLines(each.flags),
     ruleWords(each.rule),
     inputLines(each.inputs, "campaign"),
     inputLines(each.inputs, "dynamics"),
-    [word, meaning && h("span", { class: "hint block" }, meaning)],
+    [word, meaning && h("span", { class: "hint block" }, meaning), writtenLines(each)],
   ];
 }
 
@@ -86,7 +89,7 @@ async function download(contact) {
     after = lines.length ? idOf(lines.at(-1)) : null;
   } while (after);
   const href = URL.createObjectURL(new Blob([`${parts.join("\r\n")}\r\n`], { type: "text/csv" }));
-  h("a", { href, download: `decisions-${contact}.csv` }).click();
+  h("a", { href, download: `decisions-${workflow}-${contact}.csv` }).click();
   setTimeout(() => URL.revokeObjectURL(href), 10_000);
 }
 

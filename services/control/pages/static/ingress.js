@@ -1,8 +1,10 @@
 // The mapped tables: progress, Edit, Delete mapping, Replay Data, Add New Mapping.
 import { $, button, fill, h, icon, row, table } from "./dom.js";
 import { call, get, may, me } from "./api.js";
+import * as decisions from "./decisions.js";
 import { ask } from "./dialogs.js";
 import { count, duration, moment, number } from "./format.js";
+import { Held } from "./held.js";
 import { history } from "./history.js";
 import { attempt, done, failed } from "./messages.js";
 import { addMapping } from "./new_mapping.js";
@@ -192,7 +194,9 @@ if (!may("admin")) {
   add.parentElement.after(h("p", { class: "hint" }, `${roles}. You are signed in as ${me.name} (${me.role}).`));
 }
 add.addEventListener("click", addMapping);
+const held = new Held("ingress", $("#held-list"), decisions.lookAt);
 strip("ingress", (now) => {
+  held.told(now.backlog.held);
   const moved =
     workflow && (workflow.status !== now.status || workflow.desired !== now.desired || workflow.saved_revision !== now.saved_revision);
   workflow = now;
@@ -200,4 +204,7 @@ strip("ingress", (now) => {
 });
 refresh();
 setInterval(refresh, 3000);
-history("ingress", refresh).catch(failed);
+history("ingress", refresh)
+  .then(decisions.begin)
+  .then(() => location.hash === "#held" && $("#held").scrollIntoView())
+  .catch(failed);

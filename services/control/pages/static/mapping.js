@@ -11,6 +11,7 @@ import { mergeTable } from "./merge.js";
 import { showPlan } from "./plan.js";
 import { clearFindings, load, save, savedWords, showFindings, summarise, validate } from "./saving.js";
 import { strip } from "./state.js";
+import { deletesByFilter, planned, sure } from "./taking.js";
 
 const form = $("#mapping");
 const source = form.dataset.table;
@@ -231,6 +232,7 @@ async function keep() {
   clear();
   clearFindings(form);
   if (unfilled("Not saved. Please correct:")) return;
+  if (!(await sure("Save", await foreseen()))) return;
   const merge = (theirs) => page.config(theirs);
   const result = await save("ingress", page.base, page.config(), $("#comment").value.trim(), merge);
   if (!result) return;
@@ -248,6 +250,15 @@ async function keep() {
   const found = await validate("ingress", page.config());
   if (found) tell(found);
   done(await savedWords("ingress", result.saved.revision), h("p", null, h("a", { href: "/workflows/ingress" }, "Go to the mapped tables")));
+}
+
+/** The plan of what is on the page, if it was asked for or if it begins to delete by its filter; else nothing is taken away that was not before. */
+async function foreseen() {
+  const asked = JSON.stringify(page.draft);
+  if (page.plan?.of === asked) return { plan: page.plan.result };
+  const before = page.base.config.tables.find((each) => each.source === source);
+  const same = before && JSON.stringify(before.filter) === JSON.stringify(page.draft.filter);
+  return same || !deletesByFilter(page.draft) ? { plan: { above_limits: false } } : planned(page.config());
 }
 
 /** What is saved is what is edited from now on: after a merge it holds more than was on the page. */
@@ -275,8 +286,10 @@ function unfilled(words) {
 async function plan() {
   clearFindings(form);
   if (unfilled("Not planned. Please correct:")) return;
+  const asked = JSON.stringify(page.draft);
   try {
     const result = await post("/workflows/ingress/config/plan", { config: page.config(), sample: 100 });
+    page.plan = { of: asked, result };
     showPlan(result, page.draft);
   } catch (error) {
     if (error.status !== 422 || !error.errors?.length) throw error;

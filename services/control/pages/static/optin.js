@@ -154,7 +154,7 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   attempt($("#save"), keep);
 });
-const held = new Held($("#held-list"), decisions.lookAt);
+const held = new Held("optin", $("#held-list"), decisions.lookAt);
 strip("optin", (workflow) => held.told(workflow.backlog.held));
 begin()
   .then(decisions.begin)

@@ -1,6 +1,7 @@
 // What a plan says, in words: what saving and starting would do to a live sample of the table.
 import { $, fill, h, table } from "./dom.js";
 import { count, number } from "./format.js";
+import { takenLines } from "./taking.js";
 
 const COUNTS = {
   create: "would be created",
@@ -45,6 +46,7 @@ export function showPlan(plan, draft) {
       null,
       `Estimated calls to Campaign: ${number(mine.calls.sample)} for the sample, ${mine.calls.total === null ? "unknown" : number(mine.calls.total)} for all records.`,
     ),
+    taken(mine),
     list(
       "Rejected",
       ["Reason", "Records", "Keys"],
@@ -69,6 +71,13 @@ export function showPlan(plan, draft) {
   );
   section.focus();
   section.scrollIntoView({ block: "start" });
+}
+
+/** What would be taken away, with the limits: a warning above one of them. */
+function taken(mine) {
+  const lines = takenLines(mine).map((each) => h("li", null, each));
+  const above = mine.lowers.above || mine.deletes.above;
+  return lines.length > 0 && h("div", { class: above ? "notice notice-warning" : "notice" }, h("ul", null, lines));
 }
 
 const clean = (mine) => !mine.rejected.length && !mine.truncated.length && !mine.not_convertible.length;

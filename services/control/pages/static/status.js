@@ -51,9 +51,9 @@ const PARKED = {
 export const parkedWords = ({ id, backlog }) => (backlog.parked ? PARKED[id](backlog.parked) : "");
 
 /** The way to what the consent guard holds; nothing if it holds nothing. */
-export const heldLink = ({ backlog }) =>
+export const heldLink = ({ id, backlog }) =>
   backlog.held > 0 &&
-  h("a", { class: "alarm caution", href: "/workflows/optin#held" }, icon("warning"), h("span", null, `${number(backlog.held)} held`));
+  h("a", { class: "alarm caution", href: `/workflows/${id}#held` }, icon("warning"), h("span", null, `${number(backlog.held)} held`));
 
 /** What people have to know although the workflow runs; nothing if that is nothing. */
 export function warningWords({ status, reason }) {

@@ -10,6 +10,7 @@ const COUNTERS = {
   deleted: "deleted",
   parked: "parked",
   dead_lettered: "dead letters",
+  optout_kept: "opt-outs left as they are",
   target_calls: "calls to the destination",
 };
 const SERVICES = ["Service", "Instance", "Status", "Version", "Revision", "Heartbeat"];

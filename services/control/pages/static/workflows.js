@@ -8,6 +8,7 @@ import { follow, isLive } from "./live.js";
 import { attempt } from "./messages.js";
 import { details } from "./workflow_details.js";
 import { load } from "./saving.js";
+import { deletesByFilter, planned, sure } from "./taking.js";
 import { UNCONFIGURED, backlogNumber, backlogWords, heldLink, parkedWords, statusWords, stopping, warningWords } from "./status.js";
 
 class Row {
@@ -91,9 +92,19 @@ class Row {
   }
 
   async command(name, control) {
-    this.commanded = true;
-    const after = await attempt(control, () => post(`/workflows/${this.id}/${name}`));
+    const after = await attempt(control, async () => {
+      if (name === "start" && !(await this.sureToStart())) return null;
+      this.commanded = true;
+      return post(`/workflows/${this.id}/${name}`);
+    });
     if (after) this.update(after);
+  }
+
+  /** Where a filter deletes what it leaves out, a plan tells how many before it does so. */
+  async sureToStart() {
+    if (this.id !== "ingress") return true;
+    const { config } = await load("ingress");
+    return !config.tables.some(deletesByFilter) || sure("Start", await planned(config));
   }
 
   update(workflow) {
