@@ -29,6 +29,7 @@ from services.control.backlog import Backlog
 from services.control.consent import Decisions
 from services.control.cursors import Cursors
 from services.control.held import Settling
+from services.control.letters import Letters
 from services.control.outcomes import Outcomes
 from services.control.store import Store
 from services.control.traces import Traces
@@ -66,9 +67,9 @@ class Bench:
     refusals: Refusals = field(default_factory=list)
 
     async def put(self, topic: str, key: str, value: bytes | None, **headers: str) -> str:
-        """Publishes a record as it is; its id once control has seen it. Underscores in names of headers stand for hyphens."""
+        """Publishes a record as it is; its id once control has seen it."""
         before = self.heard["records"]
-        told = [*event_headers("live", "", "a-test"), *((name.replace("_", "-"), text.encode()) for name, text in headers.items())]
+        told = [*event_headers("live", "", "a-test"), *((name, text.encode()) for name, text in headers.items())]
         await self.producer.send(Names(self.kafka).topic(topic), key.encode(), value, told)
         await eventually(lambda: self.heard["records"] > before)
         message = max((each for each in content(self.kafka, topic) if each.key() == key.encode()), key=lambda each: each.offset() or 0)
@@ -151,6 +152,7 @@ async def consenting(kafka: KafkaSettings, folder: Path, **settings: Any) -> Asy
         "archive": archive,
         "decisions": decisions,
         "outcomes": Outcomes(Traces(kafka, archive), backlog),
+        "letters": Letters(kafka, archive, store),
         "settling": Settling(kafka, decisions, store, topics, clock, "one"),
     }
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,17 +13,20 @@ import pytest
 from bridge.clock import SystemClock
 from bridge.config import IngressConfig
 from bridge.errors import HaltError
+from bridge.kafka.partitioner import partition_for
 from bridge.kafka.topics import workflow_topics
-from bridge.rooms import CampaignSettings, DynamicsSettings
+from bridge.rooms import CampaignSettings, ConsentSettings, DynamicsSettings
 from bridge.settings import KafkaSettings, load
+from bridge.state import Known
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving
 from services.control.cursors import Cursors
 from services.control.models_data import PlanOut
+from services.control.notes import Notes
 from services.control.plan import WITHIN_S, Planner
 from services.control.systems import Systems
-from tests.contract.broker import make
+from tests.contract.broker import make, producing
 from tests.e2e.stack import mapping
 
 TABLES, ROWS = 21, 20
@@ -127,3 +130,48 @@ async def test_a_table_that_is_not_there_ends_the_plan(bench: Bench) -> None:
 
     with pytest.raises(HaltError, match="new_t9"):
         await bench.plan()
+
+
+async def known(kafka: KafkaSettings, table: str, keys: Sequence[str]) -> None:
+    """As the writer notes records that it has brought to Campaign."""
+    async with producing(kafka) as producer:
+        name, there = f"{kafka.topic_prefix}ingress.state", Known(version=1, exists=True, visible=True).to_json()
+        for each in keys:
+            number = partition_for(each.encode(), 3)
+            await producer.send(name, f"{table}/{each}".encode(), there, (), number)
+
+
+@pytest.mark.parametrize(("limit", "above"), [(7, True), (8, False), (None, False)])
+async def test_a_plan_tells_how_many_records_it_would_delete_and_whether_that_is_above_the_limit(
+    bench: Bench, limit: int | None, above: bool
+) -> None:
+    keys = [row["new_t0id"] for row in bench.dynamics.rows("new_t0")]
+    for each in keys[:8]:
+        bench.campaign.put("cusT0", {"cusId": each, "cusName": "Row"})
+    await known(bench.kafka, "new_t0", keys)
+    table = mapping("new_t0", "cusT0", ("new_t0id", "cusId"), {"new_name": "cusName"})
+    nobody = {"conditions": [{"field": "new_name", "operator": "eq", "value": "nobody"}], "delete_filtered_out": True}
+    cursors = Cursors()
+    cursors.complete = lambda: True
+    planner = Planner(bench.kafka, bench.systems, cursors, SystemClock(), ConsentSettings(DELETE_LIMIT=limit))
+
+    planned = await planner.plan(IngressConfig.model_validate({"tables": [table | {"filter": nobody}]}), ROWS, 3)
+
+    deletes = planned.tables[0].deletes
+    assert (deletes.sample, deletes.total, deletes.limit, deletes.above) == (8, 8, 500 if limit is None else limit, above)
+    assert (planned.deletes.sample, planned.deletes.total, planned.above_limits) == (8, 8, above)
+    assert (planned.lowers.sample, planned.lowers.total) == (0, 0)
+    assert len(bench.campaign.rows("cusT0")) == 8, "nothing was written"
+
+
+async def test_notes_tell_an_opt_out_that_would_be_taken_away_from_one_that_is_not_there(bench: Bench) -> None:
+    for key, out in (("ada", True), ("bob", False)):
+        bench.campaign.put("profile", {"externalId": key, "lastName": key, "blackListEmail": out})
+    path, found = (await bench.systems.resource("profile")).path, {}
+
+    for key in ("ada", "bob"):
+        notes = Notes(bench.systems.campaign)
+        await notes.update(path, key, {"blackListEmail": False})
+        found[key] = notes.lowers
+
+    assert found == {"ada": True, "bob": False}

@@ -170,6 +170,7 @@ async def test_deletes_of_filtered_out_records_are_planned_as_a_replay_then_does
     planned = await plan(stack, table)
 
     assert planned["counts"] == {"create": 0, "update": 0, "unchanged": 6, "delete": 6, "filtered": 0, "rejected": 0}
+    assert (planned["deletes"], planned["lowers"], planned["above_limits"]) == ({"sample": 6, "total": 6}, {"sample": 0, "total": 0}, False)
     assert len(stack.campaign.rows("profile")) == 12
     await stack.configure(table)
     armed = await stack.http.post("/api/v1/workflows/ingress/tables/contact/replay", json={"when": "next-start"})
