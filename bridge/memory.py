@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from bridge.clock import Clock
+from bridge.consent.guard import Ask, Ledger
 from bridge.errors import RejectError, RetryError
 from bridge.events import Outgoing, Record
 from bridge.flow.reader import Cursor
@@ -119,3 +121,17 @@ class MemoryRegistry:
         if schema_id not in self._schemas:
             raise RejectError(f"nobody registered schema {schema_id}", code="unknown_schema", stage="decode")
         return self._schemas[schema_id]
+
+
+class MemoryGuard:
+    """Twin of bridge.kafka.guard.KafkaGuard. Several instances share one by sharing its `entries`; a new one reads them again."""
+
+    def __init__(self, clock: Clock, entries: list[tuple[Ask, datetime]] | None = None) -> None:
+        self._clock, self.entries = clock, [] if entries is None else entries
+
+    async def passes(self, ask: Ask) -> bool:
+        self.entries.append((ask, self._clock.now()))
+        ledger, verdict = Ledger(), False
+        for each, at in self.entries:
+            verdict = ledger.take(each, at)
+        return verdict

@@ -19,6 +19,7 @@ from bridge.consent.words import Side, Status, Word
 
 OUT_IN_CAMPAIGN, OUT_IN_DYNAMICS = "opted-out-in-campaign", "opted-out-in-dynamics"
 CAMPAIGN_LATER, IN_ON_BOTH = "campaign-is-later", "opted-in-on-both"
+CAMPAIGN_CHANGED = "campaign-changed"  # one way: Campaign is followed
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from bridge.consent.hearing import heard
-from bridge.consent.rule import Ruling, between, ruling, said_later
+from bridge.consent.rule import CAMPAIGN_CHANGED, Ruling, between, ruling, said_later
 from bridge.consent.words import Observation, Pair, Side, Status, Told
 from bridge.events import OptStatusDecided, System
 
@@ -78,7 +78,7 @@ def _ruling(status: Status, pair: Pair, direction: Direction) -> Ruling | None:
     by_hand = campaign.value and dynamics is not None and not dynamics.value
     if by_hand and said_later(dynamics, campaign, status.dynamics, status.campaign):
         return None
-    return ruling(campaign, dynamics, between(status))
+    return replace(ruling(campaign, dynamics, between(status)), rule=CAMPAIGN_CHANGED)
 
 
 def _kept(before: Status, after: Status, pair: Pair, ruled: Ruling, observation: Observation) -> bool:
@@ -96,8 +96,9 @@ def _new_opt_in(before: Status, after: Status, pair: Pair, observation: Observat
         return False
     if observation.event.system == "campaign":
         return word != before.campaign.words.get(pair.campaign)
-    known = before.dynamics.order is not None and before.dynamics.facts.get(pair.dynamics) is False
-    return known and observation.live and not observation.carried
+    if before.dynamics.order is None:  # the word was heard before the contact was seen, and waited for it
+        return not observation.carried
+    return before.dynamics.facts.get(pair.dynamics) is False and observation.live and not observation.carried
 
 
 def _decision(
@@ -144,7 +145,7 @@ def _inputs(status: Status, pair: Pair) -> Iterator[tuple[str, bool | datetime |
     """What both sides hold, and the last word about it."""
     for system, name in (("campaign", pair.campaign), ("dynamics", pair.dynamics)):
         side = status.campaign if system == "campaign" else status.dynamics
-        word = side.words.get(name)
-        yield system, side.facts.get(name, word.value if word is not None else None)
-        yield f"{system}_changed_at", word.at if word is not None else None
+        word, fact = side.words.get(name), side.facts.get(name)
+        yield system, fact if fact is not None else word.value if word is not None else None
+        yield f"{system}_changed_at", word.at if word is not None else side.order.record_at if fact is False and side.order else None
         yield f"{system}_from", word.origin or None if word is not None else None

@@ -20,6 +20,7 @@ import pytest
 
 from bridge.avro import Decoder, Encoder, Registry, load_schema
 from bridge.campaign.journal import JournalClient
+from bridge.consent.words import Pair, Word
 from bridge.desired import Desired, Workflow
 from bridge.errors import HaltError
 from bridge.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, Record
@@ -40,7 +41,6 @@ from services.control.store import Store
 from services.egress.journal_feed import JournalFeed
 from services.egress.payload import Payloads
 from services.egress.reader import journal_id
-from services.optin.known import Pair, Seen
 from services.optin.status import StatusCodec
 from tests.clock import FakeClock
 from tests.contract.broker import latest, make, producing
@@ -264,7 +264,8 @@ def test_flags_of_the_first_version_are_known() -> None:
 
     status = StatusCodec(digests, [Pair("donotemail", "blackListEmail")]).status(CONTACT, Known.from_json(value))
 
-    assert status.dynamics.flags == {"donotemail": Seen(True, datetime.fromisoformat(AT))}
+    assert status.dynamics.facts == {"donotemail": True}
+    assert status.dynamics.words == {"donotemail": Word(True, datetime.fromisoformat(AT))}
     assert status.dynamics.order is not None and status.dynamics.order.version == 7
     assert status.decided_at == datetime.fromisoformat(AT)
 

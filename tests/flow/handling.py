@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from bridge.avro import Decoder, load_schema
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.metadata import read_resource
 from bridge.config import TableMapping
-from bridge.events import ChangeEvent, Lane, Op
+from bridge.events import ChangeEvent, Lane, Op, OptStatusDecided, OptStatusObserved
 from bridge.flow.ports import Result
 from bridge.mapping import Mapper
-from bridge.memory import MemoryRegistry
+from bridge.memory import MemoryGuard, MemoryRegistry
 from bridge.rooms import CampaignSettings
 from bridge.settings import load
 from bridge.state import Digests, Known
 from sandbox.campaign import CampaignSandbox
 from sandbox.web import serving
-from services.ingress.decide import change
-from services.ingress.handler import IngressHandler, Target
+from services.ingress.consent import Consent
+from services.ingress.decide import Change
+from services.ingress.handler import IngressHandler
+from services.ingress.optin import Flags, OptIn
+from services.ingress.target import Target
+from services.ingress.writer import has_capitals
 from tests.clock import FakeClock
 
 PERSON, CAR = "11111111-2222-4333-8444-555555555555", "99999999-2222-4333-8444-555555555555"
@@ -52,6 +57,11 @@ class Rig:
         self.sandbox, self.client, self.clock = sandbox, client, clock
         self.known: dict[str, Known] = {}
         self.registry = MemoryRegistry()
+        self.guard = MemoryGuard(clock)
+        self.limit = 100  # of lowers, and of deletes
+        self.proofs: list[tuple[OptStatusDecided, Mapping[str, str]]] = []
+        self.optin = Flags()
+        self.told_optin: list[OptStatusObserved] = []
         self._version = 100
 
     async def build(self, *mappings: Mapping[str, Any]) -> None:
@@ -60,20 +70,42 @@ class Rig:
         for each in mappings:
             table = TableMapping.model_validate(each)
             resource = await read_resource(self.client, table.target)
-            targets[table.source] = Target(table, resource, resource.fields, Mapper(table, resource.fields))
+            capitals = table.target == "profile" and await has_capitals(self.client, resource, table.key.target)
+            targets[table.source] = Target(table, resource, resource.fields, Mapper(table, resource.fields), capitals)
         decoder = Decoder(self.registry, load_schema("ChangeEvent"), ChangeEvent)
-        self.handler = IngressHandler(targets, self.client, decoder, Digests("secret"))
+        consent = Consent(self.client, self.guard, self._prove, self, self.clock)
+        optin = OptIn(self._observe, self.clock, self.optin)
+        self.handler = IngressHandler(targets, self.client, decoder, Digests("secret"), consent, optin, self.clock)
+
+    def lowers(self) -> int:
+        return self.limit
+
+    def deletes(self, table: str) -> int:
+        return self.limit
+
+    async def _prove(self, decision: OptStatusDecided, headers: Mapping[str, str]) -> None:
+        self.proofs.append((decision, headers))
+
+    async def _observe(self, event: OptStatusObserved) -> None:
+        self.told_optin.append(event)
 
     async def apply(self, event: ChangeEvent) -> Result:
         """One event, with the state kept as the loop does."""
-        result = await self.handler.write(change(event), self.known.get(event.key))
+        return await self.write(self.handler.change(event))
+
+    async def write(self, wanted: Change) -> Result:
+        """What is left of several events."""
+        key = wanted.event.key
+        result = await self.handler.write(wanted, self.known.get(key))
         if result.known is not None:
-            self.known[event.key] = replace(result.known, outcome=result.outcome)
+            self.known[key] = replace(result.known, outcome=result.outcome)
         return result
 
-    def contact(self, *, op: Op = "upsert", lane: Lane = "live", version: int | None = None, **fields: Any) -> ChangeEvent:
+    def contact(
+        self, *, op: Op = "upsert", lane: Lane = "live", version: int | None = None, at: datetime | None = None, **fields: Any
+    ) -> ChangeEvent:
         every = {"firstname": "Ann", "lastname": "Smith", "address1_city": "Oslo"} | fields
-        return self._event("contact", PERSON, op, lane, version, every)
+        return replace(self._event("contact", PERSON, op, lane, version, every), changed_at=at)
 
     def vehicle(self, *, op: Op = "upsert", **fields: Any) -> ChangeEvent:
         return self._event("new_vehicle", CAR, op, "live", None, {"new_name": "Astra", "new_contactid": PERSON} | fields)

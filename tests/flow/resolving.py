@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from bridge.avro import Decoder, Encoder, load_schema
+from bridge.consent.guard import Ask
+from bridge.consent.words import Pair
 from bridge.errors import RetryError
 from bridge.events import Headers, OptStatusDecided, OptStatusObserved, Record, System, event_headers
 from bridge.flow.waits import LetterLimit
-from bridge.memory import MemoryDeadLetters, MemoryRegistry, MemoryState
+from bridge.memory import MemoryDeadLetters, MemoryGuard, MemoryRegistry, MemoryState
 from bridge.state import Digests, Known
 from bridge.tracing import OFF, Tracer
-from services.optin.guard import ConsentGuard
-from services.optin.known import Pair
+from services.optin.merged import Merged
 from services.optin.resolve import Direction
-from services.optin.resolving import Released, Resolving
+from services.optin.resolving import CARRIED, Resolving
 from services.optin.status import StatusCodec
 from tests.clock import FakeClock
 
@@ -30,7 +32,7 @@ class CountingState(MemoryState):
 
     broken = 0
 
-    def count(self) -> int:
+    def contacts(self) -> int:
         return len(self.known)
 
     async def put(self, partition: int, key: str, known: Known) -> None:
@@ -42,17 +44,20 @@ class CountingState(MemoryState):
 
 @dataclass
 class Bench:
-    """`decided`: what went out, in order; `unsent`: so many sends fail first."""
+    """`decided`: what went out, in order; `carried`: words for other contacts; `unsent`: so many sends fail first. `passed`: the guard's
+    ledger, which outlives a resolver."""
 
     direction: Direction = "bidirectional"
     limit: int | None = None
-    past: Sequence[Released] = ()
     pairs: tuple[Pair, ...] = (EMAIL, PHONE)
     state: CountingState = field(default_factory=CountingState)
     letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
     clock: FakeClock = field(default_factory=FakeClock)
     tracer: Tracer = OFF
     decided: list[tuple[OptStatusDecided, Headers]] = field(default_factory=list)
+    carried: list[OptStatusObserved] = field(default_factory=list)
+    merged: Literal["carry", "report"] = "carry"
+    passed: list[tuple[Ask, datetime]] = field(default_factory=list)
     unsent: int = 0
 
     def __post_init__(self) -> None:
@@ -62,21 +67,19 @@ class Bench:
         self.offset = 0
 
     async def resolver(self, partitions: Sequence[int] = (0,), of: int = 1) -> Resolving:
-        async def past(partition: int, now: datetime) -> Sequence[Released]:
-            return [each for each in self.past if each.partition == partition]
-
         made = Resolving(
             Decoder(self.registry, load_schema("OptStatusObserved"), OptStatusObserved),
             self.state,
             StatusCodec(Digests("secret"), self.pairs),
             self.pairs,
             self.direction,
-            ConsentGuard(self.limit),
+            MemoryGuard(self.clock, self.passed),
             self._publish,
-            past,
+            Merged(self.pairs, self.direction, self.merged, self._carry),
             self.letters,
             LetterLimit(100, 0.9),
             self.clock,
+            limit=self.limit,
             partitions=of,
             produced_by="optin-resolver/test",
             tracer=self.tracer,
@@ -90,6 +93,9 @@ class Bench:
             raise RetryError("away", code="kafka_unavailable")
         self.decided.append((decision, headers))
 
+    async def _carry(self, event: OptStatusObserved) -> None:
+        self.carried.append(event)
+
     def observed(self, contact: str, system: System, at: float, **flags: bool) -> Record:
         """As a reader publishes it; `at`: hours since noon."""
         moment = NOON + timedelta(hours=at)
@@ -97,9 +103,20 @@ class Bench:
         event = OptStatusObserved(contact, system, times, moment, moment)
         return self.record(contact, self.encoder.encode(event))
 
-    def record(self, contact: str, value: bytes) -> Record:
+    def merged_into(self, contact: str, master: str, at: float, **flags: bool) -> Record:
+        """The row of a contact that was given up for another one."""
+        moment = NOON + timedelta(hours=at)
+        shown = {name: {"value": value, "changed_at": None} for name, value in flags.items()}
+        event = OptStatusObserved(contact, "dynamics", shown, moment, moment, merged_into=master)
+        return self.record(contact, self.encoder.encode(event))
+
+    def as_carried(self, event: OptStatusObserved) -> Record:
+        """What the resolver publishes for the other contact."""
+        return self.record(event.contact_key, self.encoder.encode(event), (CARRIED, b"1"))
+
+    def record(self, contact: str, value: bytes, *more: tuple[str, bytes]) -> Record:
         self.offset += 1
-        headers = event_headers("live", "", "optin-reader/test")
+        headers = [*event_headers("live", "", "optin-reader/test"), *more]
         return Record(TOPIC, 0, self.offset, int(NOON.timestamp() * 1000), contact.encode(), value, headers)
 
     def said(self) -> list[tuple[str, str, dict[str, bool]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ import pytest
 from bridge.avro import Decoder, Encoder, load_schema
 from bridge.campaign.client import CampaignClient
 from bridge.clock import SystemClock
+from bridge.consent.words import Pair
 from bridge.dynamics.client import DynamicsClient
 from bridge.errors import ParkError, RejectError
 from bridge.events import Headers, OptStatusDecided, OptStatusObserved, Record, System
@@ -22,9 +23,12 @@ from bridge.settings import load
 from bridge.state import Known
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
+from sandbox.dynamics.tables import APP_USER
 from sandbox.web import serving
-from services.optin.handler import Basis, Decided, OptinHandler
-from services.optin.known import Pair
+from services.optin.contacts import Basis, Contacts
+from services.optin.handler import Decided, OptinHandler
+from services.optin.observing import Observing
+from services.optin.profiles import Profiles
 
 PAIRS = (Pair("donotemail", "blackListEmail"), Pair("donotphone", "blackListPhone"))
 NOBODY = "99999999-2222-4333-8444-555555555555"
@@ -49,13 +53,20 @@ class Rig:
             CampaignClient(load(CampaignSettings, here), clock),
         )
         decoder = Decoder(self.registry, load_schema("OptStatusDecided"), OptStatusDecided)
-        self.handler = OptinHandler(*self.clients, "contacts", PAIRS, decoder, self._observe, clock, park_budget_s=3600)
+        observing = Observing(PAIRS, self._observe, clock)
+        contacts = Contacts(self.clients[0], "contacts", [pair.dynamics for pair in PAIRS], APP_USER.lower(), observing)
+        profiles = Profiles(self.clients[1], self.clients[0], observing)
+        self.noted: list[tuple[str, Sequence[str], str, int | None]] = []
+        self.handler = OptinHandler(contacts, profiles, observing, decoder, self._note, clock, park_budget_s=3600)
         self.person = dynamics.upsert("contact", {"lastname": "Lovelace"})
         campaign.put("profile", {"externalId": self.person, "lastName": "Lovelace"})
 
     async def _observe(self, event: OptStatusObserved, version: int | None, *, own: bool) -> None:
         self.observed.append((event, version))
         self.own.append(own)
+
+    async def _note(self, contact: str, places: Sequence[str], outcome: str, status: int | None) -> None:
+        self.noted.append((contact, places, outcome, status))
 
     def decision(self, target: System, contact: str = "", at: datetime | None = None, **flags: bool) -> OptStatusDecided:
         """Made for what Dynamics has to take back, in the knowledge that it is there."""
@@ -154,13 +165,15 @@ async def test_a_contact_that_was_edited_after_the_decision_is_observed_but_for_
         decision = rig.decision("dynamics", at=earlier, donotemail=False)
 
         unknown = await rig.handler.write(decided(decision, version - 1), None)
-        ours = await rig.handler.write(decided(decision, version - 1), Known(times={"version:donotemail": str(version)}))
+        written = Known(times={"version": str(version), "over": str(version - 1)})
+        ours = await rig.handler.write(decided(decision, version - 1), written)
         rig.dynamics.upsert("contact", {"contactid": rig.person, "donotemail": True})
         latest = next(row["versionnumber"] for row in rig.dynamics.rows("contact"))
         known = await rig.handler.write(decided(decision, latest), None)
 
         assert [each.outcome for each in (unknown, ours, known)] == ["observed_again", "updated", "updated"]
-        assert ours.known is not None and int(ours.known.times["version:donotemail"]) > version
+        assert ours.known is not None and int(ours.known.times["version"]) > version
+        assert ours.known.times["over"] == str(version - 1)
 
 
 async def test_an_opt_out_is_not_taken_away_if_campaign_says_no_again_by_now() -> None:

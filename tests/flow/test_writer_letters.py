@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.errors import HaltError
+from bridge.errors import HaltError, ParkError
 from bridge.flow.ports import Result
 from bridge.state import Known
 from tests.flow.writing import (
@@ -244,3 +244,46 @@ async def test_the_state_tells_of_the_record_that_was_written() -> None:
     known = rig.state.get(0, "a")
     assert known is not None
     assert (known.version, known.topic, known.offset) == (9, LIVE, 7)
+
+
+async def test_of_merged_records_that_are_a_sum_each_is_a_dead_letter_but_counts_once() -> None:
+    rig = Rig(in_a_row=2)
+    rig.handler.sums = True
+    rig.handler.always["a"] = refused
+    first, second, third = record("a", 0), record("a", 1), record("a", 2)
+
+    await rig.work(first, second, third)
+
+    assert [letter.record for letter in rig.letters.letters] == [first, second, third]
+    assert rig.settled(first, second, third)
+
+
+def waits_with(opt_outs: int) -> ParkError:
+    error = no_parent()
+    error.opt_outs = opt_outs
+    return error
+
+
+async def test_opt_outs_that_wait_are_counted_until_they_are_written() -> None:
+    rig = Rig(concurrency=1, park_budget_s=1000)
+    counted: list[int] = []
+
+    def second() -> None:
+        counted.append(rig.writer.opt_outs_waiting())
+
+    rig.handler.script["a"] = [waits_with(2)]
+    rig.handler.always["b"] = second
+
+    await rig.work(record("a", 0), record("b", 1))
+
+    assert counted == [2]
+    assert rig.writer.opt_outs_waiting() == 0
+
+
+async def test_a_dead_letter_says_how_many_opt_outs_waited_with_it() -> None:
+    rig = Rig(park_budget_s=10)
+    rig.handler.always["a"] = lambda: waits_with(2)
+
+    await rig.work(record("a", 0))
+
+    assert [letter.error.opt_outs for letter in rig.letters.letters] == [2]

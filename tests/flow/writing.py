@@ -59,6 +59,8 @@ class ScriptedHandler:
     A key in `held` waits before its call, one in `slow` during it, until the event is set.
     """
 
+    sums = False
+
     def __init__(self) -> None:
         self.script: dict[str, list[Outcome]] = defaultdict(list)
         self.always: dict[str, Callable[[], Outcome]] = {}

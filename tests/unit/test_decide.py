@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.config import OPT_OUT_FLAGS, TableMapping
+from bridge.config import TableMapping
 from bridge.events import Lane, Value
 from bridge.mapping import Mapped, Skip
 from bridge.state import Digests, Known
@@ -20,7 +20,6 @@ from services.ingress.decide import (
     decide_delete,
     decide_upsert,
     merge,
-    worth_creating,
 )
 from tests.unit.fakes import an_event
 
@@ -291,9 +290,3 @@ def test_a_delete_that_was_merged_with_a_change_is_passed_on_to_be_sure() -> Non
 @pytest.mark.parametrize(("lane", "full"), [("live", False), ("resync", False), ("initial", True), ("replay", True)])
 def test_an_initial_load_and_a_replay_are_full(lane: Lane, full: bool) -> None:
     assert change(an_event(lane=lane)).full is full
-
-
-@pytest.mark.parametrize("flag", OPT_OUT_FLAGS)
-def test_a_new_record_says_nothing_of_flags_that_are_off(flag: str) -> None:
-    assert worth_creating({"isExternal": False, flag: False}) == {"isExternal": False}
-    assert worth_creating({flag: True}) == {flag: True}

@@ -17,7 +17,7 @@ from services.ingress.decide import Change, Create, Delete, Nothing, Update, cha
 from tests.unit.fakes import an_event
 
 DIGESTS = Digests("key")
-FLAG = "blackListEmail"
+FLAG = "isExternal"  # no opt-out: those are decided in bridge/consent
 TABLE = TableMapping.model_validate(
     {
         "source": "contact",
@@ -48,7 +48,7 @@ class TinyCampaign:
         match decision:
             case Create(fields):
                 assert self.record is None, "creates what is there"
-                self.record = {FLAG: False, **fields}
+                self.record = dict(fields)
             case Update(fields):
                 assert self.record is not None, "updates what is not there"
                 assert fields, "an update of nothing"
@@ -174,28 +174,3 @@ def test_without_versions_the_later_arrival_is_newer() -> None:
 
     assert merge(first, second).event is second.event
     assert merge(second, first).event is first.event
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=6))
-def test_an_opt_out_flag_is_never_sent_unchanged(flags: list[bool]) -> None:
-    """Campaign stamps its time even then (campaign.md §6.2)."""
-    assert consent_after(list(flags)) is flags[-1]
-
-
-def test_a_flag_that_was_unknown_for_a_while_is_not_sent_unchanged() -> None:
-    assert consent_after([True, None, True]) is True
-
-
-def test_a_flag_that_was_unknown_at_first_and_is_off_is_not_sent() -> None:
-    """It is off in Campaign anyway; sent, it could undo an opt-out that was made there meanwhile."""
-    assert consent_after([None, False]) is False
-
-
-def consent_after(flags: list[bool | None]) -> bool:
-    """What Campaign holds after these values, one change each. None: the mapper leaves an unknown consent out of the fields."""
-    campaign = TinyCampaign()
-    for version, flag in enumerate(flags):
-        fields: dict[str, Value] = {"firstName": f"Ada {version}"} | ({} if flag is None else {FLAG: flag})
-        campaign.take(change(an_event(fields, version=version)))
-    assert campaign.record is not None
-    return bool(campaign.record[FLAG])

@@ -1,54 +1,59 @@
-"""The consent guard: how many opt-outs may be taken away in an hour."""
+"""The guard's ledger: how much may be lowered or deleted in an hour, by all who write into it."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-from services.optin.guard import ConsentGuard
+import pytest
 
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+from bridge.consent.guard import LOWER, Ask, Ledger, delete_limit, delete_of, of_all, release_limit
+from tests.unit.fakes import NOON
 
 
-def after(guard: ConsentGuard, number: int, at: datetime = NOON, partition: int = 0) -> ConsentGuard:
-    for _ in range(number):
-        guard.passed(at, partition)
-    return guard
+def verdicts(ledger: Ledger, *asks: tuple[str, float], limit: int = 2, kind: str = LOWER) -> list[bool]:
+    """Of (id, minutes since noon)."""
+    return [ledger.take(Ask(kind, name, limit), NOON + timedelta(minutes=at)) for name, at in asks]
 
 
 def test_what_goes_beyond_the_limit_is_held() -> None:
-    guard = after(ConsentGuard(3), 2)
-
-    assert not guard.holds(NOON, known=0, share=1)
-    assert after(guard, 1).holds(NOON, known=0, share=1)
+    assert verdicts(Ledger(), ("a", 0), ("b", 1), ("c", 2)) == [True, True, False]
 
 
-def test_an_hour_later_the_count_begins_anew() -> None:
-    guard = after(ConsentGuard(1), 1)
-
-    assert guard.holds(NOON + timedelta(minutes=59), known=0, share=1)
-    assert not guard.holds(NOON + timedelta(minutes=60), known=0, share=1)
+def test_an_hour_later_there_is_room_again_for_others() -> None:
+    assert verdicts(Ledger(), ("a", 0), ("b", 59), ("c", 59.9), ("d", 60), ("e", 61)) == [True, True, False, True, False]
 
 
-def test_without_a_setting_it_is_a_hundred_or_one_in_a_hundred_contacts_if_that_is_more() -> None:
-    guard = ConsentGuard(None)
-
-    assert (guard.limit(known=5_000, share=1), guard.limit(known=1_000_000, share=1)) == (100, 10_000)
+def test_what_was_held_stays_held_however_often_it_is_asked_for() -> None:
+    assert verdicts(Ledger(), ("a", 0), ("b", 0), ("c", 0), ("c", 90)) == [True, True, False, False]
 
 
-def test_resolvers_share_a_limit_by_their_partitions_and_never_exceed_it_together() -> None:
-    shares = [ConsentGuard(10).limit(known=0, share=owned / 6) for owned in (2, 2, 2)]
-
-    assert sum(shares) <= 10
-    assert min(shares) == 3
+def test_what_passed_passes_again_and_counts_once() -> None:
+    assert verdicts(Ledger(), ("a", 0), ("a", 1), ("a", 2), ("b", 3), ("c", 4)) == [True, True, True, True, False]
 
 
-def test_a_limit_of_nothing_holds_every_release() -> None:
-    assert ConsentGuard(0).holds(NOON, known=10**6, share=1)
+def test_a_limit_of_zero_holds_everything() -> None:
+    assert verdicts(Ledger(), ("a", 0), limit=0) == [False]
 
 
-def test_a_partition_takes_its_releases_with_it() -> None:
-    guard = after(after(ConsentGuard(2), 2, partition=1), 1, partition=2)
+def test_each_table_has_its_own_limit_of_deletes_and_lowers_have_theirs() -> None:
+    ledger = Ledger()
 
-    guard.lose(1)
+    for kind in (LOWER, delete_of("contact"), delete_of("new_vehicle")):
+        assert verdicts(ledger, ("a", 0), ("b", 0), limit=1, kind=kind) == [True, False]
 
-    assert not guard.holds(NOON, known=0, share=1)
+
+def test_all_who_read_the_same_ledger_come_to_the_same_verdicts() -> None:
+    asks = [(f"{number % 7}", number * 7.0) for number in range(40)]
+
+    assert verdicts(Ledger(), *asks) == verdicts(Ledger(), *asks)
+
+
+@pytest.mark.parametrize(
+    ("setting", "known", "lowers", "deletes"), [(None, 0, 100, 500), (None, 100_000, 1000, 2000), (None, 10_001, 100, 500), (7, 10**6, 7, 7)]
+)
+def test_without_a_setting_a_limit_grows_with_what_is_known(setting: int | None, known: int, lowers: int, deletes: int) -> None:
+    assert (release_limit(setting, known), delete_limit(setting, known)) == (lowers, deletes)
+
+
+def test_an_instance_reckons_with_the_partitions_of_the_others() -> None:
+    assert (of_all(500, 0.5), of_all(500, 1), of_all(0, 0)) == (1000, 500, 0)

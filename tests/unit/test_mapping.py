@@ -193,23 +193,32 @@ def test_f154_a_value_that_does_not_fit_names_its_field_and_not_itself() -> None
 
 @pytest.mark.parametrize("flag", OPT_OUT_FLAGS)
 @pytest.mark.parametrize(("value", "expected"), [(True, True), (False, False), (1, True)])
-def test_an_opt_out_flag_goes_as_it_is(flag: str, value: Value, expected: bool) -> None:
-    assert mapped(a_mapper({"donotemail": flag}), {"donotemail": value}).fields == {flag: expected}
+def test_an_opt_out_flag_is_told_apart_from_the_fields(flag: str, value: Value, expected: bool) -> None:
+    mapper = a_mapper({"donotemail": flag})
+
+    assert mapper.said(an_event({"donotemail": value})) == {flag: expected}
+    assert mapped(mapper, {"donotemail": value}).fields == {}
 
 
 @pytest.mark.parametrize("flag", OPT_OUT_FLAGS)
 @pytest.mark.parametrize("value", [None, ""])
 def test_an_empty_opt_out_never_becomes_may_be_mailed(flag: str, value: Value) -> None:
-    assert flag not in mapped(a_mapper({"donotemail": flag}), {"donotemail": value}).fields
+    assert a_mapper({"donotemail": flag}).said(an_event({"donotemail": value})) == {flag: None}
+
+
+@pytest.mark.parametrize("value", ["perhaps", 2, "1.5"])
+def test_an_opt_out_that_cannot_be_told_is_left_out_and_does_not_refuse_the_row(value: Value) -> None:
+    mapper = a_mapper({"donotemail": "blackListEmail", "firstname": "firstName"})
+
+    assert mapper.said(an_event({"donotemail": value, "firstname": "Ann"})) == {}
+    assert mapped(mapper, {"donotemail": value, "firstname": "Ann"}).fields == {"firstName": "Ann"}
 
 
 @pytest.mark.parametrize("flag", [flag for flag in OPT_OUT_FLAGS if flag.startswith("blackList")])
 def test_deny_list_is_another_name_for_the_same_flag(flag: str) -> None:
     alias = "denyList" + flag.removeprefix("blackList")
 
-    result = mapped(a_mapper({"donotemail": alias}), {"donotemail": True})
-
-    assert result.fields == {flag: True}
+    assert a_mapper({"donotemail": alias}).said(an_event({"donotemail": True})) == {flag: True}
 
 
 names = st.from_regex(r"\A[a-z][a-zA-Z0-9]{0,5}\Z")

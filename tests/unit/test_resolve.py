@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
 
 import pytest
 
+from bridge.consent.words import Observation, Pair, Status
 from bridge.events import OptStatusDecided, OptStatusObserved, System
 from bridge.state import Digests
-from services.optin.known import Observation, Pair, Status
 from services.optin.resolve import Direction, resolve
 from services.optin.status import StatusCodec
 from tests.unit.fakes import NOON
@@ -36,7 +37,7 @@ MISSING = [
     pytest.param(False, True, (None, 10), True, id="no time in Campaign, C=F,D=T: T"),
     pytest.param(True, False, (None, 10), True, id="no time in Campaign, C=T,D=F: T"),
     pytest.param(False, False, (None, 10), False, id="no time in Campaign, C=F,D=F: F"),
-    pytest.param(False, True, (10, None), False, id="no time in D365, C=F,D=T: F"),
+    pytest.param(False, True, (10, None), False, id="no time in D365, seen before Campaign's, C=F,D=T: F"),
     pytest.param(True, False, (10, None), True, id="no time in D365, C=T,D=F: T"),
     pytest.param(False, True, (None, None), True, id="no time at all, C=F,D=T: T"),
     pytest.param(True, False, (None, None), True, id="no time at all, C=T,D=F: T"),
@@ -58,13 +59,18 @@ def campaign(
     flags = others | ({} if value is None else {EMAIL.campaign: (value, changed)})
     shown = {name: {"value": each, "changed_at": at(time)} for name, (each, time) in flags.items()}
     last = max((time for _, time in flags.values() if time is not None), default=None) if record is None else record
-    return Observation(OptStatusObserved(CONTACT, "campaign", shown, at(last), soon_after(last)))
+    return Observation(OptStatusObserved(CONTACT, "campaign", shown, at(last), soon_after(last), origin="somewhere"))
 
 
 def dynamics(value: bool, changed: float | None, version: int | None = 1, *, own: bool = False, **others: bool) -> Observation:
     """A row of contact: `value` is donotemail's. `changed` is modifiedon, which any change of the row moves."""
     shown = {name: {"value": each, "changed_at": None} for name, each in {EMAIL.dynamics: value, **others}.items()}
     return Observation(OptStatusObserved(CONTACT, "dynamics", shown, at(changed), soon_after(changed)), version, own)
+
+
+def ours(observation: Observation) -> Observation:
+    """The same, last changed by our application user."""
+    return replace(observation, event=replace(observation.event, ours=True))
 
 
 class Resolver:
@@ -74,13 +80,16 @@ class Resolver:
         self.pairs, self.direction = pairs or (EMAIL,), direction
         self.status = Status()
         self.now = NOON
+        self.kept: frozenset[str] = frozenset()
 
     def hears(self, *observations: Observation) -> list[OptStatusDecided]:
         decided: list[OptStatusDecided] = []
         for each in observations:
             self.now = max(self.now, each.event.observed_at) + timedelta(milliseconds=100)
-            self.status, decisions = resolve(self.status, each, self.pairs, self.direction, self.now)
-            decided += decisions
+            resolved = resolve(self.status, each, self.pairs, self.direction, self.now)
+            self.status = resolved.status
+            self.kept |= resolved.kept
+            decided += resolved.decisions
         return decided
 
 
@@ -149,7 +158,14 @@ def test_a_decision_is_its_own_proof() -> None:
 
     assert (decision.contact_key, decision.target, decision.flags) == (CONTACT, "dynamics", {EMAIL.dynamics: True})
     assert decision.inputs == {
-        EMAIL.dynamics: {"campaign": True, "campaign_changed_at": at(20), "dynamics": False, "dynamics_changed_at": at(10)}
+        EMAIL.dynamics: {
+            "campaign": True,
+            "campaign_changed_at": at(20),
+            "campaign_from": "somewhere",
+            "dynamics": False,
+            "dynamics_changed_at": at(10),
+            "dynamics_from": None,
+        }
     }
     assert decision.decided_at == resolver.now
 
@@ -205,14 +221,15 @@ def test_two_flags_can_be_decided_in_opposite_ways() -> None:
     assert told(decided, "campaign") == {}
 
 
-def test_each_flag_keeps_its_own_time() -> None:
+def test_any_later_change_of_the_contact_keeps_its_opt_outs() -> None:
+    """Dynamics has one time for the whole contact, and the rule means it to the letter (campaign.md §10.4)."""
     resolver = Resolver(EMAIL, PHONE)
     resolver.hears(campaign(True, 10, blackListPhone=(False, 5)), dynamics(True, 10, 1, donotphone=False))
 
     decided = resolver.hears(dynamics(True, 30, 2, donotphone=True), campaign(False, 20, blackListPhone=(False, 5)))
 
-    assert told(decided, "dynamics") == {EMAIL.dynamics: False}  # changed at 10
-    assert told(decided, "campaign") == {PHONE.campaign: True}  # changed at 30
+    assert told(decided, "dynamics") == {}
+    assert told(decided, "campaign") == {EMAIL.campaign: True, PHONE.campaign: True}
 
 
 def test_a_flag_that_was_not_looked_at_is_left_as_it_was_known() -> None:
@@ -229,10 +246,21 @@ def test_a_flag_that_is_not_mapped_is_nobodys_business() -> None:
 # What is no change
 
 
-def test_an_edit_to_another_column_does_not_make_the_flag_later() -> None:
+def test_an_edit_to_another_column_keeps_an_opt_out() -> None:
     resolver = Resolver()
     resolver.hears(campaign(True, 3), dynamics(True, 5, 1))
     resolver.hears(dynamics(True, 20, 2))
+
+    decided = resolver.hears(campaign(False, 10))
+
+    assert told(decided, "dynamics") == {}
+    assert told(decided, "campaign") == {EMAIL.campaign: True}
+
+
+def test_our_own_change_of_another_flag_does_not_keep_an_opt_out() -> None:
+    resolver = Resolver()
+    resolver.hears(campaign(True, 3), dynamics(True, 5, 1))
+    resolver.hears(ours(dynamics(True, 20, 2)))
 
     decided = resolver.hears(campaign(False, 10))
 
@@ -319,7 +347,7 @@ def test_an_opt_out_calls_off_an_opt_in_though_the_flag_was_off_meanwhile() -> N
     decided += resolver.hears(dynamics(False, 8, 2), dynamics(True, 12, 3))  # 2 is older than the decision: not our write
 
     assert told(decided, "campaign") == {EMAIL.campaign: True}
-    assert told(decided, "dynamics") == {EMAIL.dynamics: True}
+    assert resolver.status.dynamics.order is not None and resolver.status.dynamics.order.version == 3  # the writer finds another row
 
 
 def test_what_was_told_when_it_was_so_already_is_told_again_when_it_is_no_longer_so() -> None:
@@ -446,7 +474,7 @@ def test_a_state_that_lags_behind_its_decisions_decides_the_same_again() -> None
 
 def test_the_push_flags_time_counts_when_its_value_has_changed() -> None:
     resolver = Resolver(PUSH)
-    resolver.hears(dynamics(False, 5, 1, donotbulkemail=True), campaign(blackListPushnotification=(True, 5)))
+    resolver.hears(dynamics(False, 5, 1, donotbulkemail=True), campaign(blackListPushnotification=(True, 7)))
 
     decided = resolver.hears(campaign(blackListPushnotification=(False, 20)))
 
@@ -470,12 +498,13 @@ def test_a_push_flag_row_that_comes_late_changes_nothing() -> None:
     assert resolver.hears(rows[0]) == []
 
 
-def test_a_push_flag_row_older_than_one_without_a_change_comes_too_late() -> None:
+def test_an_opt_out_of_push_counts_though_its_row_comes_late() -> None:
+    """FALSE without a time of its own is no word that it could be older than."""
     resolver = Resolver(PUSH)
     resolver.hears(dynamics(False, 1, 1, donotbulkemail=False), campaign(blackListPushnotification=(False, None), record=5))
     resolver.hears(campaign(blackListPushnotification=(False, 20)))
 
-    assert resolver.hears(campaign(blackListPushnotification=(True, 10))) == []
+    assert told(resolver.hears(campaign(blackListPushnotification=(True, 10))), "dynamics") == {PUSH.dynamics: True}
 
 
 def test_a_flag_with_a_time_of_its_own_is_later_though_it_looks_the_same() -> None:
@@ -620,4 +649,4 @@ def test_a_state_kept_with_another_secret_says_nothing_of_the_flags() -> None:
 
     status = StatusCodec(Digests("another"), (EMAIL,)).status(CONTACT, known)
 
-    assert not status.dynamics.flags and not status.campaign.flags
+    assert not status.dynamics.facts and not status.campaign.facts and not status.dynamics.words and not status.campaign.words
