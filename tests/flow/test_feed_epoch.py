@@ -355,6 +355,21 @@ async def test_who_says_restored_means_another_organisation_as_well(rig: Rig) ->
     assert keys(rig.log.of(REPLAY)) == people
 
 
+async def test_the_same_organisation_at_another_address_goes_on_when_somebody_says_restored(rig: Rig) -> None:
+    people = rig.people(2)
+    await rig.loaded()
+    elsewhere = {**cursor(rig), "delta_link": "https://old.example/api/data/v9.2/contacts?$deltatoken=1"}
+    rig.log.cursors[KEY] = elsewhere
+    await rig.start()
+    assert (await halts(rig)).code == "foreign_link"
+
+    rig.restored = 1
+    await rig.start()
+    await rig.until("live")
+
+    assert keys(rig.log.of(REPLAY)) == people
+
+
 async def test_dynamics_that_does_not_say_who_answers_is_waited_for(rig: Rig) -> None:
     people = rig.people(1)
     await rig.loaded()
