@@ -57,7 +57,7 @@ def unclear_flags(findings: Findings, table: TableMapping, path: str, columns: M
         if not _replaced_by_yes_or_no(table, column):
             text = (
                 f"{mapped.source} is of type {column.type}, {flag} is yes or no: only true, 1, yes and false, 0, no are understood, where 1"
-                " is an opt-out; replace each of its values by true (said no) or false"
+                " is an opt-out, and any other value says nothing; replace each of its values by true (said no) or false"
             )
             findings.warnings.append(Finding(f"{path}/fields/{number}/source", "flag_not_boolean", text))
 

@@ -48,6 +48,7 @@ PURE = [
     "services/optin/running.py",
     "services/control/workflows.py",
     "services/control/validation.py",
+    "bridge/consent/meaning.py",
     "services/control/fitting.py",
     "services/control/trusting.py",
     "services/control/commands.py",
