@@ -22,6 +22,8 @@ WATCHED = ("lastModified", "blackListAllLastModified", "ccpaOptOutLastModified")
 FLAGS = [column for name in OPT_OUTS for column in (name, f"{name}LastModified") if column != "blackListPushnotificationLastModified"]
 COLUMNS = ("externalId", *FLAGS, "blackListAllLastModified", "lastModified")
 DATES = {"acs": ("-", " ", 24), "xml": ("-", "T", 24), "slashes": ("/", " ", 19)}  # between, and where the stamp ends
+ORDERS = ("yyyymmdd", "mmddyyyy", "ddmmyyyy", "mmyyyydd", "ddyyyymm", "yyyyddmm")  # of the activity, with a separator behind (7.4)
+SEPARATORS = ("", "/", "-", ".")
 LABELS = {  # the times have none that is published
     "externalId": "External Resource ID",
     "blackList": "No longer contact (by any channel)",
@@ -46,7 +48,7 @@ class Form:
     gzip: bool = False
     labels: bool = False  # in the header, where a column has one
     booleans: str = "true/false"  # or 1/0, Yes/No
-    dates: str = "acs"  # `2024-01-02 03:04:05.678Z`; xml: with a T; slashes: `2024/01/02 03:04:05`
+    dates: str = "acs"  # `2024-01-02 03:04:05.678Z`; xml: with a T; slashes: `2024/01/02 03:04:05`; `ddmmyyyy.`: `02.01.2024 03:04:05`
     without: Sequence[str] = ()  # columns that are missing
     before: Sequence[Mapping[str, Any]] = ()  # rows by column that come first: an older change of a profile, say
     bad_row: str = ""  # a line that comes before all rows, as it is
@@ -55,14 +57,18 @@ class Form:
     since: str | None = None  # instead of the last run; "": everything
 
     def __post_init__(self) -> None:
-        if self.dates not in DATES or self.booleans.count("/") != 1 or len(self.delimiter) != 1 or not {*self.without} <= {*COLUMNS}:
-            raise ValueError(f"dates: {', '.join(DATES)}; booleans: true/false, in other words; one delimiter; without: known columns")
+        dated = self.dates in DATES or _ordered(self.dates)
+        if not dated or self.booleans.count("/") != 1 or len(self.delimiter) != 1 or not {*self.without} <= {*COLUMNS}:
+            known = ", ".join((*DATES, *ORDERS))
+            raise ValueError(f"dates: {known}; booleans: true/false, in other words; one delimiter; without: known columns")
 
     def cell(self, column: str, value: Any) -> str:
         if isinstance(value, bool):
             return self.booleans.split("/")[not value]
         if not value or not column.lower().endswith("lastmodified"):
             return str(value)
+        if self.dates not in DATES:
+            return f"{_dated(value[:10], self.dates)} {value[11:19]}"
         dash, space, end = DATES[self.dates]
         return f"{value[:10].replace('-', dash)}{space}{value[11:end]}"
 
@@ -77,6 +83,17 @@ class Form:
             writer.writerow([self.cell(name, row.get(name, "")) for name in columns])
         content = text.getvalue().encode("utf-8-sig" if self.bom else "utf-8")
         return gzip.compress(content) if self.gzip else content
+
+
+def _ordered(dates: str) -> bool:
+    return dates[:8] in ORDERS and dates[8:] in SEPARATORS
+
+
+def _dated(day: str, dates: str) -> str:
+    """`2024-01-02` as `ddmmyyyy/` has it: `02/01/2024`."""
+    year, month, date = day.split("-")
+    order, parts = dates[:8], {"y": year, "m": month, "d": date}
+    return dates[8:].join(parts[each] for each in dict.fromkeys(order))
 
 
 class Exports:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 from collections.abc import AsyncIterator
@@ -35,16 +36,17 @@ class Access(NamedTuple):
 
 @dataclass
 class SftpFault:
-    """`refuse`: connections are closed as soon as they are made. `cut`: a connection breaks once `after` bytes of files were
-    read over it. `times`: how often it strikes, None for always."""
+    """`refuse`: connections are closed as soon as they are made. `cut`: a connection breaks once `after` bytes of files were read over it.
+    `stall`: it answers no more reads then. `slow`: each read takes `after` milliseconds, one after the other. `times`: how often it
+    strikes, None for always (`slow`: always)."""
 
     kind: str
     after: int = 0
     times: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ("refuse", "cut"):
-            raise ValueError("kind must be refuse or cut")
+        if self.kind not in ("refuse", "cut", "stall", "slow"):
+            raise ValueError("kind must be refuse, cut, stall or slow")
 
     def strikes(self) -> None:
         if self.times is not None:
@@ -149,9 +151,11 @@ class _Files(asyncssh.SFTPServer):
     def __init__(self, side: SftpSide, channel: asyncssh.SSHServerChannel[bytes]) -> None:
         super().__init__(channel, chroot=str(side.root).encode())
         self.side, self.sent, self.cut = side, 0, False
+        self.line, self.stalled = asyncio.Lock(), False
 
     async def read(self, file_obj: object, offset: int, size: int) -> bytes:
         """Up to where the connection is to be cut, and then nothing more."""
+        await self._delayed()
         fault = self.side.fault("cut")
         if fault is not None and not self.cut:
             size = min(size, fault.after - self.sent)
@@ -165,6 +169,17 @@ class _Files(asyncssh.SFTPServer):
         assert isinstance(data, bytes)
         self.sent += len(data)
         return data
+
+    async def _delayed(self) -> None:
+        if slow := self.side.fault("slow"):
+            async with self.line:
+                await asyncio.sleep(slow.after / 1000)
+        stall = self.side.fault("stall")
+        if stall is not None and not self.stalled and self.sent >= stall.after:
+            stall.strikes()
+            self.stalled = True
+        if self.stalled:
+            await asyncio.Event().wait()  # until the connection is closed
 
     def _moving(self) -> None:
         if not self.side.settings.sftp_may_move:

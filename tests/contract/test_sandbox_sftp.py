@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import stat
 import sys
@@ -215,6 +216,45 @@ async def test_each_cut_breaks_one_connection_however_much_was_asked_for_at_once
         with pytest.raises((asyncssh.Error, OSError)):
             await content(access)
     assert len(await content(access)) == 3_000_000
+
+
+async def test_reads_can_be_slow_one_after_the_other(admin: httpx.AsyncClient, sandbox: CampaignSandbox, access: Access) -> None:
+    sandbox.exports.write(FILE.rpartition("/")[2], b"x" * 300_000)
+    await admin.post("/sftp/faults", json={"kind": "slow", "after": 30})
+    clock = asyncio.get_running_loop()
+
+    async with login(access) as sftp, sftp.open(FILE, "rb") as file:
+        began = clock.time()
+        pieces = await asyncio.gather(*(file.read(1000, offset) for offset in range(0, 5000, 1000)))
+
+    assert clock.time() - began >= 0.15
+    assert b"".join(each if isinstance(each, bytes) else each.encode() for each in pieces) == b"x" * 5000
+
+
+async def test_a_connection_can_stop_to_answer_while_a_file_is_read(
+    admin: httpx.AsyncClient, sandbox: CampaignSandbox, access: Access
+) -> None:
+    sandbox.exports.write(FILE.rpartition("/")[2], b"x" * 300_000)
+    await admin.post("/sftp/faults", json={"kind": "stall", "after": 100_000, "times": 1})
+
+    connection = await connected(access)
+    sftp = await connection.start_sftp_client()
+    file = await sftp.open(FILE, "rb")
+    assert len(await file.read(100_000, 0)) == 100_000
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(file.read(1000, 100_000), 0.3)
+    connection.abort()
+
+    assert len(await content(access)) == 300_000, "it strikes once"
+
+
+async def test_names_may_be_any_bytes(sandbox: CampaignSandbox, access: Access) -> None:
+    (sandbox.sftp.exports / os.fsdecode(b"notes_M\xfcller.txt")).write_bytes(b"x")
+
+    async with await connected(access) as connection, connection.start_sftp_client(path_encoding=None) as sftp:
+        found = [each async for each in sftp.scandir(EXPORTS.encode())]
+
+    assert b"notes_M\xfcller.txt" in [each.filename for each in found]
 
 
 async def test_a_reset_heals_and_empties(admin: httpx.AsyncClient, sandbox: CampaignSandbox, access: Access) -> None:

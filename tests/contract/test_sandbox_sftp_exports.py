@@ -133,6 +133,24 @@ async def test_s37_dates(admin: httpx.AsyncClient, sandbox: CampaignSandbox, dat
     assert await exported(admin, sandbox, dates=dates) == f"{HEADER}\n{ROW.replace(AT, written)}\n".encode()
 
 
+@pytest.mark.parametrize(
+    ("dates", "written"),
+    [
+        ("yyyymmdd", "20260131 10:00:00"),
+        ("yyyymmdd/", "2026/01/31 10:00:00"),
+        ("mmddyyyy-", "01-31-2026 10:00:00"),
+        ("ddmmyyyy.", "31.01.2026 10:00:00"),
+        ("mmyyyydd/", "01/2026/31 10:00:00"),
+        ("ddyyyymm", "31202601 10:00:00"),
+        ("yyyyddmm-", "2026-31-01 10:00:00"),
+    ],
+)
+async def test_s37_dates_in_every_order_of_the_activity(
+    admin: httpx.AsyncClient, sandbox: CampaignSandbox, dates: str, written: str
+) -> None:
+    assert await exported(admin, sandbox, dates=dates) == f"{HEADER}\n{ROW.replace(AT, written)}\n".encode()
+
+
 @pytest.mark.parametrize("words", ["1/0", "Yes/No"])
 async def test_s37_booleans(admin: httpx.AsyncClient, sandbox: CampaignSandbox, words: str) -> None:
     yes, no = words.split("/")
