@@ -1,162 +1,220 @@
-"""The folder on Campaign's SFTP server where its workflow puts the opt-out exports (campaign.md §10.1, §10.3)."""
+"""The folder on Campaign's SFTP server where its workflow puts the opt-out exports (campaign.md §10.1, §10.3).
+
+A file is claimed before it is read: moved into `processing` beside it, where the account may. It is put away only as what was read.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal
 
 import asyncssh
 
-from bridge.errors import HaltError, RetryError
+from bridge.campaign.sftp_session import Session, SftpServer, copied
 from bridge.metrics import UNMETERED, Meter
 from bridge.rooms import ExportSettings
 
-T = TypeVar("T")
-CONNECT_TIMEOUT_S = 20
 UNFINISHED = (".tmp", ".part", ".filepart")
-PROCESSED, FAILED = "processed", "failed"
+PROCESSING, PROCESSED, FAILED = "processing", "processed", "failed"
 KEPT_S = 15 * 86_400
+NOT_ALLOWED = (asyncssh.SFTPPermissionDenied, asyncssh.SFTPFailure, asyncssh.SFTPOpUnsupported)
+NUMBERED = re.compile(r"~~[0-9]+(?=\.|$)")
+Outcome = Literal["moved", "kept", "changed", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
 class ExportFile:
-    """`size` in bytes, `mtime` in whole seconds since 1970, as the server says."""
+    """`at`: its path within the folder. `size` in bytes, `mtime` in whole seconds since 1970, as the server says."""
 
-    name: str
+    at: str
     size: int
     mtime: int
+
+    @property
+    def claimed(self) -> bool:
+        return self.at.startswith(f"{PROCESSING}/")
+
+    @property
+    def name(self) -> str:
+        """As it was given. What is not UTF-8 in it stands as surrogates: `shown` is for people."""
+        name = self.at.rpartition("/")[2]
+        return NUMBERED.sub("", name, 1) if self.claimed else name
+
+    def same(self, other: ExportFile) -> bool:
+        return (self.size, self.mtime) == (other.size, other.mtime)
+
+
+def shown(name: str) -> str:
+    """A file's name as it can be logged and published: what cannot be printed, or is no UTF-8, stands as `\\x…`."""
+    return "".join(each if each.isprintable() else _escaped(each) for each in name)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
 
 
 class ExportFolder:
     """A connection for each call. All raise RetryError (away, cut) or HaltError (refused)."""
 
     def __init__(self, settings: ExportSettings, meter: Meter = UNMETERED) -> None:
-        self._settings, self._meter = settings, meter
+        self._settings, self._with = settings, SftpServer(settings, meter).during
         self._patterns = [each.strip() for each in settings.pattern.split(",") if each.strip()]
 
     async def files(self) -> list[ExportFile]:
         """The exports that are there, oldest first; what is still being written under another name is not among them."""
+        return await self._with(lambda session: self._listed(session, ""))
 
-        async def listed(sftp: asyncssh.SFTPClient) -> list[ExportFile]:
-            entries = await sftp.readdir(self._settings.folder)
-            found = [ExportFile(str(each.filename), each.attrs.size or 0, int(each.attrs.mtime or 0)) for each in entries if _plain(each)]
-            return sorted((each for each in found if self._wanted(each.name)), key=lambda each: (each.mtime, each.name))
+    async def waiting(self) -> list[ExportFile]:
+        """The same, and those that were claimed by somebody who has not finished them."""
 
-        return await self._with(listed)
+        async def both(session: Session) -> list[ExportFile]:
+            found = await self._listed(session, "")
+            with suppress(asyncssh.SFTPNoSuchFile, *NOT_ALLOWED):
+                found += await self._listed(session, f"{PROCESSING}/")
+            return sorted(found, key=lambda each: (each.mtime, each.name, each.at))
 
-    async def fetch(self, name: str, to: Path) -> bool:
-        """Copies a file; False if it is not there."""
+        return await self._with(both)
 
-        async def fetched(sftp: asyncssh.SFTPClient) -> bool:
+    async def claim(self, file: ExportFile) -> ExportFile | None:
+        """Takes a file for ourselves, if this account may: where it is now, and as what. None: it is gone."""
+
+        async def claimed(session: Session) -> ExportFile | None:
+            at = file.at
+            if not file.claimed:
+                try:
+                    at = await self._moved(session, file, PROCESSING) or at
+                except asyncssh.SFTPNoSuchFile:
+                    return await self._found(session, file, PROCESSING)
+            return await self._seen(session, at)
+
+        return await self._with(claimed)
+
+    async def finished(self, file: ExportFile) -> str | None:
+        """The folder (`processed`, `failed`) where this very file has been put away, if it has."""
+
+        async def found(session: Session) -> str | None:
+            for where in (PROCESSED, FAILED):
+                if await self._found(session, file, where):
+                    return where
+            return None
+
+        return await self._with(found)
+
+    async def fetch(self, file: ExportFile, to: Path) -> bool:
+        """Copies a file; what is in `to` already is its beginning. False if it is not there any more, or not the same."""
+
+        async def fetched(session: Session) -> bool:
             try:
-                await sftp.get(f"{self._settings.folder}/{name}", to)
+                async with session.sftp.open(self._path(file.at), "rb") as remote:
+                    if not file.same(_file(file.at, await remote.stat())):
+                        return False
+                    whole = await copied(session, remote, to, file.size)
+                    return whole and file.same(_file(file.at, await remote.stat()))
             except asyncssh.SFTPNoSuchFile:
                 return False
-            return True
 
         return await self._with(fetched)
 
-    async def put_away(self, name: str, where: str) -> bool:
-        """Moves a file into the folder `processed` or `failed` beside it; False if this account may not. A file that is not there any
-        more has been moved. What was processed fifteen days ago is deleted."""
+    async def put_away(self, file: ExportFile, where: str) -> Outcome:
+        """Moves a file into `processed` or `failed`, under a name that is free there. `kept`: this account may not; `changed`: it is not
+        what was read any more, and has stayed; `gone`: it is not there. What was processed fifteen days ago is deleted."""
 
-        async def moved(sftp: asyncssh.SFTPClient) -> bool:
-            folder = f"{self._settings.folder}/{where}"
+        async def done(session: Session) -> Outcome:
+            now = await self._seen(session, file.at)
+            if now is None or not now.same(file):
+                return "gone" if now is None else "changed"
             try:
-                await sftp.makedirs(folder, exist_ok=True)
-                with suppress(asyncssh.SFTPNoSuchFile):
-                    await sftp.rename(f"{self._settings.folder}/{name}", f"{folder}/{name}")
-                await self._clean(sftp, folder)
-            except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPFailure, asyncssh.SFTPOpUnsupported):
-                return False
-            return True
+                at = await self._moved(session, file, where)
+            except asyncssh.SFTPNoSuchFile:
+                return "gone"
+            if at is None:
+                return "kept"
+            now = await self._seen(session, at)
+            if now is not None and not now.same(file):  # written to in this very moment: what is new in it has to be read
+                await self._moved(session, replace(now, at=at), PROCESSING)
+                return "changed"
+            await self._clean(session, where)
+            return "moved"
 
-        return await self._with(moved)
+        return await self._with(done)
 
-    async def _clean(self, sftp: asyncssh.SFTPClient, folder: str) -> None:
-        entries = [each for each in await sftp.readdir(folder) if _plain(each)]
-        newest = max((int(each.attrs.mtime or 0) for each in entries), default=0)
-        for each in entries:
-            if newest - int(each.attrs.mtime or 0) > KEPT_S:  # by the server's own clock
-                await sftp.remove(f"{folder}/{each.filename!s}")
+    async def _listed(self, session: Session, place: str) -> list[ExportFile]:
+        found = []
+        async for entry in session.sftp.scandir(self._path(place.rstrip("/"))):
+            session.progressed()
+            file = _file(f"{place}{entry.filename!s}", entry.attrs)
+            if _plain(entry) and self._wanted(file.name):
+                found.append(file)
+        return sorted(found, key=lambda each: (each.mtime, each.name))
+
+    async def _moved(self, session: Session, file: ExportFile, where: str) -> str | None:
+        """Where the file is now; None if it may not be moved. A file of this name that is there stays. Raises SFTPNoSuchFile."""
+        sftp, number = session.sftp, 1
+        try:
+            if not await sftp.isdir(self._path(where)):
+                await sftp.mkdir(self._path(where))
+            while True:
+                at = f"{where}/{_numbered(file.name, number)}"
+                if not await sftp.exists(self._path(at)):
+                    try:
+                        await sftp.rename(self._path(file.at), self._path(at))
+                        return at
+                    except asyncssh.SFTPFailure:
+                        if not await sftp.exists(self._path(at)):
+                            return None
+                number += 1
+                session.progressed()
+        except NOT_ALLOWED:
+            return None
+
+    async def _seen(self, session: Session, at: str) -> ExportFile | None:
+        try:
+            return _file(at, await session.sftp.stat(self._path(at)))
+        except asyncssh.SFTPNoSuchFile:
+            return None
+
+    async def _found(self, session: Session, file: ExportFile, where: str) -> ExportFile | None:
+        """The same file in this folder, if it is there, under its name or a numbered one."""
+        number = 1
+        while (found := await self._seen(session, f"{where}/{_numbered(file.name, number)}")) is not None:
+            if found.same(file):
+                return found
+            number += 1
+            session.progressed()
+        return None
+
+    async def _clean(self, session: Session, where: str) -> None:
+        with suppress(*NOT_ALLOWED, asyncssh.SFTPNoSuchFile):
+            entries = [each async for each in session.sftp.scandir(self._path(where)) if _plain(each)]
+            newest = max((int(each.attrs.mtime or 0) for each in entries), default=0)
+            for each in entries:
+                session.progressed()
+                if newest - int(each.attrs.mtime or 0) > KEPT_S:  # by the server's own clock
+                    await session.sftp.remove(self._path(f"{where}/{each.filename!s}"))
+
+    def _path(self, at: str) -> str:
+        return f"{self._settings.folder}/{at}" if at else self._settings.folder
 
     def _wanted(self, name: str) -> bool:
         return not name.lower().endswith(UNFINISHED) and any(fnmatch(name, pattern) for pattern in self._patterns)
 
-    async def _with(self, call: Callable[[asyncssh.SFTPClient], Awaitable[T]]) -> T:
-        """Counted as one call, however much it copies."""
-        began = self._meter.now()
-        try:
-            found = await self._connection(call)
-        except HaltError as exc:
-            if exc.origin == "source":  # else it is our own key that cannot be read, and nobody was called
-                self._meter.called("refused", self._meter.now() - began)
-            raise
-        except RetryError:
-            self._meter.called("failed", self._meter.now() - began)
-            raise
-        self._meter.called("ok", self._meter.now() - began)
-        return found
 
-    async def _connection(self, call: Callable[[asyncssh.SFTPClient], Awaitable[T]]) -> T:
-        settings = self._settings
-        place = f"SFTP {settings.host}:{settings.port}"
-        try:
-            async with asyncio.timeout(settings.timeout_s), self._connected() as sftp:
-                return await call(sftp)
-        except asyncssh.HostKeyNotVerifiable as exc:
-            hint = "If Adobe has changed the server's key, put the new one into CAMPAIGN_SFTP_KNOWN_HOSTS_FILE, then start again."
-            raise HaltError(f"{place}: its host key is not the one we know", code="host_key_unknown", hint=hint, origin="source") from exc
-        except asyncssh.PermissionDenied as exc:
-            hint = "Check CAMPAIGN_SFTP_USER and _KEY_FILE, and in Campaign's Control Panel that the public key is there and valid."
-            raise HaltError(f"{place}: log-in refused", code="source_refused", hint=hint, origin="source") from exc
-        except OSError as exc:
-            raise RetryError(f"{place}: {type(exc).__name__}", code="source_unavailable") from exc
-        except asyncssh.SFTPNoSuchFile as exc:
-            text = f"{place}: folder {settings.folder} is not there"
-            raise RetryError(text, code="export_folder_missing", retry_after_s=settings.poll_interval_s) from exc
-        except asyncssh.Error as exc:
-            raise RetryError(f"{place}: {type(exc).__name__}", code="source_unavailable") from exc
+def _file(at: str, attrs: asyncssh.SFTPAttrs) -> ExportFile:
+    return ExportFile(at, attrs.size or 0, int(attrs.mtime or 0))
 
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[asyncssh.SFTPClient]:
-        settings = self._settings
-        keys, known_hosts = self._keys()
-        async with (
-            asyncssh.connect(
-                settings.host,
-                settings.port,
-                username=settings.user,
-                client_keys=keys,
-                known_hosts=known_hosts,
-                config=None,
-                agent_path=None,
-                password=None,
-                preferred_auth="publickey",
-                connect_timeout=CONNECT_TIMEOUT_S,
-                keepalive_interval=15,
-            ) as connection,
-            connection.start_sftp_client() as sftp,
-        ):
-            yield sftp
 
-    def _keys(self) -> tuple[list[asyncssh.SSHKeyPair], asyncssh.SSHKnownHosts]:
-        """Read anew for each connection: they may have been changed. What is wrong is not quoted, it may be the key."""
-        name = "KEY"
-        try:
-            keys = list(asyncssh.load_keypairs(str(self._settings.key_file)))
-            name = "KNOWN_HOSTS"
-            return keys, asyncssh.read_known_hosts(str(self._settings.known_hosts_file))
-        except (OSError, ValueError) as exc:
-            hint = "Give the paths of a private key without passphrase (PEM or OpenSSH) and of a known_hosts file, then start again."
-            text = f"CAMPAIGN_SFTP_{name}_FILE cannot be used ({type(exc).__name__})"
-            raise HaltError(text, code="sftp_key_unusable", hint=hint, origin="configuration") from None
+def _numbered(name: str, number: int) -> str:
+    """`export~~2.csv.gz` is the second of its name."""
+    stem, dot, rest = name.partition(".")
+    return name if number == 1 else f"{stem}~~{number}{dot}{rest}"
 
 
 def _plain(entry: asyncssh.SFTPName) -> bool:
-    return entry.attrs.type in (asyncssh.FILEXFER_TYPE_REGULAR, asyncssh.FILEXFER_TYPE_UNKNOWN) and str(entry.filename) not in (".", "..")
+    return entry.attrs.type in (asyncssh.FILEXFER_TYPE_REGULAR, asyncssh.FILEXFER_TYPE_UNKNOWN) and "/" not in str(entry.filename)

@@ -25,7 +25,9 @@ GROUPS: Mapping[Workflow, tuple[str, ...]] = {
     "egress": ("egress",),
     "optin": ("optin-resolver", "optin"),
 }
-NOTICES = ("export_overdue", "export_folder_missing", "export_unreadable")  # codes of reasons that are told while a workflow runs
+NOTICES = (  # codes of reasons that are told while a workflow runs
+    "export_overdue", "export_folder_missing", "export_unreadable", "export_vanished", "export_without_times",
+)  # fmt: skip
 SHAPES: Mapping[Workflow, type[Config]] = {"ingress": IngressConfig, "egress": EgressConfig, "optin": OptinConfig}
 
 

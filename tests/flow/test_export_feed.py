@@ -154,6 +154,7 @@ async def test_what_the_workflow_exports_is_published_for_each_contact(rig: Rig)
     (out,) = rig.log.events
     headers = dict(out.headers)
     assert (out.topic, out.key, out.event.contact_key, out.event.system) == (TOPIC, ANN, ANN, "campaign")
+    assert out.event.origin == f"{file} row 1"
     assert out.event.flags["blackListEmail"]["value"] is True
     assert out.event.flags["blackListEmail"]["changed_at"].isoformat() == "2026-01-31T10:00:00.250000+00:00"
     assert (headers["origin-lane"], headers["source-version"], headers["produced-by"]) == (b"live", file.encode(), b"optin-reader/test")
@@ -167,8 +168,8 @@ async def test_what_the_workflow_exports_is_published_for_each_contact(rig: Rig)
         {"delimiter": "\t", "bom": True, "labels": True},
         {"gzip": True, "booleans": "1/0", "dates": "xml"},
         {"labels": True, "booleans": "Yes/No", "dates": "slashes"},
-        {"bad_row": '%%"garbage;\x00'},
-        {"bad_row": '"garbage'},
+        {"booleans": "oui/non", "dates": "ddmmyyyy."},
+        {"booleans": "Ja/Nein", "dates": "mmddyyyy"},
     ],
 )
 async def test_every_form_of_the_workflows_file_is_understood(rig: Rig, form: dict[str, Any]) -> None:
@@ -181,6 +182,19 @@ async def test_every_form_of_the_workflows_file_is_understood(rig: Rig, form: di
 
     assert {each.key: each.event.flags["blackListEmail"]["value"] for each in rig.log.events} == {ANN: True, BOB: False}
     assert rig.files("failed") == []
+
+
+@pytest.mark.parametrize("bad_row", ['%%"garbage;\x00', '"garbage', '","'])
+async def test_a_bad_row_takes_no_other_with_it(rig: Rig, bad_row: str) -> None:
+    for each in (ANN, BOB):
+        rig.sandbox.put("profile", {"externalId": each})
+    rig.sandbox.opt_out(ANN, at="2026-01-31 10:00:00.250Z")
+    rig.sandbox.exports.run(bad_row=bad_row)
+
+    await rig.poll(2)
+
+    assert {each.key: each.event.flags["blackListEmail"]["value"] for each in rig.log.events} == {ANN: True, BOB: False}
+    assert rig.feed.counted["rows_skipped"] == 1
 
 
 async def test_files_are_read_oldest_first(rig: Rig) -> None:
@@ -300,7 +314,7 @@ async def test_a_file_is_done_only_when_all_its_rows_are_published(rig: Rig) -> 
     rig.write(name(1), export(*people))
     await rig.until_rows(PORTION + 2)
 
-    assert (rig.keys(), rig.files(), rig.files("processed")) == (people, [name(1)], [])
+    assert (rig.keys(), rig.files("processing"), rig.files("processed")) == (people, [name(1)], [])
     await rig.step()
 
     assert (rig.files(), rig.files("processed")) == ([], [name(1)])
@@ -478,15 +492,17 @@ async def test_a_file_that_was_put_away_before_its_cursor_was_saved_is_done(rig:
     assert (rig.cursor["file"], rig.cursor["last_file_at"] is not None) == (None, True)
 
 
-async def test_another_file_in_the_place_of_a_half_read_one_is_read_from_its_beginning(rig: Rig) -> None:
-    rig.write(name(1), export(*(person(n) for n in range(PORTION + 500))))
+async def test_another_file_in_the_place_of_a_half_read_one_is_read_as_well(rig: Rig) -> None:
+    people = [person(n) for n in range(PORTION + 500)]
+    rig.write(name(1), export(*people))
     await rig.until_rows(PORTION)
     rig.write(name(1), export(BOB))
 
     rig.start()
     await rig.poll(2)
 
-    assert rig.keys()[PORTION:] == [BOB]
+    assert rig.keys() == [*people, BOB]
+    assert rig.files("processed") == [name(1), name(1).replace(".", "~~2.")]
 
 
 async def test_a_connection_that_breaks_in_the_middle_of_a_file_is_made_again(rig: Rig) -> None:
