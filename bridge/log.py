@@ -20,7 +20,7 @@ LogEvent = Literal[
     "request_failed", "traces_not_sent", "kafka_plaintext",
     "faust_warning", "release_held", "delete_held", "guard_entry_unreadable", "merged_opt_out",
     "export_started", "export_done", "export_row_skipped", "export_failed", "export_changed", "export_vanished",
-    "observed_again",
+    "observed_again", "record_passed_over",
     "column_security_unknown", "flag_may_mean_yes",
 ]  # fmt: skip
 

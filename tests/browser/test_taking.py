@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -40,6 +39,12 @@ async def careful(kafka: LocalKafka, tmp_path: Path) -> AsyncIterator[Stack]:
         yield stack
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def careful_visits(browser: Browser, careful: Stack) -> AsyncIterator[Visits]:
+    async for each in _visiting(browser, careful):
+        yield each
+
+
 async def _written(stack: Stack, keys: list[str]) -> None:
     """As the writer notes what it has brought to Campaign."""
     producer, topic = KafkaProducer(stack.kafka), Names(stack.kafka).topic("ingress.state")
@@ -67,61 +72,52 @@ async def given_up(page: Page) -> None:
     await expect(dialog).to_have_count(0)
 
 
-async def test_save_and_start_ask_twice_before_more_is_deleted_than_the_limit(careful: Stack, browser: Browser) -> None:
-    async with aclosing(_visiting(browser, careful)) as visiting:
-        visits: Visits = await anext(visiting)
-        page = await visits.page(MAPPING)
-        revision = (await careful.workflow())["saved_revision"]
-        await page.get_by_role("group", name="Do you want to delete records").get_by_label("Yes").check()
-        await expect(page.locator("#filter-options")).to_contain_text(words("Note:", "more than 3 within an hour are held"))
-        save = page.get_by_role("button", name="Save", exact=True)
-        await save.click()
-        await given_up(page)
-        assert (await careful.workflow())["saved_revision"] == revision
+async def test_save_and_start_ask_twice_before_more_is_deleted_than_the_limit(careful: Stack, careful_visits: Visits) -> None:
+    page = await careful_visits.page(MAPPING)
+    revision = (await careful.workflow())["saved_revision"]
+    await page.get_by_role("group", name="Do you want to delete records").get_by_label("Yes").check()
+    await expect(page.locator("#filter-options")).to_contain_text(words("Note:", "more than 3 within an hour are held"))
+    save = page.get_by_role("button", name="Save", exact=True)
+    await save.click()
+    await given_up(page)
+    assert (await careful.workflow())["saved_revision"] == revision
 
-        await page.get_by_role("button", name="Plan", exact=True).click()
-        await expect(page.get_by_role("region", name="Plan")).to_contain_text(TOLD)
-        await save.click()
-        await asked_twice(page, "Save")
-        await saved(page)
-        assert (await careful.workflow())["saved_revision"] == revision + 1
+    await page.get_by_role("button", name="Plan", exact=True).click()
+    await expect(page.get_by_role("region", name="Plan")).to_contain_text(TOLD)
+    await save.click()
+    await asked_twice(page, "Save")
+    await saved(page)
+    assert (await careful.workflow())["saved_revision"] == revision + 1
 
-        await page.goto("/")
-        await start(page, INGRESS).click()
-        await given_up(page)
-        assert (await careful.workflow())["desired"] == "STOPPED"
-        await start(page, INGRESS).click()
-        await asked_twice(page, "Start")
-        await careful.until(lambda: _desired(careful), "it is asked to run")
-        assert careful.campaign.writes() == [], "nothing was deleted yet: no writer runs"
-        await anext(visiting, None)
+    await page.goto("/")
+    await start(page, INGRESS).click()
+    await given_up(page)
+    assert (await careful.workflow())["desired"] == "STOPPED"
+    await start(page, INGRESS).click()
+    await asked_twice(page, "Start")
+    await careful.until(lambda: _desired(careful), "it is asked to run")
+    assert careful.campaign.writes() == [], "nothing was deleted yet: no writer runs"
 
 
-async def test_save_does_not_ask_where_the_filter_deletes_nothing_new(careful: Stack, browser: Browser) -> None:
-    async with aclosing(_visiting(browser, careful)) as visiting:
-        visits: Visits = await anext(visiting)
-        page = await visits.page(MAPPING)
-        await page.get_by_role("group", name="Apply deletes").get_by_label("Yes").check()
-        await page.get_by_role("button", name="Save", exact=True).click()
-        await saved(page)
-        await anext(visiting, None)
+async def test_save_does_not_ask_where_the_filter_deletes_nothing_new(careful: Stack, careful_visits: Visits) -> None:
+    page = await careful_visits.page(MAPPING)
+    await page.get_by_role("group", name="Apply deletes").get_by_label("Yes").check()
+    await page.get_by_role("button", name="Save", exact=True).click()
+    await saved(page)
 
 
-async def test_start_asks_once_where_nobody_can_tell_how_many(careful: Stack, browser: Browser) -> None:
+async def test_start_asks_once_where_nobody_can_tell_how_many(careful: Stack, careful_visits: Visits) -> None:
     deleting = DEFAULT["tables"][0] | {"filter": NOBODY | {"delete_filtered_out": True}}
     await put(careful, "ingress", {"tables": [deleting]})
     careful.dynamics.ledger.faults.append(Fault("cut_before"))
-    async with aclosing(_visiting(browser, careful)) as visiting:
-        visits: Visits = await anext(visiting)
-        visits.expects("status of 503")
-        page = await visits.page()
-        await start(page, INGRESS).click()
-        dialog = page.get_by_role("dialog", name="Start without a plan?")
-        await expect(dialog).to_contain_text(words("How many would be deleted cannot be told", "A filter deletes"), timeout=60_000)
-        assert (await careful.workflow())["desired"] == "STOPPED"
-        await dialog.get_by_role("button", name="Start all the same").click()
-        await careful.until(lambda: _desired(careful), "it is asked to run")
-        await anext(visiting, None)
+    careful_visits.expects("status of 503")
+    page = await careful_visits.page()
+    await start(page, INGRESS).click()
+    dialog = page.get_by_role("dialog", name="Start without a plan?")
+    await expect(dialog).to_contain_text(words("How many would be deleted cannot be told", "A filter deletes"), timeout=60_000)
+    assert (await careful.workflow())["desired"] == "STOPPED"
+    await dialog.get_by_role("button", name="Start all the same").click()
+    await careful.until(lambda: _desired(careful), "it is asked to run")
 
 
 async def _desired(stack: Stack) -> bool:

@@ -113,7 +113,7 @@ class Bench:
     async def changes(self, table: str = "contact") -> list[tuple[int, str, ChangeEvent, Mapping[str, str]]]:
         """Partition, key, event and headers of what was published to the writer of ingress."""
         decoder = Decoder(HttpRegistry(self.kafka), load_schema("ChangeEvent"), ChangeEvent)
-        found = []
+        found: list[tuple[int, str, ChangeEvent, Mapping[str, str]]] = []
         for each in content(self.kafka, f"ingress.changes.{table}"):
             headers = {name: value.decode() for name, value in headers_of(each)}
             found.append((each.partition() or 0, (each.key() or b"").decode(), await decoder.decode(each.value()), headers))
