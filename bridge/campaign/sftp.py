@@ -24,6 +24,7 @@ KEPT_S = 15 * 86_400
 NOT_ALLOWED = (asyncssh.SFTPPermissionDenied, asyncssh.SFTPFailure, asyncssh.SFTPOpUnsupported)
 NUMBERED = re.compile(r"~~[0-9]+(?=\.|$)")
 Outcome = Literal["moved", "kept", "changed", "gone"]
+Copy = Literal["whole", "changed", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +108,20 @@ class ExportFolder:
 
         return await self._with(found)
 
-    async def fetch(self, file: ExportFile, to: Path) -> bool:
-        """Copies a file; what is in `to` already is its beginning. False if it is not there any more, or not the same."""
+    async def fetch(self, file: ExportFile, to: Path) -> Copy:
+        """Copies a file; what is in `to` already is its beginning. `changed`: it is not there any more, or not the same."""
 
-        async def fetched(session: Session) -> bool:
+        async def fetched(session: Session) -> Copy:
             try:
                 async with session.sftp.open(self._path(file.at), "rb") as remote:
                     if not file.same(_file(file.at, await remote.stat())):
-                        return False
+                        return "changed"
                     whole = await copied(session, remote, to, file.size)
-                    return whole and file.same(_file(file.at, await remote.stat()))
+                    return "whole" if whole and file.same(_file(file.at, await remote.stat())) else "changed"
             except asyncssh.SFTPNoSuchFile:
-                return False
+                return "changed"
+            except asyncssh.SFTPPermissionDenied:
+                return "refused"
 
         return await self._with(fetched)
 

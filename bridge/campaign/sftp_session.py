@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import asyncssh
 
@@ -133,7 +134,7 @@ class SftpServer:
 
 async def copied(session: Session, remote: asyncssh.SFTPClientFile, to: Path, size: int) -> bool:
     """Whether all bytes are there. What has come is kept, however it ends: the next one goes on from it."""
-    with to.open("ab") as local:
+    with _local(to) as local:
         done = local.tell()
         while done < size:
             asked = range(done, min(size, done + WINDOW), PIECE)
@@ -143,7 +144,7 @@ async def copied(session: Session, remote: asyncssh.SFTPClientFile, to: Path, si
                     piece = await coming
                     session.progressed()
                     assert isinstance(piece, bytes)  # it was opened so
-                    await asyncio.to_thread(local.write, piece)
+                    await asyncio.to_thread(_write, local, piece)
                     done += len(piece)
                     if done < min(size, at + PIECE):
                         return False  # it is shorter than it was
@@ -152,3 +153,25 @@ async def copied(session: Session, remote: asyncssh.SFTPClientFile, to: Path, si
                     each.cancel()
                 await asyncio.gather(*pieces, return_exceptions=True)
         return done == size
+
+
+def _local(path: Path) -> BinaryIO:
+    try:
+        return path.open("ab", buffering=0)
+    except OSError as exc:
+        raise _unwritten(exc) from exc
+
+
+def _write(local: BinaryIO, piece: bytes) -> None:
+    """Raises RetryError: it is not the server that cannot go on."""
+    view = memoryview(piece)
+    try:
+        while view:
+            view = view[local.write(view) :]
+    except OSError as exc:
+        raise _unwritten(exc) from exc
+
+
+def _unwritten(exc: OSError) -> RetryError:
+    what = errno.errorcode.get(exc.errno or 0, type(exc).__name__)
+    return RetryError(f"the copy of an export cannot be written into STATE_DIR ({what}): it takes as much room as the file", code="no_room")

@@ -83,7 +83,7 @@ class Export:
     ) -> None:
         self._path, self._flags, self._settings, self._exported_at, self._name = path, flags, settings, exported_at, name
         self._words = settings.words
-        known = {_folded(shown): each for shown, each in {**labels, **{each: each for each in _meanings()}}.items()}
+        known = {_folded(shown): each for shown, each in {**labels, **{each: each for each in _meanings()}}.items() if _folded(shown)}
         self._key = known.get(_folded(settings.key_column), settings.key_column)
         self._meanings = {self._key, *_meanings()}
         self._names = {**known, _folded(self._key): self._key}

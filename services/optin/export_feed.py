@@ -132,13 +132,16 @@ class ExportFeed:
             self._close()
         self._had = found
         self._local.mkdir(parents=True, exist_ok=True)
-        if await self._folder.fetch(found, self._copy()):
-            return found
-        return self._lost(cursor, replaced=await self._folder.claim(found) is not None)
+        came = await self._folder.fetch(found, self._copy())
+        if came == "refused":
+            return await self._end({**cursor, "file": {**cursor["file"], "at": found.at}}, "the server refuses to give it to this account")
+        if came == "changed":
+            return self._lost(cursor, replaced=await self._folder.claim(found) is not None)
+        return found
 
     async def _open(self, file: ExportFile, row: int) -> None:
         """Raises BadExport, and RetryError while Campaign cannot be asked for its labels."""
-        exported_at = datetime.fromtimestamp(file.mtime, UTC)
+        exported_at = datetime.fromtimestamp(file.mtime, UTC) if file.mtime else self._clock.now()
 
         def export(labels: Mapping[str, str]) -> Export:
             return Export(self._copy(), self._flags, self._settings, exported_at, labels, shown(file.name))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from asyncssh import SFTPAttrs, SFTPPermissionDenied, SFTPServer
 from structlog.testing import capture_logs
 
 from bridge.campaign.sftp import PROCESSING, ExportFile, ExportFolder
@@ -346,6 +347,43 @@ async def test_a_file_that_vanishes_while_it_is_copied_is_told(rig: Rig) -> None
     await rig.poll()
 
     assert (rig.keys(), told(rig)) == ([], "export_vanished")
+
+
+async def test_a_file_that_the_server_refuses_to_give_is_set_apart_and_the_others_go_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.write(name(1), export(ANN), age_s=10)
+    rig.write(name(2), export(BOB))
+    opened = SFTPServer.open
+
+    def refused(self: SFTPServer, path: bytes, pflags: int, attrs: SFTPAttrs) -> object:
+        if name(1).encode() in path:
+            raise SFTPPermissionDenied("Permission denied")
+        return opened(self, path, pflags, attrs)
+
+    monkeypatch.setattr(SFTPServer, "open", refused)
+    await rig.poll(3)
+
+    assert (rig.keys(), rig.files("failed"), told(rig)) == ([BOB], [name(1)], "export_unreadable")
+    assert "refuses to give it" in str(rig.notice)
+
+
+async def test_a_copy_that_finds_no_room_says_so(rig: Rig) -> None:
+    rig.write(name(1), export(ANN))
+    folder = ExportFolder(load(ExportSettings, rig.environment))
+    (file,) = await folder.files()
+
+    with pytest.raises(RetryError) as caught:
+        await folder.fetch(file, Path("/dev/full"))
+
+    assert caught.value.code == "no_room"
+    assert "STATE_DIR (ENOSPC)" in str(caught.value)
+
+
+async def test_a_file_without_a_time_was_exported_when_it_is_read(rig: Rig) -> None:
+    rig.write(name(1), f"externalId,blackListEmail\n{ANN},true\n".encode(), age_s=rig.sandbox.exports.clock.now())
+
+    await rig.poll(2)
+
+    assert rig.log.events[0].event.record_changed_at == rig.log.events[0].event.observed_at
 
 
 async def test_a_folder_that_cannot_be_listed_in_the_middle_loses_nothing(rig: Rig) -> None:
