@@ -1,0 +1,77 @@
+"""What is judged: each TRUE that the product takes back when it does, and all that is there when everything has come to rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from tests.faults.consent.campaign import Campaign
+from tests.faults.consent.dynamics import COLUMNS, Dynamics, Fact
+from tests.faults.consent.readers import TableReader
+from tests.faults.consent.setup import HOURS, Setup
+from tests.faults.consent.truth import Book
+
+WRITES = 300  # no history needs so many calls that change something
+
+
+class Judge:
+    """`problems`: sentences of the contract that did not hold. `lowers`: so many TRUE were taken back. `released`: contacts whose held
+    items an admin has released; what concerns them is not counted against the limits any more."""
+
+    def __init__(
+        self, setup: Setup, book: Book, dynamics: Dynamics, campaign: Campaign, reader: TableReader, tell: Callable[[str], None]
+    ) -> None:
+        self._setup, self._book, self._dynamics, self._campaign, self._reader, self._tell = setup, book, dynamics, campaign, reader, tell
+        self.problems: list[str] = []
+        self.lowers = 0
+        self.released: set[str] = set()
+        self._unreleased: Counter[str] = Counter()
+        dynamics.lowered, campaign.lowered, campaign.deleted = self._lowered_dynamics, self._lowered_campaign, self._deleted
+
+    def problem(self, what: str) -> None:
+        if what not in self.problems:
+            self.problems.append(what)
+            self._tell(f"** {what}")
+
+    @property
+    def changes(self) -> int:
+        return self._dynamics.writes + self._campaign.writes
+
+    def at_rest(self, keys: tuple[str, ...]) -> None:
+        """Nobody is mailable whose last word is no."""
+        for key in keys:
+            for number, column in enumerate(COLUMNS):
+                place, flag = (key, number), self._setup.flags[number]
+                contact, profile = self._dynamics.contacts.get(key), self._campaign.profiles.get(key)
+                if contact is not None and not contact.flags[column].value and self._book.must_be_true(place, "dynamics"):
+                    self.problem(f"{column} of {key[0]} is FALSE in Dynamics, and the last word is no")
+                if profile is not None and not profile.flags[flag].value and self._book.must_be_true(place, "campaign"):
+                    self.problem(f"{flag} of {key[0]} is FALSE in Campaign, and the last word is no")
+        if self.changes > WRITES:
+            self.problem("calls without end")
+
+    def _lowered_dynamics(self, key: str, column: str, fact: Fact) -> None:
+        self.lowers += 1
+        if not self._book.may_lower_dynamics((key, COLUMNS.index(column)), fact.word):
+            self.problem(f"{column} of {key[0]} was lowered in Dynamics without a later word FALSE")
+        self._counted("lower", key, self._setup.lower_limit, 2)
+
+    def _lowered_campaign(self, key: str, flag: str, fact: Fact) -> None:
+        self.lowers += 1
+        place = (key, self._setup.flags.index(flag))
+        turned = self._reader.turned.get((key, COLUMNS[place[1]]))
+        if not self._book.may_lower_campaign(place, fact.word, turned):
+            self.problem(f"{flag} of {key[0]} was lowered in Campaign without a later word FALSE")
+        self._counted("lower", key, self._setup.lower_limit, 2)
+
+    def _deleted(self, key: str) -> None:
+        self._counted("delete", key, self._setup.delete_limit, 1)
+
+    def _counted(self, what: str, key: str, limit: int | None, each: int) -> None:
+        """Against the limit of an hour. `each`: so many may come of one that has passed: a lower is a contact's, of two flags at most."""
+        if limit is None or key in self.released:
+            return
+        self._unreleased[what] += 1
+        hours = self._dynamics.clock.time.now // HOURS + 1
+        if self._unreleased[what] > each * limit * hours:
+            self.problem(f"more {what}s than the limit lets pass in an hour")
