@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from bridge.clock import Clock
+from bridge.consent.profiles import ahead_ms
 from bridge.desired import Replay
 from bridge.dynamics.changes import Page, Row, TrackedTable, version
 from bridge.dynamics.delta import DeltaRun
@@ -25,7 +26,7 @@ from bridge.dynamics.errors import QueryRefused, TrackingExpired, refused
 from bridge.dynamics.lookups import Lookups
 from bridge.dynamics.pace import next_poll_s
 from bridge.errors import HaltError
-from bridge.events import ChangeEvent, Lane, Outgoing, event_headers
+from bridge.events import SOURCE_AHEAD, ChangeEvent, Lane, Outgoing, event_headers
 from bridge.flow.reader import Cursor, Step
 from bridge.log import log
 from services.ingress import replay
@@ -260,6 +261,8 @@ class TableFeed:
 
     def _outgoing(self, event: ChangeEvent, topic: str) -> Outgoing:
         headers = event_headers(event.lane, str(event.version or ""), self._produced_by)
+        if ahead := ahead_ms(self._tracked.ahead_s):  # its times are Dynamics', and the writer compares them with Campaign's
+            headers.append((SOURCE_AHEAD, str(ahead).encode()))
         return Outgoing(f"{topic}.{self._table}", event.key, event, headers)
 
     def _highest(self, cursor: Cursor, rows: Iterable[Row]) -> int:

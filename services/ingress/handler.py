@@ -14,7 +14,7 @@ from bridge.campaign.errors import Duplicate, NotFound
 from bridge.clock import Clock
 from bridge.consent.mapped import Past, wanted
 from bridge.errors import RejectError
-from bridge.events import ChangeEvent, Record
+from bridge.events import SOURCE_AHEAD, ChangeEvent, Record
 from bridge.flow.ports import Result
 from bridge.mapping import Mapped, Skip
 from bridge.state import Digests, Known
@@ -77,7 +77,7 @@ class IngressHandler:
             raise RejectError("the event belongs to another table or key than its record", code="misplaced", stage="decode")
         if record.header("guard") == b"released":
             return release(event, (record.header("kind") or b"").decode("ascii", "replace"))
-        ahead = (record.header("source-ahead-ms") or b"").decode("ascii", "replace")
+        ahead = (record.header(SOURCE_AHEAD) or b"").decode("ascii", "replace")
         return self.change(event, int(ahead) if ahead.lstrip("-").isdigit() else 0)
 
     def change(self, event: ChangeEvent, ahead_ms: int = 0) -> Change:

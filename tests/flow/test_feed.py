@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import HaltError, RetryError
+from bridge.events import SOURCE_AHEAD
 from sandbox.web import Fault
 from tests.flow.feeding import CHANGES, REPLAY, Rig, during, keys, serving_rig
 
@@ -374,3 +375,14 @@ async def test_a_row_that_was_listed_and_stays_away_is_gone(rig: Rig) -> None:
     await rig.until("live")
 
     assert [each.event.op for each in rig.log.of(CHANGES)] == ["delete"]
+
+
+async def test_an_event_says_how_far_dynamics_clock_is_from_ours(rig: Rig) -> None:
+    """Its times are compared with Campaign's when an opt-out is to be lowered; the rig's clock stands in spring."""
+    rig.people(1)
+    await rig.loaded()
+
+    (event,) = rig.log.of(REPLAY)
+
+    assert rig.client.ahead_s is not None
+    assert abs(int(dict(event.headers)[SOURCE_AHEAD]) + rig.client.ahead_s * 1000) < 60_000
