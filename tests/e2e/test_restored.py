@@ -139,3 +139,28 @@ async def test_an_opt_out_given_after_the_restore_reaches_campaign(kafka_setting
 
         await until_both(stack, ada, True)
         await until_both(stack, bob, True)
+
+
+async def test_a_cursor_that_is_forgotten_after_another_organisation_answered_begins_in_its_epoch(
+    kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    """Else all that is observed then would look older than what is known."""
+    async with consenting(kafka_settings, tmp_path) as stack:
+        ada = person(stack, "Ada")
+        await stack.save(config())
+        await stack.start()
+        await until_live_in_epoch(stack, 0, "optin")
+        stack.dynamics.settings.organization = "22222222-0000-4000-8000-00000000000a"
+        stack.processes["reader-1"].kill()
+        stack.service("reader", instance="reader-2", STATE_DIR=str(tmp_path / "state"))
+        reason = await until_reason(stack, "versions_went_back")
+        assert "22222222" not in str(reason)
+
+        await stack.stop()
+        assert (await stack.http.delete("/api/v1/workflows/optin/cursors/contact")).status_code == 202
+        await stack.start()
+
+        cursor = await until_live_in_epoch(stack, 1, "optin")
+        assert (cursor["lane"], cursor["organisation"]) == ("initial", stack.dynamics.settings.organization)
+        stack.dynamics.upsert("contact", {"contactid": ada, "donotemail": True})
+        await until_both(stack, ada, True)

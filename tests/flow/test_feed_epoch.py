@@ -114,6 +114,25 @@ async def test_a_row_that_the_restore_took_away_is_deleted_in_the_new_epoch(rig:
     assert gone.version == highest, "versions of the epoch before do not count"
 
 
+async def test_a_row_that_is_made_again_behind_the_read_is_found_though_its_old_version_is_higher(rig: Rig) -> None:
+    rig.people(5)
+    await rig.loaded()
+    state = rig.sandbox.backup()
+    again = {"contactid": "00000000-0000-4000-8000-000000000000", "lastname": "made again"}
+    for _ in range(9):
+        rig.sandbox.upsert("contact", again)
+    await rig.poll()
+    rig.settled()
+    rig.sandbox.restore(state)
+    during(rig, 2, lambda: rig.sandbox.upsert("contact", again))
+
+    rig.restored = 1
+    await rig.until("live")
+
+    (found,) = rig.log.of(CHANGES)
+    assert (found.key, found.event.op, found.event.epoch) == (again["contactid"], "upsert", 1)
+
+
 async def test_restored_is_noticed_by_one_that_starts_later_and_once_only(rig: Rig) -> None:
     people = rig.people(2)
     await rig.loaded()
