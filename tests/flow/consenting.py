@@ -136,8 +136,9 @@ def bodies(rig: Rig, since: int = 0) -> list[tuple[str, Any]]:
 
 def says_no(rig: Rig, at: datetime | None = None, key: str = PERSON, name: str = EMAIL) -> None:
     """The person opts out in Campaign, once more where he has."""
-    rig.sandbox.opt_out(key, name, False, at and at.isoformat())
-    rig.sandbox.opt_out(key, name, True, at and at.isoformat())
+    when = None if at is None else at.isoformat()
+    for value in (False, True):
+        rig.sandbox.opt_out(key, name, value, when)
 
 
 def proofs(rig: Rig, **wanted: str) -> list[tuple[OptStatusDecided, Mapping[str, str]]]:
