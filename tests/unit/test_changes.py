@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -9,8 +10,10 @@ import pytest
 
 from bridge.dynamics.changes import TrackedTable, version
 from bridge.dynamics.client import DynamicsClient
+from bridge.errors import RetryError
 from bridge.events import ChangeEvent, Value
 from sandbox.dynamics import DynamicsSandbox
+from sandbox.web import Fault
 from tests.unit.fakes import NOON, tracked
 
 
@@ -132,6 +135,41 @@ async def test_modifiedon_is_a_field_only_when_it_is_mapped(client: DynamicsClie
 
     assert (set(plain.fields), set(mapped.fields)) == ({"lastname"}, {"lastname", "modifiedon"})
     assert mapped.changed_at is not None
+
+
+@pytest.mark.parametrize("read", ["page", "rows", "row"])
+@pytest.mark.parametrize("missing", ["lastname", "modifiedon", "_parentcustomerid_value", "contactid"])
+async def test_a_row_that_lacks_what_was_asked_for_is_a_fault_of_the_answer(
+    client: DynamicsClient, sandbox: DynamicsSandbox, read: str, missing: str
+) -> None:
+    """To take it for an empty value would wipe out what it is."""
+    key = str(uuid4())
+    table = await tracked(client, "contact", "lastname", "parentcustomerid")
+    row = {
+        "@odata.etag": 'W/"7"',
+        "contactid": key,
+        "lastname": None,
+        "_parentcustomerid_value": None,
+        "modifiedon": "2026-03-01T12:00:00Z",
+    }
+    row.pop(missing)
+    body = json.dumps(row if read == "row" else {"value": [row]})
+    sandbox.ledger.faults.append(Fault("status", "GET", "contacts", 200, body, "application/json", times=1))
+
+    with pytest.raises(RetryError) as caught:
+        await (table.page(None) if read == "page" else table.rows(None) if read == "rows" else table.row(key))
+
+    assert caught.value.code == "bad_answer"
+    assert "contact" in str(caught.value) and missing in str(caught.value)
+
+
+async def test_keys_are_listed_without_the_columns(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    key = sandbox.upsert("contact", {"lastname": "Ada"})
+    table = await tracked(client, "contact", "lastname")
+
+    (found, link) = await table.keys(None)
+
+    assert (found, link) == ([(key, sandbox.rows("contact")[0]["versionnumber"])], None)
 
 
 @pytest.mark.parametrize(
