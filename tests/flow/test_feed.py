@@ -379,10 +379,12 @@ async def test_a_row_that_was_listed_and_stays_away_is_gone(rig: Rig) -> None:
 
 async def test_an_event_says_how_far_dynamics_clock_is_from_ours(rig: Rig) -> None:
     """Its times are compared with Campaign's when an opt-out is to be lowered; the rig's clock stands in spring."""
-    rig.people(1)
+    (person,) = rig.people(1)
     await rig.loaded()
+    rig.rename(person, "changed")
+    await rig.poll()
 
-    (event,) = rig.log.of(REPLAY)
+    (event,) = rig.log.of(CHANGES)
 
     assert rig.client.ahead_s is not None
     assert abs(int(dict(event.headers)[SOURCE_AHEAD]) + rig.client.ahead_s * 1000) < 60_000
