@@ -100,7 +100,8 @@ class Decisions:
     def open_ids(self, workflow: Workflow, ids: Sequence[str] | None = None, contacts: Sequence[str] | None = None) -> list[str]:
         """Ids of what is held and open: those of `ids`, those of `contacts`, or all; oldest first."""
         self._check()
-        rows = self._db.execute(f"{OPEN} ORDER BY d.time, d.part, d.at", (workflow,)).fetchall()
+        found = OPEN.replace("d.*", "d.part, d.at, d.key, d.tbl")  # without the records: there may be very many
+        rows = self._db.execute(f"{found} ORDER BY d.time, d.part, d.at", (workflow,)).fetchall()
         if ids is not None:
             wanted = {place(each) for each in ids}
             rows = [each for each in rows if (each["part"], each["at"]) in wanted]

@@ -163,7 +163,7 @@ async def test_every_error_is_a_problem_with_a_code(stack: Stack, method: str, p
     assert_problem(await stack.http.request(method, path), status)
 
 
-# All of control-api.md but opt-in/out, and /me, which the pages need.
+# All of control-api.md, and /me, which the pages need.
 CONTRACT_TEXT = """
 get /healthz
 get /metrics
@@ -184,7 +184,10 @@ get /api/v1/workflows/{id}/config/revisions/{number}
 get /api/v1/workflows/{id}/cursors
 get /api/v1/workflows/{id}/dead-letters
 get /api/v1/workflows/{id}/dead-letters/groups
+get /api/v1/workflows/{id}/decisions
+get /api/v1/workflows/{id}/held
 get /api/v1/workflows/{id}/records/{key}
+post /api/v1/systems/dynamics/restored
 post /api/v1/systems/{system}/test
 post /api/v1/workflows/ingress/tables/{table}/replay
 post /api/v1/workflows/{id}/config/plan
@@ -192,6 +195,8 @@ post /api/v1/workflows/{id}/config/revisions/{number}/restore
 post /api/v1/workflows/{id}/config/validate
 post /api/v1/workflows/{id}/dead-letters/discard
 post /api/v1/workflows/{id}/dead-letters/redrive
+post /api/v1/workflows/{id}/held/discard
+post /api/v1/workflows/{id}/held/release
 post /api/v1/workflows/{id}/start
 post /api/v1/workflows/{id}/stop
 put /api/v1/workflows/egress/cursors/journal
@@ -209,7 +214,7 @@ def operations_of(described: dict[str, Any]) -> set[tuple[str, str]]:
 async def test_openapi_lists_every_path_with_its_errors(stack: Stack) -> None:
     described = (await stack.http.get("/openapi.json")).json()
 
-    assert {each for each in operations_of(described) if "/workflows/optin/" not in each[1]} == CONTRACT
+    assert operations_of(described) == CONTRACT
     one = "/api/v1/workflows/{id}"
     for path, operations in described["paths"].items():
         for method, operation in operations.items():

@@ -12,6 +12,7 @@ from bridge.desired import Desired, Replay
 from bridge.events import Record
 from services.control import commands
 from services.control.commands import AUDIT, TOPIC, By, NotConfigured, NotRunning, NotStopped, Stale
+from services.control.held import configured_by
 from services.control.workflows import dumped
 
 BY = By("anna", "192.0.2.7", "2026-01-01T00:00:00+00:00")
@@ -201,3 +202,51 @@ def test_discarded_letters_go_nowhere_and_the_reason_is_kept() -> None:
     assert count == 1
     assert [each for each in writes if isinstance(each, Record)] == []
     assert audits(writes)[0]["after"]["reason"] == "test data"
+
+
+def items(*ids: str) -> dict[str, list[Record]]:
+    return {each: [Record("ingress.changes.contact", 0, 0, 0, each.encode(), b"", ())] for each in ids}
+
+
+def test_what_is_held_is_settled_once_in_one_transaction_with_its_audit() -> None:
+    view = fresh()
+
+    count, writes = run(view, commands.settle_held("ingress", "released", items("0-1", "0-2"), BY, "asked by phone"))
+    late, nothing = run(view, commands.settle_held("ingress", "discarded", items("0-2"), OTHER, "too late"))
+
+    assert (count, late, nothing) == (2, 0, [])
+    assert [write.key for write in writes if isinstance(write, Record)] == [b"0-1", b"0-2"]
+    (entry,) = audits(writes)
+    assert (entry["what"], entry["after"]) == ("held-release", {"released": 2, "first": "0-1", "reason": "asked by phone"})
+    (mark,) = [value for key, value in view.items() if key.startswith("ingress/held/")]
+    assert (mark["action"], mark["ids"], mark["by"]) == ("released", ["0-1", "0-2"], "anna")
+
+
+def test_an_id_of_one_workflow_is_not_that_of_another_and_marks_of_before_are_still_read() -> None:
+    view = fresh() | {"optin/held/of-before": {"action": "released", "ids": ["0-1"], "at": BY.at, "by": "bert"}}
+
+    assert run(view, commands.settle_held("optin", "released", items("0-1"), BY, "x"))[0] == 0
+    assert run(view, commands.settle_held("ingress", "released", items("0-1"), BY, "x"))[0] == 1
+
+
+def test_a_command_on_held_items_whose_answer_was_lost_recognises_what_it_wrote() -> None:
+    view = fresh()
+    twice = [run(view, commands.settle_held("ingress", "discarded", items("0-1"), BY, "x")) for _ in range(2)]
+
+    assert [count for count, _ in twice] == [1, 1] and twice[1][1] == []
+
+
+SAVED_BY = {1: "control", 2: "anna", 3: "bert"}
+
+
+@pytest.mark.parametrize(
+    ("desired_state", "who"),
+    [
+        (Desired("RUNNING", 1, 2), "anna"),
+        (Desired("STOPPED", 2, 2), "bert"),
+        (Desired(), "bert"),
+        (Desired("RUNNING", 1, 9), None),
+    ],
+)
+def test_the_configuration_that_counts_is_the_one_that_runs_else_the_last_one(desired_state: Desired, who: str | None) -> None:
+    assert configured_by(desired_state, SAVED_BY) == who

@@ -6,6 +6,7 @@ import { differenceTable, differences } from "./diff.js";
 import { moment } from "./format.js";
 import { attempt, done } from "./messages.js";
 import { load, savedWords } from "./saving.js";
+import { deletesByFilter, planned, sure } from "./taking.js";
 
 const COLUMNS = ["Revision", "Saved", "By", "Comment", "Actions"];
 const SHOWN = 20;
@@ -77,6 +78,8 @@ function cells(workflow, revision, latest, again) {
 /** Shows what restoring would change, then does it; the configuration saved then, null when cancelled. */
 async function restore(workflow, revision, title) {
   const [current, wanted] = await Promise.all([load(workflow), get(`/workflows/${workflow}/config/revisions/${revision.revision}`)]);
+  const deletes = workflow === "ingress" && wanted.config.tables.some(deletesByFilter);
+  if (deletes && !(await sure("Restore", await planned(wanted.config)))) return null;
   const content = h(
     "div",
     null,
