@@ -63,8 +63,8 @@ class Mapper:
         return Mapped(self.key(event.key), fields, self._first_only - self.flags)
 
     def said(self, event: ChangeEvent) -> dict[str, bool | None]:
-        """The opt-out flags of an event, by Campaign's names: None for one that Dynamics leaves open. One that cannot be told, or that the
-        event does not carry, is left out: it must neither become FALSE nor hold up its neighbours."""
+        """The opt-out flags of an event, by Campaign's names: None for one that Dynamics leaves open, or that cannot be told, which must
+        neither become FALSE nor hold up its neighbours. One that the event does not carry is left out."""
         found: dict[str, bool | None] = {}
         for field, to in self._fields:
             if to.name not in self.flags or (field.source not in event.fields and field.source != self.table.key.source):
@@ -72,7 +72,7 @@ class Mapper:
             try:
                 value = convert(self._chosen(event, field), to)
             except RejectError:
-                continue
+                value = None
             found[to.name] = value if isinstance(value, bool) else None
         return found
 

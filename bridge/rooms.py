@@ -53,6 +53,12 @@ class CampaignSettings(Room):
     concurrency: int = Field(16, alias="CAMPAIGN_CONCURRENCY", ge=1, le=256, description="Calls at once, of one process")
     calls_per_second: float = Field(0, alias="CAMPAIGN_CALLS_PER_SECOND", ge=0, le=10000, description="Own limit of one process; 0: none")
     request_timeout_s: float = Field(30, alias="CAMPAIGN_REQUEST_TIMEOUT_S", gt=0, le=600, description="One call, seconds")
+    keys_in_capitals: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        alias="CAMPAIGN_KEYS_IN_CAPITALS",
+        description="Whether an older integration wrote contacts' ids in capital letters: `yes` looks for them before a profile is made, "
+        "`auto` if one is among the first 2,000 profiles",
+    )
     digest_key: Secret = Field(
         default_factory=Secret,
         alias="STATE_DIGEST_KEY",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from bridge.clock import Clock
@@ -25,6 +26,7 @@ from bridge.kafka.topics import Topic, Topics, workflow_topics
 from bridge.report import Report
 from bridge.rooms import WriterSettings
 from bridge.settings import KafkaSettings, ServiceSettings
+from bridge.state import Known
 from bridge.tracing import OFF, Tracer
 
 E = TypeVar("E")
@@ -42,10 +44,12 @@ COUNTED: Mapping[str, Sequence[str]] = {  # what the API tells: the outcomes it 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a handler may use of its run. `records_of`: how many records of a table are known, in the partitions of all instances."""
+    """What a handler may use of its run. `records_of`: how many records of a table are known, in the partitions of all instances. `keep`
+    puts the state of a record (partition, key) before its call is over."""
 
     producer: KafkaProducer
     records_of: Callable[[str], int]
+    keep: Callable[[int, str, Known], Awaitable[None]]
 
 
 class Writing(Protocol[E]):
@@ -115,7 +119,8 @@ class WriterRun(Generic[E]):
         try:
             counts = await asyncio.to_thread(Topics(self._kafka).ensure, [*writing.topics, *workflow_topics(writing.workflow)])
             partitions = counts[f"{writing.workflow}.state"]
-            handler = await writing.handler(Shared(producer, lambda table: of_all(state.records_of(table), state.owned() / partitions)))
+            counted = partial(self._counted, state, partitions)
+            handler = await writing.handler(Shared(producer, counted, state.put))
             writer = self._writer = self._build(handler, state, producer, ledger, lease)
             topics = [topic.name for topic in writing.topics]
             taker = Taker(writer, writing, state)
@@ -125,6 +130,10 @@ class WriterRun(Generic[E]):
             state.close()
             await asyncio.to_thread(producer.close)
             await writing.close()
+
+    @staticmethod
+    def _counted(state: KafkaState, partitions: int, table: str) -> int:
+        return of_all(state.records_of(table), state.owned() / partitions)
 
     async def _consume(self, writer: Writer[E], records: KafkaRecords) -> None:
         """Until one of the two fails or we are cancelled; either way: no new calls, drain, commit, leave."""

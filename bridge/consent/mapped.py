@@ -37,43 +37,70 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
+class OptedIn:
+    """A word FALSE: when it was said, by Dynamics' clock, and with which event."""
+
+    at: datetime | None
+    order: Order | None
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
-    """`raises`: to become TRUE in Campaign. `lowers`: to become FALSE, with the time of the word. `kept`: TRUE in Campaign beside a FALSE
-    of Dynamics that is no word. `said`: what Dynamics shows by now; None: left open."""
+    """`raises`: to become TRUE in Campaign. `lowers`: to become FALSE, for these words. `kept`: TRUE in Campaign beside a FALSE of Dynamics
+    that is no word. `said`: what Dynamics shows by now; None: left open."""
 
     raises: frozenset[str] = frozenset()
-    lowers: Mapping[str, datetime | None] = field(default_factory=dict)
+    lowers: Mapping[str, OptedIn] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
     said: Flags = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Of one flag: its value in the end, the word FALSE that led to it, and whether an opt-out was among what waited."""
+
+    value: bool | None
+    word: OptedIn | None
+    opted_out: bool
 
 
 def wanted(sights: Iterable[Sight], past: Past) -> Wanted:
     """What follows from the events that wait for one record, given what is known of it."""
     in_order = _in_order(sights)
     fresh = [sight for sight in in_order if not _stale(sight, past)]
-    names = {name for sight in fresh for name in sight.flags}
-    ends = {name: _followed(name, fresh, past.said.get(name)) for name in names}
-    said = {name: value for name, (value, _, _) in ends.items()}
+    ends = {name: _followed(name, fresh, past) for name in {name for sight in fresh for name in sight.flags}}
     late = {name for sight in in_order if _late_word(sight, past) for name, value in sight.flags.items() if value}
-    raises = {name for name, value in said.items() if value} | {name for name in late if name not in said}
-    off = {name: at for name, (value, word, at) in ends.items() if value is False and word}
+    raises = late - ends.keys() | {name for name, end in ends.items() if end.value or (end.opted_out and end.word is None)}
+    off = {name for name, end in ends.items() if end.value is False and end.word is None}
     return Wanted(
         raises=frozenset(name for name in raises if past.holds.get(name) is not True),
-        lowers={name: at for name, at in off.items() if past.holds.get(name) is not False},
-        kept=frozenset(name for name, value in said.items() if value is False and name not in off and past.holds.get(name)),
-        said=said,
+        lowers={name: end.word for name, end in ends.items() if end.word is not None and past.holds.get(name) is not False},
+        kept=frozenset(name for name in off if past.holds.get(name) or name in raises),
+        said={name: end.value for name, end in ends.items()},
     )
 
 
-def _followed(name: str, sights: list[Sight], said: bool | None) -> tuple[bool | None, bool, datetime | None]:
-    """The value in the end, whether a FALSE is somebody's word, and its time."""
-    value, word, at = said, False, None
+def _followed(name: str, sights: list[Sight], past: Past) -> _End:
+    """One by one: a TRUE is written, and only a live FALSE that came after it takes it back."""
+    value, word, opted_out = past.said.get(name), None, False
+    order, at = past.order, past.at
     for sight in sights:
-        if name not in sight.flags or (new := sight.flags[name]) is value:
+        if name not in sight.flags:
             continue
-        word, at = (new is False and value is True and sight.live), sight.at
-        value = new
-    return value, word, at
+        new = sight.flags[name]
+        if new is not value:
+            is_word = new is False and value is True and sight.live and _after(sight, order, at)
+            word = OptedIn(sight.at, sight.order) if is_word else None
+            opted_out = bool(new) or (opted_out and not is_word)
+        value, order, at = new, sight.order or order, sight.at or at
+    return _End(value, word, opted_out)
+
+
+def _after(sight: Sight, order: Order | None, at: datetime | None) -> bool:
+    """Whether it came after what showed TRUE, for sure: by version within one epoch, else by time. Over a restore nobody changed it."""
+    if sight.order is not None and order is not None:
+        return sight.order[0] == order[0] and sight.order > order
+    return sight.at is None or at is None or sight.at > at
 
 
 def _in_order(sights: Iterable[Sight]) -> list[Sight]:

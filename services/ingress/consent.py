@@ -11,6 +11,7 @@ from bridge.campaign.errors import NotFound
 from bridge.clock import Clock
 from bridge.consent.flags import OPT_OUT_FLAGS
 from bridge.consent.guard import LOWER, Ask, delete_of
+from bridge.consent.mapped import OptedIn
 from bridge.consent.profiles import ahead_ms, flag_time
 from bridge.errors import ParkError, RejectError, RetryError
 from bridge.events import OptStatusDecided
@@ -73,6 +74,7 @@ class Consent:
 
     def __init__(self, client: Calls, guard: Guard, proof: Proof, limits: Limits, clock: Clock) -> None:
         self._client, self._guard, self._proof, self._limits, self._clock = client, guard, proof, limits, clock
+        self._unproved: dict[Place, list[tuple[OptStatusDecided, Mapping[str, str]]]] = {}  # what Kafka did not take at once
 
     async def look(self, place: Place) -> dict[str, Any] | None:
         """The profile as it is now, None if there is none."""
@@ -89,8 +91,8 @@ class Consent:
         try:
             return await self._opt_out(place, names, change)
         except RejectError as exc:
-            exc.opt_outs = len(names)
-            raise
+            waits = ParkError(str(exc), code=exc.code, status=exc.status, budget_s=OPT_OUT_BUDGET_S)
+            raise patient(waits, len(names)) from exc
         except RetryError as exc:
             raise patient(exc, len(names)) from exc
 
@@ -98,7 +100,10 @@ class Consent:
         profile = await self.look(place)
         if profile is None:
             return None
-        missing = sorted(name for name in names if profile.get(name) is not True)
+        there = sorted(name for name in names if profile.get(name) is True)
+        missing = sorted(set(names) - set(there))
+        if there:
+            await self.prove(place, change, dict.fromkeys(there, True), OPTED_OUT, "unchanged", profile=profile)
         if not missing:
             return {}
         began = self._clock.now()
@@ -114,7 +119,7 @@ class Consent:
         ended = self._clock.now()
         return {f"raised:{name}": f"{began.isoformat()} {ended.isoformat()}" for name in names}
 
-    async def lower(self, place: Place, words: Mapping[str, datetime | None], change: Change, known: Known, released: bool) -> Lowered:
+    async def lower(self, place: Place, words: Mapping[str, OptedIn], change: Change, known: Known, released: bool) -> Lowered:
         """Rule 2: makes flags FALSE for words FALSE, after a look at Campaign's flag and its time, and within the guard's limit."""
         profile = await self.look(place)
         if profile is None:
@@ -127,7 +132,8 @@ class Consent:
             await self.prove(place, change, dict.fromkeys(doubtful, True), KEPT, "kept", profile=profile)
         if not wanted:
             return Lowered(holds, kept=frozenset(doubtful))
-        if not released and not await self._guard.passes(Ask(LOWER, _id(place, change, wanted), self._limits.lowers())):
+        ask = Ask(LOWER, _lower_id(place, {name: words[name] for name in wanted}), self._limits.lowers())
+        if not released and not await self._guard.passes(ask):
             log("release_held", "warning", key=place.key, flags=wanted)
             await self.prove(place, change, dict.fromkeys(wanted, False), OPTED_IN, "held", profile=profile, held="release")
             return Lowered(holds, held=frozenset(wanted), kept=frozenset(doubtful))
@@ -138,7 +144,8 @@ class Consent:
 
     async def may_delete(self, place: Place, change: Change, rule: str) -> bool:
         """Rule 7. What may not be deleted now is held, with its evidence."""
-        if await self._guard.passes(Ask(delete_of(place.table), _id(place, change, ["delete"]), self._limits.deletes(place.table))):
+        ask = Ask(delete_of(place.table), f"ingress/{place.table}/{place.key}@{_order(change)}", self._limits.deletes(place.table))
+        if await self._guard.passes(ask):
             return True
         log("delete_held", "warning", table=place.table, key=place.key)
         await self.prove(place, change, {}, rule, "held", held="delete")
@@ -189,18 +196,27 @@ class Consent:
         headers["status"] = "" if status is None else str(status)
         headers |= {"guard": "held", "kind": held} if held else {}
         headers |= {"voids": voids} if voids else {}
-        await self._proof(decision, headers)
+        self._unproved.setdefault(place, []).append((decision, headers))
+        await self.make_up(place)
 
-    def _earlier(self, name: str, profile: Mapping[str, Any], word: datetime | None, change: Change, known: Known) -> bool:
+    async def make_up(self, place: Place) -> None:
+        """Keeps what was not kept of this record the last time. Raises RetryError."""
+        waiting = self._unproved.get(place, [])
+        while waiting:
+            await self._proof(*waiting[0])
+            waiting.pop(0)
+        self._unproved.pop(place, None)
+
+    def _earlier(self, name: str, profile: Mapping[str, Any], word: OptedIn, change: Change, known: Known) -> bool:
         """Whether Campaign's TRUE is older than the word FALSE, for sure, or is our own write. In doubt it is not."""
         at = flag_time(name, profile)
-        if at is None or word is None:
+        if at is None or word.at is None:
             return False
         ahead = timedelta(milliseconds=ahead_ms(getattr(self._client, "ahead_s", None)))
         ours = raised(known, name)
         if ours is not None and ours[0] - ALLOWANCE <= at - ahead <= ours[1] + ALLOWANCE:
             return True
-        return at - ahead < word - timedelta(milliseconds=change.ahead_ms)
+        return at - ahead + ALLOWANCE < word.at - timedelta(milliseconds=change.ahead_ms)
 
 
 def held_times(lowered: Lowered, change: Change) -> dict[str, str]:
@@ -235,6 +251,11 @@ def _order(change: Change) -> str:
     return f"{event.epoch}.{event.version}" if event.version is not None else event.observed_at.isoformat()
 
 
-def _id(place: Place, change: Change, names: Collection[str]) -> str:
-    """The same for the same change, however often it is delivered."""
-    return f"ingress/{place.table}/{place.key}/{','.join(sorted(names))}@{_order(change)}"
+def _lower_id(place: Place, words: Mapping[str, OptedIn]) -> str:
+    """The same for the same words, however often and beside whatever they are delivered."""
+    said = (f"{name}@{_text(words[name])}" for name in sorted(words))
+    return f"ingress/{place.table}/{place.key}/{','.join(said)}"
+
+
+def _text(word: OptedIn) -> str:
+    return f"{word.order[0]}.{word.order[1]}" if word.order is not None else "" if word.at is None else word.at.isoformat()

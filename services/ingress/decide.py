@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from bridge.config import TableMapping
@@ -18,17 +18,23 @@ class Change:
     """One event, or what is left of several for one key.
 
     `full`: fields with Apply updates off are to be sent as well, because an initial load or a replay is among them. `merged`: how many
-    events went into it. `sights`: what each of them says of opt-outs. `released`: kinds of held items that a person has released;
-    `only_release`: there is nothing else. `ahead_ms`: by how much Dynamics' clock is ahead of ours.
+    events went into it. `sights`: what each of them says of opt-outs. `released`: held items that a person has released, as kind or as
+    kind and flag; `only_release`: there is nothing else. `ahead_ms`: by how much Dynamics' clock is ahead of ours. `partition`: where the
+    record's state is kept.
     """
 
     event: ChangeEvent
     full: bool
     merged: int = 1
     sights: tuple[Sight, ...] = ()
-    released: frozenset[str] = frozenset()
+    released: frozenset[tuple[str, str]] = frozenset()
     only_release: bool = False
     ahead_ms: int = 0
+    partition: int = 0
+
+    def releases(self, kind: str, flag: str = "") -> bool:
+        """Whether a held item of this kind, and about this flag, was released."""
+        return (kind, "") in self.released or (kind, flag) in self.released
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +66,16 @@ class Nothing:
 Decision = Create | Update | Delete | Nothing
 
 
-def change(event: ChangeEvent, said: Mapping[str, bool | None] | None = None, ahead_ms: int = 0) -> Change:
+def change(event: ChangeEvent, said: Mapping[str, bool | None] | None = None, ahead_ms: int = 0, partition: int = 0) -> Change:
     """`said`: its opt-out flags, by Campaign's names."""
     sights = (Sight(said, event.lane == "live", order(event), event.changed_at),) if said and event.op == "upsert" else ()
-    return Change(event, event.lane in ("initial", "replay"), sights=sights, ahead_ms=ahead_ms)
+    return Change(event, event.lane in ("initial", "replay"), sights=sights, ahead_ms=ahead_ms, partition=partition)
 
 
-def release(event: ChangeEvent, kind: str) -> Change:
-    """A held item that a person has released. It says nothing of the row."""
-    return Change(event, full=False, merged=0, released=frozenset({kind}), only_release=True)
+def release(event: ChangeEvent, kind: str, flags: Iterable[str] = (), partition: int = 0) -> Change:
+    """A held item that a person has released; without flags whatever is held of this kind. It says nothing of the row."""
+    released = frozenset((kind, flag) for flag in flags) or frozenset({(kind, "")})
+    return Change(event, full=False, merged=0, released=released, only_release=True, partition=partition)
 
 
 def order(event: ChangeEvent) -> Order | None:
@@ -90,6 +97,7 @@ def merge(waiting: Change, arrived: Change) -> Change:
         waiting.released | arrived.released,
         waiting.only_release and arrived.only_release,
         first.ahead_ms,
+        first.partition,
     )
 
 

@@ -8,7 +8,7 @@ from bridge.avro import Decoder
 from bridge.clock import Clock
 from bridge.consent.guard import Ask
 from bridge.events import ChangeEvent, OptStatusDecided, OptStatusObserved
-from bridge.state import Digests
+from bridge.state import Digests, Known
 from services.ingress.consent import Consent
 from services.ingress.handler import IngressHandler
 from services.ingress.optin import OptIn
@@ -31,9 +31,13 @@ class Nothing:
 
     async def observe(self, event: OptStatusObserved) -> None: ...
 
+    async def keep(self, partition: int, key: str, known: Known) -> None: ...
+
 
 def dry_handler(target: Target, calls: Calls, decoder: Decoder[ChangeEvent], digests: Digests, clock: Clock) -> IngressHandler:
     """Of one table. `calls` stands for Campaign."""
     nothing = Nothing()
     consent = Consent(calls, nothing, nothing.prove, nothing, clock)
-    return IngressHandler({target.table.source: target}, calls, decoder, digests, consent, OptIn(nothing.observe, clock), clock)
+    return IngressHandler(
+        {target.table.source: target}, calls, decoder, digests, consent, OptIn(nothing.observe, clock), clock, nothing.keep
+    )

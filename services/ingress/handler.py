@@ -12,13 +12,13 @@ from dataclasses import replace
 from bridge.avro import Decoder
 from bridge.campaign.errors import Duplicate, NotFound
 from bridge.clock import Clock
-from bridge.consent.mapped import Past, wanted
-from bridge.errors import RejectError
+from bridge.consent.mapped import OptedIn, Past, wanted
+from bridge.errors import RejectError, RetryError
 from bridge.events import SOURCE_AHEAD, ChangeEvent, Record
 from bridge.flow.ports import Result
 from bridge.mapping import Mapped, Skip
 from bridge.state import Digests, Known
-from services.ingress.consent import DELETED, FILTERED, Consent, Place, held_times, with_held_delete
+from services.ingress.consent import DELETED, FILTERED, KEPT, Consent, Place, held_times, patient, with_held_delete
 from services.ingress.decide import (
     Change,
     Create,
@@ -35,7 +35,7 @@ from services.ingress.decide import (
     stale,
 )
 from services.ingress.optin import OptIn
-from services.ingress.records import Records
+from services.ingress.records import Keep, Records
 from services.ingress.remembered import HELD_DELETE, Remembered, campaign_key, having, timed, without
 from services.ingress.target import Calls, Target, Work
 
@@ -43,7 +43,7 @@ LIVE, REPLAY = "ingress.changes.", "ingress.replay."
 
 
 class IngressHandler:
-    """See bridge.flow.ports.Handler. `targets` by Dynamics table."""
+    """See bridge.flow.ports.Handler. `targets` by Dynamics table. `keep` puts a state before a call that would make it unknowable."""
 
     sums = False
 
@@ -56,11 +56,12 @@ class IngressHandler:
         consent: Consent,
         optin: OptIn,
         clock: Clock,
+        keep: Keep,
     ) -> None:
         self._targets, self._decoder, self._digests, self._consent = targets, decoder, digests, consent
         self._remembered = Remembered(digests)
         self._opted_out: dict[str, Known] = {}  # what an opt-out has come to whose record was refused for another reason
-        self._records = Records(client, consent, optin, digests, self._remembered, clock, self._opt_out, self._opted_out.__setitem__)
+        self._records = Records(client, consent, optin, digests, self._remembered, clock, self._opt_out, self._opted_out.__setitem__, keep)
 
     def key(self, record: Record) -> str:
         return f"{_table(record)}/{(record.key or b'').decode('utf-8', 'replace')}"
@@ -76,13 +77,14 @@ class IngressHandler:
         if event.table != _table(record) or event.key.encode() != record.key:
             raise RejectError("the event belongs to another table or key than its record", code="misplaced", stage="decode")
         if record.header("guard") == b"released":
-            return release(event, (record.header("kind") or b"").decode("ascii", "replace"))
-        ahead = (record.header(SOURCE_AHEAD) or b"").decode("ascii", "replace")
-        return self.change(event, int(ahead) if ahead.lstrip("-").isdigit() else 0)
+            flags = [flag for flag in _text(record, "flags").split(",") if flag]
+            return release(event, _text(record, "kind"), flags, record.partition)
+        ahead = _text(record, SOURCE_AHEAD)
+        return self.change(event, int(ahead) if ahead.lstrip("-").isdigit() else 0, record.partition)
 
-    def change(self, event: ChangeEvent, ahead_ms: int = 0) -> Change:
+    def change(self, event: ChangeEvent, ahead_ms: int = 0, partition: int = 0) -> Change:
         """An event with what it says of opt-outs."""
-        return change(event, self._targets[event.table].mapper.said(event), ahead_ms)
+        return change(event, self._targets[event.table].mapper.said(event), ahead_ms, partition)
 
     def merge(self, waiting: Change, arrived: Change) -> Change:
         return merge(waiting, arrived)
@@ -95,17 +97,25 @@ class IngressHandler:
         return before if stale(event.event, before) else noted(before, event.event, gone=before.gone)
 
     async def write(self, event: Change, known: Known | None) -> Result:
-        work = self._work(event, known)
+        work = await self._records.found(self._work(event, known))
         try:
+            await self._consent.make_up(work.place)
             result = await (self._release(work) if event.only_release else self._write(work))
             if event.released and not event.only_release:
                 result = await self._released_beside(work, result)
         except (Duplicate, NotFound) as exc:  # a second unique key is taken, or the record went between two calls
             raise RejectError(str(exc), code=exc.code, status=exc.status) from exc
+        except RetryError as exc:
+            raise patient(exc, len(self._unwritten(work))) from exc
         self._opted_out.pop(work.name, None)
         if result.known is None or not work.target.mapper.flags:
             return result
         return replace(result, known=timed(result.known, event.event))
+
+    def _unwritten(self, work: Work) -> frozenset[str]:
+        """Opt-outs that were not written in this try."""
+        noted = self._opted_out.get(work.name)
+        return work.wanted.raises if noted is None else frozenset()
 
     def _work(self, event: Change, known: Known | None) -> Work:
         row, target = event.event, self._targets[event.event.table]
@@ -160,22 +170,26 @@ class IngressHandler:
 
     async def _settled(self, work: Work, result: Result, mapped: Mapped | Skip | None) -> Result:
         """What is left to do for the opt-outs of a record that is not made or deleted now: lowers, and what is to be remembered."""
-        if not work.event.sights and not work.times:
-            return result
         before = result.known or work.known or Known()
+        if not work.event.sights and not work.times and HELD_DELETE not in before.times:
+            return result
         known, more = having(before, work.times), Counter[str]()
         stays = known.exists and mapped is not Skip.FILTERED
+        returned = known.exists and isinstance(mapped, Mapped) and result.outcome != "stale"
         holds = dict.fromkeys(work.wanted.raises, True) if known.exists and work.there else {}
         kept = {name for name in work.wanted.kept if known.exists and work.past.said.get(name) is not False}
         if work.wanted.lowers and stays:
             lowered = await self._consent.lower(work.place, work.wanted.lowers, work.event, known, released=False)
-            holds, kept = {**holds, **lowered.holds}, kept | lowered.kept
+            holds = {**holds, **lowered.holds}
+            more["optout_kept"] += len(lowered.kept)
             known = having(known, held_times(lowered, work.event))
             more["lower_held"] += bool(lowered.held)
             result = replace(result, outcome="updated") if lowered.written and result.outcome == "unchanged" else result
         elif known.exists:
             kept |= work.wanted.lowers.keys()
-        forget = await self._consent.void(work.place, work.event, known, work.wanted.said, returned=stays)
+        if kept:
+            await self._consent.prove(work.place, work.event, dict.fromkeys(sorted(kept), True), KEPT, "kept")
+        forget = await self._consent.void(work.place, work.event, known, work.wanted.said, returned=returned)
         more["optout_kept"] += len(kept)
         known = self._remembered.noted(without(known, forget), work.wanted.said, holds)
         return replace(result, known=result.known if known == before else known, more=+more)
@@ -203,15 +217,21 @@ class IngressHandler:
         known, flags = work.known, work.target.mapper.flags
         if known is None or not known.exists:
             return Result("stale")
-        if "delete" in work.event.released and HELD_DELETE in known.times:
+        if work.event.releases("delete") and HELD_DELETE in known.times:
             gone = replace(known, exists=False, visible=False, digests={}, times={})
             return await self._records.delete(work, "deleted" if known.gone else "filtered", gone, released=True)
         held = {name for name in flags if f"held:{name}" in known.times and work.past.said.get(name) is False}
-        if "release" not in work.event.released or not held:
+        held = {name for name in held if work.event.releases("release", name)}
+        if not held:
             return Result("stale")
-        lowered = await self._consent.lower(work.place, dict.fromkeys(held, work.past.at), work.event, known, released=True)
+        words = dict.fromkeys(sorted(held), OptedIn(work.past.at, work.past.order))
+        lowered = await self._consent.lower(work.place, words, work.event, known, released=True)
         known = without(known, [f"held:{name}" for name in held])
         return Result("updated" if lowered.written else "unchanged", self._remembered.noted(known, {}, lowered.holds))
+
+
+def _text(record: Record, header: str) -> str:
+    return (record.header(header) or b"").decode("utf-8", "replace")
 
 
 def _table(record: Record) -> str:

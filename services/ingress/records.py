@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -25,6 +25,9 @@ class OptOut(Protocol):
     async def __call__(self, work: Work, maybe_there: bool = False) -> Mapping[str, str] | None: ...
 
 
+Keep = Callable[[int, str, Known], Awaitable[None]]  # partition, key: puts what is known of a record; raises RetryError
+
+
 class Records:
     """`opt_out` makes a record's opt-outs TRUE by themselves. `note`: what is known of a record that is refused in the end."""
 
@@ -38,17 +41,18 @@ class Records:
         clock: Clock,
         opt_out: OptOut,
         note: Callable[[str, Known], None],
+        keep: Keep,
     ) -> None:
         self._client, self._consent, self._optin, self._clock = client, consent, optin, clock
-        self._digests, self._remembered, self._opt_out, self._note = digests, remembered, opt_out, note
+        self._digests, self._remembered, self._opt_out, self._note, self._keep = digests, remembered, opt_out, note, keep
         self._hidden = Hidden(client)
 
     async def create(self, work: Work, mapped: Mapped, decision: Create) -> Result:
         """With its opt-outs: those of Dynamics, and those that Campaign held when it was deleted there (rule 4)."""
         back = self._remembered.brought_back(work.known) & work.target.mapper.flags
         out = {name for name, value in work.wanted.said.items() if value} | back
-        if (capitals := await self._in_capitals(work)) is not None:
-            return await self._adopt(capitals, mapped, decision.then, out)
+        if work.place.target_key != mapped.key:
+            return await self._adopt(work, mapped, decision.then, out)
         body = nested({work.target.mapper.key_field.name: mapped.key, **decision.fields, **dict.fromkeys(sorted(out), True)})
         began = self._clock.now()
         try:
@@ -76,18 +80,36 @@ class Records:
 
     async def delete(self, work: Work, outcome: str, then: Known, *, released: bool = False) -> Result:
         """What was opted out is kept in mind, and told Opt In/Out: it comes back with the record (rule 4)."""
-        name, flags, out = work.target.resource.name, work.target.mapper.flags, set[str]()
+        name, flags = work.target.resource.name, work.target.mapper.flags
+        out = self._remembered.brought_back(work.known) | work.wanted.raises
         if flags or self._optin.concerned(name):
             profile = await self._consent.look(work.place)
             if profile is not None:
-                out = opted_out(profile)
+                out |= opted_out(profile)
                 await self._optin.seen(name, work.place.key, profile)
-        out |= self._remembered.brought_back(work.known)
+            else:
+                out |= {flag for flag, value in work.past.holds.items() if value}
+        await self._keep_in_mind(work, out & flags)
         status = await self._hidden.delete(work.target, work.place.target_key, work.name, work.known)
         await self._optin.gone(name, work.place.key)
         if released:
             await self._consent.prove(work.place, work.event, {}, "released", "executed", status=status, voids="delete")
         return Result(outcome, replace(self._remembered.for_return(then, out & flags), status=status))
+
+    async def _keep_in_mind(self, work: Work, out: set[str]) -> None:
+        """Before the call: once the record is gone nobody can tell any more what it held, and we may be gone with it."""
+        if out - self._remembered.brought_back(work.known):
+            known = self._remembered.for_return(work.known or Known(), out)
+            await self._keep(work.event.partition, work.name, known)
+
+    async def found(self, work: Work) -> Work:
+        """A profile that an older integration made under the key in capital letters is the contact's: a second one beside it would have no
+        opt-outs."""
+        key = work.place.key.upper()
+        if not work.target.capitals or work.exists or key == work.place.key:
+            return work
+        there = replace(work, place=replace(work.place, target_key=key))
+        return there if await self._consent.look(there.place) is not None else work
 
     async def _created(self, work: Work, then: Known, status: int, out: set[str], began: datetime) -> Result:
         if out:
@@ -142,11 +164,3 @@ class Records:
         digests = {**then.digests, **self._digests.of(mapped.fields)}  # all fields went, those that updates do not touch included
         made = replace(without(then, [KEY]), visible=False, digests=digests)
         return await self._created(work, made, status, out, began)
-
-    async def _in_capitals(self, work: Work) -> Work | None:
-        """A profile that an older integration made under the key in capital letters: a second one beside it would have no opt-outs."""
-        key = work.place.key.upper()
-        if not work.target.capitals or key == work.place.key:
-            return None
-        there = replace(work, place=replace(work.place, target_key=key))
-        return there if await self._consent.look(there.place) is not None else None

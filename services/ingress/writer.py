@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from bridge.avro import Decoder, load_schema
 from bridge.campaign.client import CampaignClient
@@ -36,7 +35,7 @@ from services.ingress.optin import PROFILE, Flags, OptIn
 from services.ingress.publishing import Publishing
 from services.ingress.target import Target
 
-LOOKED_AT = 500  # profiles
+PAGE, LOOKED_AT = 500, 2000  # profiles
 
 
 class IngressWriting:
@@ -78,7 +77,7 @@ class IngressWriting:
         consent = Consent(self._client, self._guard, publishing.prove, limits, self._clock)
         optin = OptIn(publishing.observe, self._clock, self._optin)
         digests = Digests(self._campaign.digest_secret())
-        return IngressHandler(by_table, self._client, decoder, digests, consent, optin, self._clock)
+        return IngressHandler(by_table, self._client, decoder, digests, consent, optin, self._clock, shared.keep)
 
     def lanes(self, topic: str) -> Sequence[bool]:
         return [topic.startswith(LIVE)]
@@ -97,7 +96,9 @@ class IngressWriting:
         if (problem := missing_fields(resource, wanted)) is not None:
             raise problem
         fields = resource.only(wanted)
-        capitals = table.target == PROFILE and await has_capitals(self._client, resource, table.key.target)
+        capitals = table.target == PROFILE and self._campaign.keys_in_capitals != "no"
+        if capitals and self._campaign.keys_in_capitals == "auto":
+            capitals = await has_capitals(self._client, resource, table.key.target)
         return Target(table, resource, fields, Mapper(table, fields), capitals)
 
 
@@ -118,9 +119,17 @@ class GuardLimits:
 async def has_capitals(client: CampaignClient, resource: Resource, key: str) -> bool:
     """Whether there are profiles whose key an older integration wrote in capital letters: a look at the first ones. Keys are compared by
     letter in Campaign, so that such a profile would not be found, and a second one made."""
-    found: Any = (await client.get(f"{resource.path}?_lineCount={LOOKED_AT}")).get("content")
-    keys = [str(each.get(key) or "") for each in found or () if isinstance(each, dict)]
-    return any(each != each.lower() for each in keys)
+    page, seen = f"{resource.path}?_lineCount={PAGE}", 0
+    while page and seen < LOOKED_AT:
+        answer = await client.get(page)
+        found = [each for each in answer.get("content") or () if isinstance(each, dict)]
+        keys = [str(each.get(key) or "") for each in found]
+        if any(each != each.lower() for each in keys):
+            return True
+        seen += len(keys)
+        link = answer.get("next")
+        page = str(link["href"]) if found and isinstance(link, dict) and link.get("href") else ""
+    return False
 
 
 def make(

@@ -56,6 +56,7 @@ class Rig:
     def __init__(self, sandbox: CampaignSandbox, client: CampaignClient, clock: FakeClock) -> None:
         self.sandbox, self.client, self.clock = sandbox, client, clock
         self.known: dict[str, Known] = {}
+        self.kept: dict[str, Known] = {}  # put before a call was over
         self.registry = MemoryRegistry()
         self.guard = MemoryGuard(clock)
         self.limit = 100  # of lowers, and of deletes
@@ -75,7 +76,7 @@ class Rig:
         decoder = Decoder(self.registry, load_schema("ChangeEvent"), ChangeEvent)
         consent = Consent(self.client, self.guard, self._prove, self, self.clock)
         optin = OptIn(self._observe, self.clock, self.optin)
-        self.handler = IngressHandler(targets, self.client, decoder, Digests("secret"), consent, optin, self.clock)
+        self.handler = IngressHandler(targets, self.client, decoder, Digests("secret"), consent, optin, self.clock, self._keep)
 
     def lowers(self) -> int:
         return self.limit
@@ -85,6 +86,9 @@ class Rig:
 
     async def _prove(self, decision: OptStatusDecided, headers: Mapping[str, str]) -> None:
         self.proofs.append((decision, headers))
+
+    async def _keep(self, partition: int, key: str, known: Known) -> None:
+        self.known[key.rpartition("/")[2]] = self.kept[key.rpartition("/")[2]] = known
 
     async def _observe(self, event: OptStatusObserved) -> None:
         self.told_optin.append(event)
