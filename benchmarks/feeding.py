@@ -47,7 +47,19 @@ def known(key: str, version: int, fields: dict[str, Value], digests: Digests) ->
     """As the writer would keep it after an update with these values."""
     kept = digests.of({field.target: fields[field.source] for field in FIELDS})
     topic = f"ingress.changes.{TABLE}"
-    return Known(version, True, False, True, "updated", kept, {}, topic, 3, version, 200, 1, AT.isoformat(), AT.isoformat())
+    return Known(
+        version,
+        exists=True,
+        visible=True,
+        outcome="updated",
+        digests=kept,
+        topic=topic,
+        partition=3,
+        offset=version,
+        status=200,
+        read_at=AT.isoformat(),
+        settled_at=AT.isoformat(),
+    )
 
 
 class Feeder:

@@ -41,20 +41,24 @@ from bridge.dynamics.metadata import read_table
 from bridge.events import Record
 from bridge.flow.reader import Feed
 from bridge.http import Pause
+from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.state import LocalPart
 from bridge.kafka.topics import Topic, Topics
 from bridge.reading import EventPublisher
-from bridge.rooms import CampaignSettings, DynamicsSettings, WriterSettings
+from bridge.rooms import CampaignSettings, ConsentSettings, DynamicsSettings, WriterSettings
 from bridge.settings import KafkaSettings, Secret, ServiceSettings
 from bridge.state import Known
-from bridge.writing import WriterRun
+from bridge.writing import Shared, WriterRun
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import serving
+from services.ingress.consent import Consent
+from services.ingress.dry import Nothing
 from services.ingress.feed import TableFeed
 from services.ingress.handler import IngressHandler
+from services.ingress.optin import Flags, OptIn
 from services.ingress.writer import IngressWriting
 
 RECORDS, PAGE = 40_000, 5_000
@@ -135,21 +139,25 @@ class _WithoutCalls(IngressWriting):
 
     began = 0.0
 
-    async def handler(self) -> IngressHandler:
-        made, writing = await super().handler(), self
+    async def handler(self, shared: Shared) -> IngressHandler:
+        made, writing = await super().handler(shared), self
 
         class Noting(IngressHandler):
             def key(self, record: Record) -> str:
                 writing.began = writing.began or time.monotonic()
                 return super().key(record)
 
-        return Noting(made._targets, _Answered(), made._decoder, made._digests)
+        nothing, clock = Nothing(), SystemClock()
+        consent = Consent(_Answered(), nothing, nothing.prove, nothing, clock)
+        optin = OptIn(nothing.observe, clock)
+        return Noting(made._targets, _Answered(), made._decoder, made._digests, consent, optin, clock, nothing.keep)
 
 
 async def _work_by_hand(settings: KafkaSettings, home: Path) -> float:
     """Seconds for all records."""
     async with _writing(settings) as writing:
-        handler, part = await writing.handler(), LocalPart(home / "hand.sqlite")
+        kept = KafkaProducer(settings)
+        handler, part = await writing.handler(Shared(kept, lambda _: RECORDS, Nothing().keep)), LocalPart(home / "hand.sqlite")
         consumer = Consumer(settings.client(group_id="work", auto_offset_reset="earliest", isolation_level="read_committed"))
         producer = Producer(settings.client(enable_idempotence=True, linger_ms=5, queue_buffering_max_messages=200_000))
         consumer.subscribe(["ingress.changes.contact"])
@@ -171,6 +179,7 @@ async def _work_by_hand(settings: KafkaSettings, home: Path) -> float:
         producer.flush()
         took = time.monotonic() - began
         consumer.close()
+        kept.close()
         part.close()
         return took
 
@@ -181,7 +190,7 @@ async def _writing(settings: KafkaSettings) -> AsyncIterator[_WithoutCalls]:
     async with serving(sandbox.app()) as url:
         campaign = CampaignSettings.model_validate(_campaign(url))
         desired = Desired("RUNNING", 1, 1, default_ingress().model_dump(mode="json"))
-        yield _WithoutCalls(settings, campaign, desired, clock, Pause())
+        yield _WithoutCalls(settings, campaign, ConsentSettings(), desired, clock, Pause(), Flags(), "ingress-writer/bench")
 
 
 async def _writer(settings: KafkaSettings, home: Path) -> float:
