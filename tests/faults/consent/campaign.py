@@ -45,6 +45,7 @@ class Campaign:
         self.profiles: dict[str, Profile] = {}
         self.writes, self.raised = 0, 0
         self.down: list[str] = []  # how the next calls fail: `busy`, `bare`, or `lost`: done, and the answer does not arrive
+        self.down_until = 0  # until then all calls fail (`bare`)
         self.before_call: Callable[[str], None] = lambda _: None
         self.tell: Callable[[str], None] = lambda _: None
         self.lowered: Callable[[str, str, Fact], None] = lambda *_: None
@@ -148,6 +149,7 @@ class CampaignCalls:
         self.calls += 1
         self._campaign.before_call(what)
         fault = self._campaign.down.pop() if self._campaign.down else ""
+        fault = "bare" if self._campaign.clock.time.now < self._campaign.down_until else fault
         if fault == "busy":
             raise RetryError("Campaign: busy", code="target_busy", status=503)
         if fault == "bare":

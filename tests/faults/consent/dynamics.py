@@ -55,6 +55,7 @@ class Dynamics:
         self.bin: dict[str, Contact] = {}
         self.version, self.sequence, self.writes = 1000, 0, 0
         self.down = 0  # so many calls fail
+        self.down_until = 0  # until then all calls fail, without a reason
         self.before_call: Callable[[str], None] = lambda _: None
         self.tell: Callable[[str], None] = lambda _: None
         self.lowered: Callable[[str, str, Fact], None] = lambda *_: None
@@ -184,6 +185,8 @@ class DynamicsCalls:
     def _called(self, what: str) -> None:
         self._life.step()
         self.calls += 1
+        if self._dynamics.clock.time.now < self._dynamics.down_until:
+            raise RetryError("Dynamics: fault", code="target_error", status=500, attempts=20)
         if self._dynamics.down:
             self._dynamics.down -= 1
             raise RetryError("Dynamics: away", code="target_busy", status=503)

@@ -12,7 +12,7 @@ from tests.faults.consent.campaign import FLAGS, UNTIMED, Profile, copy_of
 from tests.faults.consent.kafka import START
 
 ZONE = "Europe/Paris"
-YES_NO = (("true", "false"), ("1", "0"), ("Yes", "No"), ("OUI", "NON"), ("j" + "a", "nein"))
+YES_NO = (("true", "false"), ("1", "0"), ("Yes", "No"), ("OUI", "NON"), ("ja", "nein"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Style:
     shuffled: int | None = None
     bad_cell: str = ""  # "time" | "flag": spoiled in the first row
     bad_row: str = ""  # "short" | "wide" | "key" | "quote": the first row
+    twice: bool = False  # a flag has two columns, the second of which says no of nobody
 
     @staticmethod
     def drawn(rng: random.Random) -> Style:
@@ -40,6 +41,7 @@ class Style:
             rng.randrange(1 << 16) if rng.random() < 0.4 else None,
             rng.choice(("", "", "time", "flag")),
             rng.choice(("", "", "", "short", "wide", "key", "quote")),
+            rng.random() < 0.1,
         )
 
 
@@ -54,14 +56,16 @@ class File:
 
     def content(self) -> bytes:
         columns = self._columns()
-        lines = [self.style.delimiter.join(columns)]
+        lines = [self.style.delimiter.join([*columns, "denyListEmail"] if self.style.twice else columns)]
         for number, profile in enumerate(self.profiles.values()):
             cells = self._cells(profile)
             lines.append(self._line([cells[each] for each in columns], cells, columns, spoiled=number == 0))
         return ("\n".join(lines) + "\n").encode()
 
     def heard(self, flags: Sequence[str]) -> list[tuple[str, str]]:
-        """Keys and flags whose words stand in rows and cells that can be read."""
+        """Keys and flags whose words stand in rows and cells that can be read. With an open quote nobody knows where a row begins."""
+        if self.style.twice or self.style.bad_row == "quote":
+            return []
         found = []
         for number, (key, profile) in enumerate(self.profiles.items()):
             spoiled = number == 0
@@ -115,7 +119,7 @@ class File:
                     row[columns.index("externalId")] = "no-guid"
                 case "quote":
                     row[columns.index("externalId")] = '"' + cells["externalId"]
-        return self.style.delimiter.join(row)
+        return self.style.delimiter.join([*row, self.style.words[1]] if self.style.twice else row)
 
 
 def made(number: int, now: int, style: Style, profiles: Mapping[str, Profile], order: Sequence[str]) -> File:

@@ -105,6 +105,7 @@ class History:
             self._lost_cursor,
             self._replay,
             self._outage,
+            self._days_of_outage,
             self._takeover,
             self._file_again,
             self._redrive,
@@ -156,6 +157,20 @@ class History:
             self.campaign.down = [how] * number
         self._tell(f"{number} calls will fail ({how})")
 
+    async def _days_of_outage(self) -> None:
+        """Longer than an opt-out waits, and people go on: what is given up lies in the dead letters then, until an admin sends it again."""
+        system, until = self.rng.choice((self.campaign, self.dynamics)), self.time.now + 2 * DAYS
+        system.down_until = until
+        self._tell(f"{'Campaign' if system is self.campaign else 'Dynamics'} answers nothing but 500 for two days")
+        for _ in range(3):
+            if deed := self.people.click():
+                self._tell(deed)
+            await self._all_goes_on()
+            self.time.pass_ms(20_000)
+        while self.time.now < until:
+            await self._sleep(until)
+        self._tell(f"it is over, with {len(self.kafka.letters)} dead letters")
+
     async def _takeover(self) -> None:
         await self.processes.end(role := self.rng.choice(self.processes.roles))
         self._tell(f"another instance takes over {role}")
@@ -188,7 +203,7 @@ class History:
     def _export(self, full: bool, style: exports.Style) -> None:
         """Campaign writes a file: all profiles, or those that were changed since the last one. Some arrive later than others."""
         since = -(1 << 60) if full else self._exported
-        keys = sorted(key for key, each in self.campaign.profiles.items() if each.modified >= since)
+        keys = sorted(key for key, each in self.campaign.profiles.items() if each.modified > since)
         self._exported = self.time.now + self.setup.campaign
         if not keys:
             return
@@ -213,6 +228,7 @@ class History:
         self._settling = True
         self.time.pass_ms(1)
         self.dynamics.down, self.campaign.down = 0, []
+        self.dynamics.down_until = self.campaign.down_until = 0
         self.people.mend()
         self.time.pass_ms(1)
         await self._restored()
@@ -239,16 +255,18 @@ class History:
         await self._run("table-reader")
         await self._replay()
 
-    async def _sleep(self) -> None:
-        """Until nobody waits for anything any more; a minute at least."""
+    async def _sleep(self, until: int | None = None) -> None:
+        """Until nobody waits for anything any more, or until then; a minute at least."""
         self.time.pass_ms(60_000)
         await self.processes.go_on()
         for _ in range(WAKINGS):
-            waking = self.time.next_waking()
-            if waking is None or self.processes.lag_of_readers():
+            waking = self.time.next_waking() or until
+            if waking is None or (until is None and self.processes.lag_of_readers()):
                 return
-            self.time.pass_ms(max(0, waking - self.time.now))
+            self.time.pass_ms(max(0, min(waking, until or waking) - self.time.now))
             await self.processes.go_on()
+            if until is not None and self.time.now >= until:
+                return
 
     async def _round(self, full: bool) -> None:
         if self.setup.optin_runs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 from tests.faults.consent.campaign import Campaign
@@ -25,7 +24,7 @@ class Judge:
         self.problems: list[str] = []
         self.lowers = 0
         self.released: set[str] = set()
-        self._unreleased: Counter[str] = Counter()
+        self._unreleased: dict[str, set[tuple[str, int]]] = {}
         dynamics.lowered, campaign.lowered, campaign.deleted = self._lowered_dynamics, self._lowered_campaign, self._deleted
 
     def problem(self, what: str) -> None:
@@ -54,24 +53,24 @@ class Judge:
         self.lowers += 1
         if not self._book.may_lower_dynamics((key, COLUMNS.index(column)), fact.word):
             self.problem(f"{column} of {key[0]} was lowered in Dynamics without a later word FALSE")
-        self._counted("lower", key, self._setup.lower_limit, 2)
+        self._counted("lower", key, self._setup.lower_limit)
 
     def _lowered_campaign(self, key: str, flag: str, fact: Fact) -> None:
         self.lowers += 1
-        place = (key, self._setup.flags.index(flag))
-        turned = self._reader.turned.get((key, COLUMNS[place[1]]))
-        if not self._book.may_lower_campaign(place, fact.word, turned):
+        number = self._setup.flags.index(flag)
+        turned = self._reader.turn((key, COLUMNS[number]))
+        if not self._book.may_lower_campaign((key, number), fact.word, turned):
             self.problem(f"{flag} of {key[0]} was lowered in Campaign without a later word FALSE")
-        self._counted("lower", key, self._setup.lower_limit, 2)
+        self._counted("lower", key, self._setup.lower_limit)
 
     def _deleted(self, key: str) -> None:
-        self._counted("delete", key, self._setup.delete_limit, 1)
+        self._counted("delete", key, self._setup.delete_limit)
 
-    def _counted(self, what: str, key: str, limit: int | None, each: int) -> None:
-        """Against the limit of an hour. `each`: so many may come of one that has passed: a lower is a contact's, of two flags at most."""
+    def _counted(self, what: str, key: str, limit: int | None) -> None:
+        """Against the limit of an hour: one call counts once, whatever flags it lowers."""
+        now = self._dynamics.clock.time.now
         if limit is None or key in self.released:
             return
-        self._unreleased[what] += 1
-        hours = self._dynamics.clock.time.now // HOURS + 1
-        if self._unreleased[what] > each * limit * hours:
+        self._unreleased.setdefault(what, set()).add((key, now))
+        if len(self._unreleased[what]) > limit * (now // HOURS + 1):
             self.problem(f"more {what}s than the limit lets pass in an hour")

@@ -34,8 +34,8 @@ class People:
             (self.deletes_profile, 2),
             (self.makes_profile, 1),
             (self.merges, 1 if setup.people > 1 else 0),
-            (self.backs_up, 2),
-            (self.restores_dynamics, 1),
+            (self.backs_up, 3),
+            (self.restores_dynamics, 2),
             (self.restores_campaign, 2),
         ]
 
@@ -48,6 +48,8 @@ class People:
                 for flag in self.campaign.flags:
                     if self._rng.random() < 0.4:
                         self.campaign.say(key, flag, True)
+        if self._rng.random() < 0.3:
+            self._dynamics_copy, self._campaign_copy = self.dynamics.copy(), self.campaign.copy()
 
     def deed(self) -> str | None:
         deeds, weights = zip(*self.deeds, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from services.ingress.optin import Flags, OptIn
 from services.ingress.target import Target
 from services.optin.contacts import Contacts
 from services.optin.export import Export
+from services.optin.export_rows import BadExport
 from services.optin.handler import OptinHandler
 from services.optin.merged import Merged
 from services.optin.observing import Observing
@@ -107,15 +109,16 @@ class Product:
         return tuple(Pair(COLUMNS[each], self._setup.flags[each]) for each in self.mapped)
 
     def rows(self, file: File) -> Iterator[OptStatusObserved]:
-        """What the product reads in an export."""
+        """What the product reads in an export; nothing where the whole file is bad."""
         path = self._folder / "export"
         path.write_bytes(file.content())
         flags = [pair.campaign for pair in self.pairs()]
         made = START + timedelta(milliseconds=file.made)
         export = Export(path, flags, export_settings(self._setup.zone), made, name=file.name)
-        for _ in export.surveyed():
-            pass
-        yield from (row.event for row in export.rows(0, self.clock.now()) if row.event is not None)
+        with suppress(BadExport):
+            for _ in export.surveyed():
+                pass
+            yield from (row.event for row in export.rows(0, self.clock.now()) if row.event is not None)
 
     def resolver(self, life: Life) -> Resolving:
         kafka, pairs = self._kafka, self.pairs()
@@ -170,9 +173,9 @@ class Product:
         consent = Consent(calls, LedgerGuard(kafka, life), prove, Limits(setup), self.clock)
         decoder: Any = Decoder(kafka)
         optin = OptIn(observe, self.clock, flags)
-        return IngressHandler(
-            {"contact": target(part, self.mapped)}, calls, decoder, Digests(self.secrets["ingress"]), consent, optin, self.clock
-        )
+        keep = State(kafka.states["ingress"], life).put
+        targets, digests = {"contact": target(part, self.mapped)}, Digests(self.secrets["ingress"])
+        return IngressHandler(targets, calls, decoder, digests, consent, optin, self.clock, keep)
 
     def optin_handler(self, life: Life) -> OptinHandler:
         kafka, pairs = self._kafka, self.pairs()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from bridge.events import ChangeEvent, Lane, OptStatusObserved, event_headers
+from bridge.events import ChangeEvent, Lane, OptStatusObserved, Record, event_headers
 from tests.faults.consent.dynamics import COLUMNS, US, Contact, Dynamics, Fact
 from tests.faults.consent.kafka import START, Clock, Kafka, Life
 
@@ -29,7 +29,7 @@ class TableReader:
     """Contacts as change events (services/ingress/feed.py). `published`: epoch and version of each contact, as our topics hold them.
 
     `seen`: flags as this reader saw them last. `turned`: when a flag went from TRUE to FALSE, where both sides were read, the second live;
-    `waiting`: the second was read otherwise so far.
+    `waiting`: the second was read otherwise so far. `again`: where it lies that it was TRUE once more after that.
     """
 
     dynamics: Dynamics
@@ -42,6 +42,7 @@ class TableReader:
     seen: dict[tuple[str, str], Fact] = field(default_factory=dict)
     turned: dict[tuple[str, str], int] = field(default_factory=dict)
     waiting: dict[tuple[str, str], int] = field(default_factory=dict)
+    again: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
 
     def poll(self, life: Life) -> None:
         """One whole answer, then its cursor; both or neither."""
@@ -85,23 +86,32 @@ class TableReader:
         headers = event_headers(lane, str(contact.version), "ingress-reader/sim")
         if ahead := measured(self.dynamics.clock, self.clock):
             headers.append(("source-ahead-ms", str(ahead).encode()))
-        self.kafka.publish(topic, contact.key, event, headers)
+        record = self.kafka.publish(topic, contact.key, event, headers)
         self.published[contact.key] = (self.epoch, contact.version)
         for name in COLUMNS:
             if name in self.columns:
-                self._hear((contact.key, name), contact.flags[name], lane)
+                self._hear((contact.key, name), contact.flags[name], record, lane)
 
-    def _hear(self, place: tuple[str, str], fact: Fact, lane: Lane) -> None:
+    def turn(self, place: tuple[str, str]) -> int | None:
+        """When the flag went to FALSE, unless the writer has dealt with a TRUE that was read after it."""
+        again = self.again.get(place)
+        overtaken = again is not None and self.kafka.committed[again[0]] > again[1]
+        return None if overtaken else self.turned.get(place)
+
+    def _hear(self, place: tuple[str, str], fact: Fact, record: Record, lane: Lane) -> None:
         fact.hear("ingress")
         before, self.seen[place] = self.seen.get(place), fact
         if fact.value:
             self.waiting.pop(place, None)
+            if place in self.turned:
+                self.again.setdefault(place, (record.topic, record.offset))
             if before is not None and before.value and fact.word is not None and before.word is not None:
                 fact.word.since = before.word.since  # to this reader it has been so all along
         elif before is not None and before.value and fact.stamp is not None and fact.stamp >= (before.stamp or 0):
             self.waiting[place] = fact.stamp if fact.word is None else fact.word.at
         if lane == "live" and place in self.waiting:
             self.turned[place] = self.waiting.pop(place)
+            self.again.pop(place, None)
 
     def _highest(self) -> int:
         return max((each.version for each in self.dynamics.contacts.values()), default=0)

@@ -38,20 +38,21 @@ class Setup:
     def drawn(rng: random.Random) -> Setup:
         filtered = rng.random() < 0.5
         skewed = rng.random() < 0.4
+        lower_limit, short = rng.choice((None, None, None, 0, 1)), rng.random() < 0.3
         return Setup(
             direction=rng.choices(DIRECTIONS, (4, 2, 5, 2))[0],
             flags=PAIRED[rng.random() < 0.1],
-            people=rng.choice((1, 1, 1, 2, 2, 3)),
+            people=3 if lower_limit and short else rng.choice((1, 1, 1, 2, 2, 3)),
             filtered=filtered,
             delete_filtered_out=filtered and rng.random() < 0.6,
             apply_deletes=rng.random() < 0.6,
-            lower_limit=rng.choice((None, None, None, 0, 1)),
+            lower_limit=lower_limit,
             delete_limit=rng.choice((None, None, None, 0, 1)),
             ours=_skew(rng) if skewed else 0,
             dynamics=_skew(rng) if skewed else 0,
             campaign=_skew(rng) if skewed else 0,
             zone=ZONE if rng.random() < 0.6 else None,
-            short=rng.random() < 0.3,
+            short=short,
             steps=rng.randint(6, 30),
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.faults.choosing import BUDGET_S
 from tests.faults.conftest import SEED
 from tests.faults.consent.history import History
 
@@ -44,14 +45,14 @@ async def histories(first: int, number: int, folder: Path) -> Counter[str]:
     return counted
 
 
-@pytest.mark.takes(60, always=True)
+@pytest.mark.takes(30, always=True)
 async def test_no_opt_out_is_lost_or_taken_back(tmp_path: Path) -> None:
     counted = await histories(SEED * 1_000_000, TOGETHER, tmp_path)
 
     assert counted["raises"] > TOGETHER and counted["lowers"] > TOGETHER / 10  # else they prove nothing
 
 
-@pytest.mark.takes(60)
+@pytest.mark.takes(BUDGET_S + 1)  # never by chance: each would take the place of a test that is not like the others
 @pytest.mark.parametrize("part", range(1, ALL))
 async def test_nor_in_a_hundred_thousand(part: int, tmp_path: Path) -> None:
     await histories(SEED * 1_000_000 + part * TOGETHER, TOGETHER, tmp_path)

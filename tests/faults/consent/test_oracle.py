@@ -93,13 +93,12 @@ def test_dynamics_is_lowered_for_a_later_word_of_campaign_only() -> None:
 
 
 def test_campaign_is_lowered_for_a_later_turn_in_dynamics_only() -> None:
-    book = said("dynamics-to-campaign", ("dynamics", True, EARLY))
+    book = Book("dynamics-to-campaign")
     assert book.may_lower_campaign(PLACE, Word(True, EARLY, EARLY), LATE)
     assert book.may_lower_campaign(PLACE, None, LATE)
 
     assert not book.may_lower_campaign(PLACE, None, None)
     assert not book.may_lower_campaign(PLACE, Word(True, LATE + 1, LATE + 1), LATE)
-    assert not said("dynamics-to-campaign", ("dynamics", True, LATE + 1)).may_lower_campaign(PLACE, None, LATE)
 
 
 class Small:
@@ -186,7 +185,12 @@ def test_a_turn_needs_both_sides_and_a_live_change() -> None:
     world.dynamics.say(KEYS[0], None, firstname="b")
     world.poll()
 
-    assert world.table.turned[KEYS[0], "donotemail"] == 20_000
+    assert world.table.turn((KEYS[0], "donotemail")) == 20_000
+    world.dynamics.say(KEYS[0], "donotemail", True)
+    world.poll()
+    assert world.table.turn((KEYS[0], "donotemail")) == 20_000
+    world.kafka.committed[CHANGES] = len(world.kafka.topics[CHANGES])
+    assert world.table.turn((KEYS[0], "donotemail")) is None
 
 
 def test_the_words_of_a_contact_that_is_merged_go_over() -> None:

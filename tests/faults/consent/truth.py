@@ -89,10 +89,11 @@ class Book:
 
     def may_lower_campaign(self, place: Place, held: Word | None, turned: int | None) -> bool:
         """Whether TRUE may be taken back in Campaign now. `turned`: when the column went from TRUE to FALSE in Dynamics by somebody else
-        than us, where our reader has seen both sides; `held`: the word that Campaign's TRUE is."""
-        no = self.last_of(place, "dynamics", True, "ingress")
-        known = [each for each in (held if held and held.value else None, no) if each is not None]
-        return turned is not None and all(turned >= each.at for each in known)
+        than us, where our reader has seen both sides; `held`: the word that Campaign's TRUE is, None if we wrote it ourselves. Where Opt
+        In/Out writes to Dynamics as well, a word of Campaign has lowered Dynamics, and may come back from there."""
+        yes = self.last_of(place, "campaign", False, None) if self.direction == "both" else None
+        moments = [each for each in (turned, None if yes is None else yes.at) if each is not None]
+        return bool(moments) and (held is None or not held.value or max(moments) >= held.at)
 
     def last_of(self, place: Place, system: System, value: bool, hearer: Hearer | None) -> Word | None:
         words = [each for each in self.said.get((place, system), ()) if each.value is value and (hearer is None or hearer in each.heard)]
