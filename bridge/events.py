@@ -79,7 +79,7 @@ class OptStatusObserved:
     ours: bool = False
     looked_at: datetime | None = None
     merged_into: str | None = None
-    ahead_ms: int = 0
+    ahead_ms: int | None = None
     epoch: int = 0
     origin: str = ""
 

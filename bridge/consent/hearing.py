@@ -31,7 +31,8 @@ def heard(status: Status, observation: Observation, pairs: tuple[Pair, ...]) -> 
     flags = {name: each for name, each in observation.event.flags.items() if name in names}
     if observation.carried:
         return status.having(system, replace(side, words={**side.words, **_carried(side, observation, flags)}))
-    side = replace(side, ahead=timedelta(milliseconds=observation.event.ahead_ms)) if not observation.own else side
+    if observation.event.ahead_ms is not None:
+        side = replace(side, ahead=timedelta(milliseconds=observation.event.ahead_ms))
     if observation.event.gone:
         return status.having(system, _gone(side, observation))
     if observation.event.merged_into is not None:

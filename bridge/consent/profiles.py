@@ -24,7 +24,9 @@ def record_time(profile: Mapping[str, Any]) -> datetime | None:
     return _first(profile, (RECORD_AT, ANY_FLAG_AT))
 
 
-def observed(contact: str, profile: Mapping[str, Any], names: Collection[str], now: datetime, ahead_ms: int = 0) -> OptStatusObserved:
+def observed(
+    contact: str, profile: Mapping[str, Any], names: Collection[str], now: datetime, ahead_ms: int | None = None
+) -> OptStatusObserved:
     """A profile as it is now, with the times of these flags."""
     flags = {
         name: {"value": profile[name] is True, "changed_at": flag_time(name, profile)}
@@ -45,9 +47,12 @@ def gone(contact: str, now: datetime) -> OptStatusObserved:
     return OptStatusObserved(contact, "campaign", {}, None, now, gone=True, ours=True, origin="profile deleted")
 
 
-def ahead_ms(our_ahead_s: float | None) -> int:
-    """By how much a system's clock is ahead of ours, from how much ours was ahead of it; 0 within what can be measured."""
-    return 0 if our_ahead_s is None or abs(our_ahead_s) <= MEASURED_S else round(-our_ahead_s * 1000)
+def ahead_ms(our_ahead_s: float | None) -> int | None:
+    """By how much a system's clock is ahead of ours, from how much ours was ahead of it; 0 within what can be measured, None if it was not
+    measured."""
+    if our_ahead_s is None:
+        return None
+    return 0 if abs(our_ahead_s) <= MEASURED_S else round(-our_ahead_s * 1000)
 
 
 def _first(profile: Mapping[str, Any], names: tuple[str, ...]) -> datetime | None:

@@ -65,7 +65,7 @@ class Side:
     told: Mapping[str, Told] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
     gone: bool = False
-    ahead: timedelta = timedelta(0)
+    ahead: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

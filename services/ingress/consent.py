@@ -212,7 +212,7 @@ class Consent:
         at = flag_time(name, profile)
         if at is None or word.at is None:
             return False
-        ahead = timedelta(milliseconds=ahead_ms(getattr(self._client, "ahead_s", None)))
+        ahead = timedelta(milliseconds=ahead_ms(getattr(self._client, "ahead_s", None)) or 0)
         ours = raised(known, name)
         if ours is not None and ours[0] - ALLOWANCE <= at - ahead <= ours[1] + ALLOWANCE:
             return True

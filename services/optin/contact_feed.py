@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bridge.clock import Clock
+from bridge.consent.profiles import ahead_ms
 from bridge.dynamics.changes import Page, Row, TrackedTable, moment, version
 from bridge.dynamics.delta import DeltaRun
 from bridge.dynamics.epoch import VERSIONS, SourceEpoch, epoch, noted, run_ended, went_back
@@ -171,7 +172,7 @@ class ContactFeed:
             ours=str(row.get("_modifiedby_value")).lower() == self._us,
             looked_at=looked_at,
             merged_into=str(master).lower() if row.get("merged") is True and master else None,
-            ahead_ms=round(-self._difference_s * 1000),
+            ahead_ms=ahead_ms(self._tracked.ahead_s),
             epoch=epoch(cursor),
             origin="" if number is None else f"version {number}",
         )
@@ -186,7 +187,7 @@ class ContactFeed:
             None,
             self._clock.now(),
             gone=True,
-            ahead_ms=round(-self._difference_s * 1000),
+            ahead_ms=ahead_ms(self._tracked.ahead_s),
             epoch=epoch(cursor),
             origin=f"version {seen}" if seen else "",
         )

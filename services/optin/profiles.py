@@ -11,7 +11,7 @@ from bridge.campaign.client import CampaignClient
 from bridge.campaign.errors import NotFound
 from bridge.consent.flags import NO_OWN_TIME
 from bridge.consent.profiles import ahead_ms, flag_time
-from bridge.consent.rule import campaign_later
+from bridge.consent.rule import Clocks
 from bridge.consent.words import OLDEST
 from bridge.dynamics.client import DynamicsClient
 from services.optin.observing import Observing
@@ -59,13 +59,19 @@ class Profiles:
         profile = found.profile if found is not None else {}
         names = {pair.dynamics: pair.campaign for pair in self._observing.pairs}
         back = {name for name in lowers if profile.get(names[name]) is True}
-        ahead = timedelta(milliseconds=ahead_ms(self._client.ahead_s) - ahead_ms(self._dynamics.ahead_s))
-        doubtful = {name for name in lowers if ahead and not _later(inputs.get(name, {}), ahead)}
+        clocks = Clocks(_difference(self._client.ahead_s), _difference(self._dynamics.ahead_s))
+        doubtful = {name for name in lowers if not _later(inputs.get(name, {}), clocks)}
         if profile and back | doubtful:
             await self._observing.profile(contact, profile, self._client.ahead_s)
         return back | doubtful
 
 
-def _later(inputs: Mapping[str, Any], ahead: timedelta) -> bool:
+def _later(inputs: Mapping[str, Any], clocks: Clocks) -> bool:
+    """Whether Campaign's word is later than that of Dynamics, if there is one."""
     campaign, dynamics = inputs.get("campaign_changed_at"), inputs.get("dynamics_changed_at")
-    return campaign is not None and (dynamics is None or campaign_later(campaign, dynamics, ahead))
+    return dynamics is None or (campaign is not None and clocks.later_in_campaign(campaign, dynamics))
+
+
+def _difference(our_ahead_s: float | None) -> timedelta | None:
+    ahead = ahead_ms(our_ahead_s)
+    return None if ahead is None else timedelta(milliseconds=ahead)

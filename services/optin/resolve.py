@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from bridge.consent.hearing import heard
-from bridge.consent.rule import CAMPAIGN_CHANGED, CAMPAIGN_LATER, IN_ON_BOTH, Ruling, between, ruling, said_later
+from bridge.consent.rule import CAMPAIGN_CHANGED, CAMPAIGN_LATER, IN_ON_BOTH, Ruling, clocks_of, ruling
 from bridge.consent.words import Observation, Pair, Side, Status, Told
 from bridge.events import OptStatusDecided, System
 
@@ -72,15 +72,15 @@ def _ruling(status: Status, pair: Pair, direction: Direction) -> Ruling | None:
     until Campaign's value changes (d365:sync)."""
     campaign, dynamics = status.campaign.words.get(pair.campaign), status.dynamics.words.get(pair.dynamics)
     if direction == "bidirectional":
-        ruled = ruling(campaign, dynamics, between(status), shown=status.campaign.facts.get(pair.campaign, False))
+        ruled = ruling(campaign, dynamics, clocks_of(status), shown=status.campaign.facts.get(pair.campaign, False))
         ours = ruled.rule == IN_ON_BOTH and campaign is not None and status.dynamics.facts.get(pair.dynamics)
         return replace(ruled, rule=CAMPAIGN_LATER) if ours else ruled  # than the opt-out that we wrote to Dynamics
     if campaign is None:
         return None
     by_hand = campaign.value and dynamics is not None and not dynamics.value
-    if by_hand and said_later(dynamics, campaign, status.dynamics, status.campaign):
+    if by_hand and dynamics is not None and clocks_of(status).later_in_dynamics(dynamics.at, campaign.at):
         return None
-    return replace(ruling(campaign, dynamics, between(status)), rule=CAMPAIGN_CHANGED)
+    return replace(ruling(campaign, dynamics, clocks_of(status)), rule=CAMPAIGN_CHANGED)
 
 
 def _kept(before: Status, after: Status, pair: Pair, ruled: Ruling, observation: Observation) -> bool:

@@ -83,7 +83,7 @@ class StatusCodec:
             told,
             frozenset(values("held:")),
             gone=f"{system}:gone" in known.times,
-            ahead=timedelta(milliseconds=int(known.times.get(f"{system}:ahead", "0"))),
+            ahead=timedelta(milliseconds=int(ahead)) if (ahead := known.times.get(f"{system}:ahead")) is not None else None,
         )
 
     def _first_version(self, system: System, known: Known, facts: Mapping[str, bool], order: Order | None) -> dict[str, Word]:
@@ -121,7 +121,7 @@ def _times(system: System, side: Side) -> dict[str, str]:
             times[f"{system}:epoch"] = str(order.epoch)
     if side.gone:
         times[f"{system}:gone"] = "yes"
-    if side.ahead:
+    if side.ahead is not None:
         times[f"{system}:ahead"] = str(round(side.ahead.total_seconds() * 1000))
     return times
 

@@ -11,6 +11,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ from tests.flow.feeding import KEY, Rig, serving_rig
 FIRST = Path(__file__).parent / "first"
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123000, UTC)
 AT = "2026-03-01T12:00:00+00:00"
+LATER = {"campaign_from": None, "dynamics_from": None}  # members of an input that came later
 CONTACT = "0a1b2c3d-1111-4222-8333-444455556666"
 EVENTS = [
     ChangeEvent(
@@ -192,7 +194,10 @@ async def test_events_of_the_first_schemas_are_read(registry: Registry, subject:
     written = Encoder(first(kind(event)), old).encode(event)
     await asyncio.to_thread(registry.register, subject, load_schema(kind(event)))  # as a service does when it starts
 
-    assert await Decoder(registry, load_schema(kind(event)), type(event)).decode(written) == event
+    read = await Decoder(registry, load_schema(kind(event)), type(event)).decode(written)
+    if isinstance(event, OptStatusDecided):
+        event = replace(event, inputs={name: each | LATER for name, each in event.inputs.items()})
+    assert read == event
 
 
 @pytest.mark.parametrize("name", ["ChangeEvent", "EmailEvent", "OptStatusObserved", "OptStatusDecided"])
