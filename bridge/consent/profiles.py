@@ -9,6 +9,7 @@ from typing import Any
 from bridge.consent.flags import ANY_FLAG_AT, FLAGS, NO_OWN_TIME, RECORD_AT
 from bridge.events import OptStatusObserved
 
+PROFILES = "profileAndServicesExt/profile"  # where Campaign has them, with the fields that customers have added
 MEASURED_S = 2.0  # a smaller difference of clocks cannot be told from the time that an answer takes
 TIMES = {flag.name: flag.changed_at for flag in FLAGS}
 

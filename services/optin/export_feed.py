@@ -36,7 +36,8 @@ BAD_PERCENT = 1  # of the rows of a file: with more, or one that is more, it is 
 
 
 class ExportFeed:
-    """`labels` asks Campaign for the display names of a profile's fields. `counted`: rows that were skipped, and so on."""
+    """`labels` asks Campaign for the display names of a profile's fields, `ahead_ms` by how much its clock is ahead of ours: no file tells.
+    `counted`: rows that were skipped, and so on."""
 
     def __init__(
         self,
@@ -47,7 +48,10 @@ class ExportFeed:
         local: Path,
         clock: Clock,
         produced_by: str,
+        ahead_ms: Callable[[], Awaitable[int | None]] | None = None,
     ) -> None:
+        self._measure = ahead_ms
+        self._ahead_ms: int | None = None
         self._folder, self._settings, self._flags, self._labels = folder, settings, flags, labels
         self._local, self._clock, self._produced_by = local, clock, produced_by
         self._looked: dict[str, tuple[int, int, float]] = {}  # size, mtime and since when (monotonic) it is so
@@ -153,6 +157,7 @@ class ExportFeed:
         while await asyncio.to_thread(lambda: sum(1 for _ in islice(survey, SURVEYED))):
             pass
         self._untimed = {"flags": list(missing), "columns": list(opened.undecided())}
+        self._ahead_ms = None if self._measure is None else await self._measure()
         self._rows, self._broken, self._told = opened.rows(row, self._clock.now()), None, 0
         log("export_started", name=shown(file.name), size=file.size, row=row)
 
@@ -210,6 +215,7 @@ class ExportFeed:
         self._copy().unlink(missing_ok=True)
 
     def _outgoing(self, name: str, event: OptStatusObserved) -> Outgoing:
+        event = replace(event, ahead_ms=self._ahead_ms)
         return Outgoing(TOPIC, event.contact_key, event, event_headers("live", name, self._produced_by))
 
     def _skipped(self, name: str, rows: Sequence[Row]) -> None:

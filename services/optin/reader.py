@@ -11,6 +11,7 @@ from bridge.campaign.metadata import read_resource
 from bridge.campaign.sftp import ExportFolder
 from bridge.clock import Clock, SystemClock
 from bridge.consent.meaning import doubts_of_optin
+from bridge.consent.profiles import PROFILES, ahead_ms
 from bridge.desired import Desired, Workflow
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
@@ -20,7 +21,7 @@ from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
 from bridge.dynamics.secured import checked
 from bridge.entry import main
-from bridge.errors import HaltError, RejectError
+from bridge.errors import BridgeError, HaltError, RejectError
 from bridge.flow.reader import Source
 from bridge.http import Pause
 from bridge.kafka.topics import Topic, optin_topics
@@ -100,9 +101,19 @@ class OptinReading:
         flags = [pair.campaign for pair in self._pairs]
         local = self._service.own_dir("optin-reader")
         by = f"optin-reader/{self._service.instance_id}"
-        feed = ExportFeed(ExportFolder(self._exports, self._sftp), self._exports, flags, self._labels, local, self._clock, by)
+        folder = ExportFolder(self._exports, self._sftp)
+        feed = ExportFeed(folder, self._exports, flags, self._labels, local, self._clock, by, self._ahead_ms)
         self._export_feed = feed
         return feed
+
+    async def _ahead_ms(self) -> int | None:
+        """By how much Campaign's clock is ahead of ours: its times are compared with those of Dynamics. None if it does not answer."""
+        try:
+            await self._campaign.first(PROFILES)
+        except BridgeError as exc:
+            log("feed_waits", "warning", feed=export_feed.CURSOR, code=exc.code, reason=str(exc), seconds=0)
+            return None
+        return ahead_ms(self._campaign.ahead_s)
 
     async def _labels(self) -> Mapping[str, str]:
         """The display names of a profile's fields, as Campaign tells them; asked for when an export's first line is not understood."""

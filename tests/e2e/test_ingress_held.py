@@ -96,9 +96,9 @@ async def test_opt_outs_taken_back_beyond_the_limit_are_held_and_released_with_t
     held = await until_held(careful, 2)
 
     assert sum(out(careful, people)) == 2
-    for each in held:
-        words = each["words"]["blackListEmail"]
-        assert (each["kind"], each["flags"], words["campaign"], words["dynamics"]) == ("release", ["blackListEmail"], True, False)
+    for item in held:
+        words = item["words"]["blackListEmail"]
+        assert (item["kind"], item["flags"], words["campaign"], words["dynamics"]) == ("release", ["blackListEmail"], True, False)
         assert words["dynamics_from"].startswith("version ")
     await settle(careful, "release", held[0]["id"])
     await careful.until(lambda: _is(not profiles(careful)[held[0]["key"]]["blackListEmail"]), "the released one is opted in", 40)

@@ -59,13 +59,16 @@ class Rig:
     notice: BridgeError | None = None
     labels: dict[str, str] = field(default_factory=dict)
     asked: int = 0  # times that Campaign was asked for its labels
+    ahead_ms: int | None = None  # Campaign's clock, as it is measured
     trouble: list[Exception | SftpFault] = field(default_factory=list)  # happens while labels are asked for
 
     def start(self, **changed: str) -> None:
         """A new feed object, as after a restart: it goes on from the cursor that was published last."""
         settings = load(ExportSettings, {**self.environment, **changed})
         flags = ["blackListEmail"]
-        self.feed = ExportFeed(ExportFolder(settings), settings, flags, self._labels, self.local, self.clock, "optin-reader/test")
+        self.feed = ExportFeed(
+            ExportFolder(settings), settings, flags, self._labels, self.local, self.clock, "optin-reader/test", self._ahead_ms
+        )
         self.publisher = MemoryPublisher(self.log)
         self.cursor = self.log.cursors.get(CURSOR)
 
@@ -76,6 +79,9 @@ class Rig:
                 raise each
             self.sandbox.sftp.faults.append(each)
         return self.labels
+
+    async def _ahead_ms(self) -> int | None:
+        return self.ahead_ms
 
     async def step(self) -> Step:
         """One step, published with its cursor; the time it bids to wait has passed."""
@@ -738,3 +744,14 @@ async def test_sessions_with_the_server_are_counted_as_calls(rig: Rig) -> None:
     told = metrics.exposition().decode()
     for result, number in (("ok", 1.0), ("failed", 1.0), ("refused", 1.0), ("busy", 0.0)):
         assert f'bridge_calls_total{{result="{result}",system="sftp"}} {number}' in told
+
+
+@pytest.mark.parametrize("measured", [None, 0, -90_000])
+async def test_what_a_file_says_comes_with_the_difference_of_campaigns_clock(rig: Rig, measured: int | None) -> None:
+    """No file tells it, and its times are compared with those of Dynamics."""
+    rig.ahead_ms = measured
+    rig.write(name(1), export(ANN))
+
+    await rig.poll(2)
+
+    assert [each.event.ahead_ms for each in rig.log.events] == [measured]
