@@ -97,6 +97,9 @@ class Dynamics:
             word = self.book.say(place, "dynamics", True, contact.modified - self.clock.ahead_ms, self._now)
         elif self.book.direction in ("dynamics-to-campaign", "both"):
             self.book.say(place, "dynamics", False, self._now)
+        for number, name in enumerate(COLUMNS):
+            if name != column and (said := contact.flags[name].word) is not None:
+                contact.flags[name] = replace(contact.flags[name], word=self.book.readable((key, number), said))
         contact.flags[column] = Fact(value, word, self._now)
 
     def delete(self, key: str) -> None:

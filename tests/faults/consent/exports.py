@@ -41,7 +41,7 @@ class Style:
             rng.randrange(1 << 16) if rng.random() < 0.4 else None,
             rng.choice(("", "", "time", "flag")),
             rng.choice(("", "", "", "short", "wide", "key", "quote")),
-            rng.random() < 0.1,
+            rng.random() < 0.2,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from bridge.campaign.metadata import Resource
 from bridge.config import TableMapping
+from bridge.consent.profiles import ahead_ms
 from bridge.consent.words import Pair
 from bridge.convert import TargetField
 from bridge.events import Headers, OptStatusDecided, OptStatusObserved, event_headers
@@ -118,7 +120,10 @@ class Product:
         with suppress(BadExport):
             for _ in export.surveyed():
                 pass
-            yield from (row.event for row in export.rows(0, self.clock.now()) if row.event is not None)
+            measured = ahead_ms((self.clock.ahead_ms - self._campaign.clock.ahead_ms) / 1000)
+            for row in export.rows(0, self.clock.now()):
+                if row.event is not None:
+                    yield replace(row.event, ahead_ms=measured)
 
     def resolver(self, life: Life) -> Resolving:
         kafka, pairs = self._kafka, self.pairs()

@@ -101,8 +101,14 @@ class Book:
 
     def last_no(self, place: Place) -> Word | None:
         """Why a flag is TRUE where we wrote it."""
-        words = [word for system in SYSTEMS if (word := self.last_of(place, system, True, None)) is not None]
+        words = [word for system in SYSTEMS for word in self.said.get((place, system), ()) if word.value and word.heard]
         return max(words, key=lambda each: each.at, default=None)
+
+    def readable(self, place: Place, word: Word) -> Word:
+        """What can be read of a word of Dynamics once an import has set the time of the record back: that it was said when it was chosen,
+        or when somebody read it last."""
+        said = [each for each in self.said[place, "dynamics"] if each.heard and (each.value, each.since) == (word.value, word.since)]
+        return max(said, key=lambda each: each.at) if said else self.say(place, "dynamics", word.value, word.since)
 
     def forgotten(self, hearer: Hearer) -> None:
         """The state was lost: what was heard has to be heard again, as far as a system still shows it."""
