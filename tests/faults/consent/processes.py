@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.faults.consent.dynamics import COLUMNS, Dynamics
 from tests.faults.consent.exports import File
 from tests.faults.consent.kafka import Crash, Kafka, Life, State
 from tests.faults.consent.product import Product
-from tests.faults.consent.readers import CHANGES, OBSERVATIONS, REPLAY, ContactReader, TableReader
+from tests.faults.consent.readers import CHANGES, OBSERVATIONS, REPLAY, ContactReader, TableReader, measured
 from tests.faults.consent.running import WriterProcess
 from tests.faults.consent.setup import Setup
 
@@ -23,7 +24,7 @@ class Processes:
     """`run` gives a role a slice of time; a process that was killed, or was never there, begins with what has reached Kafka."""
 
     def __init__(self, rng: random.Random, setup: Setup, kafka: Kafka, dynamics: Dynamics, campaign: Campaign, folder: Path) -> None:
-        self._rng, self._setup, self._kafka = rng, setup, kafka
+        self._rng, self._setup, self._kafka, self._campaign = rng, setup, kafka, campaign
         self.product = Product(setup, kafka, dynamics, campaign, folder)
         clock = self.clock = self.product.clock
         self.table_reader = TableReader(dynamics, kafka, clock, self.product.ingress_columns())
@@ -110,7 +111,10 @@ class Processes:
             return
         life.step()
         file = self.files.pop(0)
-        for event in self.product.rows(file):
+        answers = self._rng.random() < 0.8  # Campaign, which is asked for its clock
+        ahead = measured(self._campaign.clock, self.clock) if answers else None
+        for row in self.product.rows(file):
+            event = replace(row, ahead_ms=ahead)
             self._kafka.publish(OBSERVATIONS, event.contact_key, event, event_headers("live", file.name, "optin-reader/sim"))
         flags = [pair.campaign for pair in self.product.pairs()]
         for key, flag in file.heard(flags):
