@@ -72,7 +72,8 @@ def wanted(sights: Iterable[Sight], past: Past) -> Wanted:
     late = {name for sight in in_order if _late_word(sight, past) for name, value in sight.flags.items() if value}
     raises = late - ends.keys() | {name for name, end in ends.items() if end.value or (end.opted_out and end.word is None)}
     off = {name for name, end in ends.items() if end.value is False and end.word is None}
-    new = late | {name for name in raises if past.said.get(name) is not True}  # Campaign may have been changed since we looked
+    # Campaign may have been changed since we looked: what was said anew is written whatever we believe
+    new = late | {name for name in raises - late if past.said.get(name) is not True or ends[name].opted_out}
     return Wanted(
         raises=frozenset(name for name in raises if name in new or past.holds.get(name) is not True),
         lowers={name: end.word for name, end in ends.items() if end.word is not None and past.holds.get(name) is not False},

@@ -93,8 +93,14 @@ class IngressHandler:
         return arrived.only_release or (not waiting.only_release and newer(waiting.event, arrived.event))
 
     def rejected(self, event: Change, known: Known | None) -> Known:
+        """Its opt-outs may have been written before. What it said is remembered as said, so that a later change is not taken for it."""
         before = self._opted_out.pop(f"{event.event.table}/{event.event.key}", None) or known or Known()
-        return before if stale(event.event, before) else noted(before, event.event, gone=before.gone)
+        if event.only_release or stale(event.event, before):
+            return before
+        after = noted(before, event.event, gone=before.gone)
+        if not self._targets[event.event.table].mapper.flags:
+            return after
+        return timed(self._remembered.noted(after, self._work(event, known).wanted.said, {}), event.event)
 
     async def write(self, event: Change, known: Known | None) -> Result:
         work = await self._records.found(self._work(event, known))
