@@ -30,9 +30,10 @@ class Style:
 
     @staticmethod
     def drawn(rng: random.Random) -> Style:
-        """Half of the files are as they should be."""
-        if rng.random() < 0.5:
-            return Style()
+        """Almost half of the files are as they should be."""
+        chance = rng.random()
+        if chance < 0.55:
+            return Style(twice=chance > 0.45)
         return Style(
             rng.choice(("Z", "xml", "local", "none")),
             rng.random() < 0.7,
@@ -41,7 +42,6 @@ class Style:
             rng.randrange(1 << 16) if rng.random() < 0.4 else None,
             rng.choice(("", "", "time", "flag")),
             rng.choice(("", "", "", "short", "wide", "key", "quote")),
-            rng.random() < 0.2,
         )
 
 

@@ -54,7 +54,7 @@ class History:
             for _ in range(self.setup.steps):
                 await self._step()
             await self._settle()
-            self.judge.at_rest(self.people.keys)
+            self.judge.at_rest(self.people.keys, self.people.restored)
             await self._quiet_day()
         finally:
             await self.processes.end_all()
@@ -162,9 +162,10 @@ class History:
         system, until = self.rng.choice((self.campaign, self.dynamics)), self.time.now + 2 * DAYS
         system.down_until = until
         self._tell(f"{'Campaign' if system is self.campaign else 'Dynamics'} answers nothing but 500 for two days")
-        for _ in range(3):
-            if deed := self.people.click():
-                self._tell(deed)
+        key = self.rng.choice(self.people.keys)
+        for number in (0, 1):
+            if said := self.people.opts_out(key, number, in_campaign=system is self.dynamics):
+                self._tell(said)
             await self._all_goes_on()
             self.time.pass_ms(20_000)
         while self.time.now < until:
@@ -194,8 +195,8 @@ class History:
 
     async def _restored(self) -> None:
         """An admin says that Dynamics was restored."""
-        if self.people.restored:
-            self.people.restored = False
+        if self.people.restored is not None and self.setup.declares:
+            self.people.restored = None
             self.processes.table_reader.epoch += 1
             self.processes.contact_reader.epoch += 1
             self._tell("declares Dynamics restored")

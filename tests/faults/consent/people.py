@@ -19,7 +19,7 @@ class People:
         self._rng, self._setup, self.dynamics, self.campaign = rng, setup, dynamics, campaign
         self._dynamics_copy: tuple[dict[str, Contact], dict[str, Contact], int] | None = None
         self._campaign_copy: dict[str, Profile] | None = None
-        self.restored = False  # Dynamics was, and nobody has told us yet
+        self.restored: int | None = None  # when Dynamics was, and nobody has told us yet
         self.campaign_changed = False  # Campaign was restored, or somebody made profiles by hand
         self.keys = KEYS[: setup.people]
         self.deeds: list[tuple[Deed, int]] = [
@@ -71,6 +71,16 @@ class People:
         value = self._minded(self.campaign.profiles[key].flags[self.campaign.flags[number]].value)
         self.campaign.say(key, self.campaign.flags[number], value)
         return f"says {self.campaign.flags[number]}={value} of {key[0]} in Campaign"
+
+    def opts_out(self, key: str, number: int, *, in_campaign: bool) -> str | None:
+        """Somebody says no, in this system."""
+        if in_campaign and key in self.campaign.profiles:
+            self.campaign.say(key, self.campaign.flags[number], True)
+        elif not in_campaign and key in self.dynamics.contacts:
+            self.dynamics.say(key, COLUMNS[number], True)
+        else:
+            return None
+        return f"says no of {key[0]} in {'Campaign' if in_campaign else 'Dynamics'}, flag {number}"
 
     def _minded(self, now: bool) -> bool:
         """Mostly somebody has changed his mind."""
@@ -170,7 +180,7 @@ class People:
         if self._dynamics_copy is None:
             return None
         self.dynamics.restore(self._dynamics_copy)
-        self.restored = True
+        self.restored = self.dynamics.clock.time.now
         return "restores Dynamics from its backup"
 
     def restores_campaign(self) -> str | None:

@@ -17,7 +17,8 @@ HOURS, DAYS = 3_600_000, 86_400_000
 @dataclass(frozen=True, slots=True)
 class Setup:
     """`lower_limit`, `delete_limit`: in an hour, None for the default, which a history never reaches. `ours`, `dynamics`, `campaign`: by
-    how many milliseconds these clocks are ahead. `zone`: CAMPAIGN_EXPORT_TIME_ZONE. `short`: all of it happens within an hour."""
+    how many milliseconds these clocks are ahead. `declares`: somebody says so when Dynamics was restored. `zone`:
+    CAMPAIGN_EXPORT_TIME_ZONE. `short`: all of it happens within an hour."""
 
     direction: Direction
     flags: tuple[str, str]
@@ -30,6 +31,7 @@ class Setup:
     ours: int
     dynamics: int
     campaign: int
+    declares: bool
     zone: str | None
     short: bool
     steps: int
@@ -51,6 +53,7 @@ class Setup:
             ours=_skew(rng) if skewed else 0,
             dynamics=_skew(rng) if skewed else 0,
             campaign=_skew(rng) if skewed else 0,
+            declares=rng.random() < 0.8,
             zone=ZONE if rng.random() < 0.6 else None,
             short=short,
             steps=rng.randint(6, 30),
