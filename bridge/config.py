@@ -72,6 +72,10 @@ class TableMapping(Shape):
     apply_deletes: StrictBool = False
     picklists: Literal["technical", "display"] = "technical"
 
+    def flags(self) -> frozenset[str]:
+        """The opt-out flags that travel with this mapping, by the API's names."""
+        return frozenset(canonical_flag(field.target) for field in self.fields) & frozenset(OPT_OUT_FLAGS)
+
     def columns(self) -> list[str]:
         """Every Dynamics column this mapping reads, sorted; without the key, which is always there."""
         names = {field.source for field in self.fields} | {condition.field for condition in self.filter.conditions}

@@ -17,6 +17,7 @@ Value = str | None | bool | int | float
 Headers = Sequence[tuple[str, bytes]]
 
 SOURCE_AHEAD = "source-ahead-ms"  # header: by how many milliseconds the source's clock was ahead of ours, where that can be measured
+OURS = "changed-by-us"  # header: our own application user changed the row last
 
 trace_now: ContextVar[bytes | None] = ContextVar("trace_now", default=None)
 """The `traceparent` of the work that is being done (bridge/tracing.py); None unless traces are switched on."""

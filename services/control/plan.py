@@ -37,6 +37,7 @@ from services.ingress.target import Target
 
 T = TypeVar("T")
 AT_ONCE = 32  # tables that are read, then rows that are tried, of all tables together; the clients of both systems have their own limit
+MODIFIED_BY = "modifiedby"  # is read beside opt-out flags, where the table has it
 WITHIN_S = 40.0  # a request may take a minute, and the draft has been validated before
 KEYS_SHOWN = 10
 COUNTED = {"created": "create", "updated": "update", "deleted": "delete", "filtered": "filtered"}
@@ -156,7 +157,8 @@ class Planner:
         position = self._cursors.table(table.source)
         if position is None:
             return "initial"
-        return "replay" if position.value.get("columns") == sorted(table.columns()) else "resync"
+        read, wanted = set(position.value.get("columns") or ()), set(table.columns()) | ({MODIFIED_BY} if table.flags() else set())
+        return "replay" if read | {MODIFIED_BY} == wanted | {MODIFIED_BY} else "resync"
 
     async def _try(self, draft: Draft, event: ChangeEvent, known: Mapping[str, Known]) -> None:
         assert draft.target is not None and draft.tracked is not None

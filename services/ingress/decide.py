@@ -72,6 +72,11 @@ def change(event: ChangeEvent, said: Mapping[str, bool | None] | None = None, ah
     return Change(event, event.lane in ("initial", "replay"), sights=sights, ahead_ms=ahead_ms, partition=partition)
 
 
+def ours(made: Change) -> Change:
+    """The same, of a row that we changed last: Opt In/Out may have, and that is nobody's word."""
+    return replace(made, sights=tuple(replace(sight, live=False) for sight in made.sights))
+
+
 def release(event: ChangeEvent, kind: str, flags: Iterable[str] = (), partition: int = 0) -> Change:
     """A held item that a person has released; without flags whatever is held of this kind. It says nothing of the row."""
     released = frozenset((kind, flag) for flag in flags) or frozenset({(kind, "")})

@@ -26,7 +26,7 @@ from bridge.dynamics.errors import QueryRefused, TrackingExpired, refused
 from bridge.dynamics.lookups import Lookups
 from bridge.dynamics.pace import next_poll_s
 from bridge.errors import HaltError
-from bridge.events import SOURCE_AHEAD, ChangeEvent, Lane, Outgoing, event_headers
+from bridge.events import OURS, SOURCE_AHEAD, ChangeEvent, Lane, Outgoing, event_headers
 from bridge.flow.reader import Cursor, Step
 from bridge.log import log
 from services.ingress import replay
@@ -35,6 +35,11 @@ from services.ingress.reconcile import Reconciliation
 RESTARTS = 3
 LAG_S = 3.0
 CHANGES, REPLAY = "ingress.changes", "ingress.replay"
+
+
+def read_columns(tracked: TrackedTable) -> list[str]:
+    """What a cursor's session was opened with."""
+    return sorted([*tracked.table.columns, *tracked.table.also])
 
 
 class TableFeed:
@@ -57,13 +62,16 @@ class TableFeed:
         self._clock, self._interval_s, self._tables = clock, poll_interval_s, tables
         self._produced_by = produced_by
         self._table = tracked.table.name
-        self._columns = sorted(tracked.table.columns)
+        self._columns = read_columns(tracked)
+        self._us = ""  # our application user, where the rows tell who changed them
         self._replay_asked = replay_asked
         self._wait_s = poll_interval_s
         self._next_poll = 0.0  # monotonic; until then a replay may go on
         self._run, self._replay_lookups = DeltaRun(), Lookups()
 
     async def step(self, cursor: Cursor | None) -> Step:
+        if self._tracked.table.also and not self._us:
+            self._us = (await self._source.identity()).user
         if cursor is None:
             return await self._begin("initial", {})
         self._source.check(cursor)
@@ -98,7 +106,7 @@ class TableFeed:
             return self._halted(before, what)
         begun = await self._source.begun(before, at_least)
         self._tracked = await self._describe()
-        self._columns = sorted(self._tracked.table.columns)
+        self._columns = read_columns(self._tracked)
         starts, total = await self._reconciliation.starts(), await self._tracked.count()
         side = before.get("replay")
         if lane == "initial" and (request := self._replay_asked()) is not None:
@@ -254,15 +262,17 @@ class TableFeed:
 
     def _upsert(self, cursor: Cursor, row: Row, lane: Lane, topic: str = "") -> Outgoing:
         event = self._tracked.upsert(row, lane, self._clock.now(), epoch(cursor))
-        return self._outgoing(event, topic or (CHANGES if lane == "live" else REPLAY))
+        ours = bool(self._us) and str(row.get("_modifiedby_value")).lower() == self._us
+        return self._outgoing(event, topic or (CHANGES if lane == "live" else REPLAY), ours)
 
     def _delete(self, cursor: Cursor, key: str, lane: Lane, seen: int) -> Outgoing:
         return self._outgoing(self._tracked.delete(key, lane, seen or None, self._clock.now(), epoch(cursor)), CHANGES)
 
-    def _outgoing(self, event: ChangeEvent, topic: str) -> Outgoing:
+    def _outgoing(self, event: ChangeEvent, topic: str, ours: bool = False) -> Outgoing:
         headers = event_headers(event.lane, str(event.version or ""), self._produced_by)
         if ahead := ahead_ms(self._tracked.ahead_s):  # its times are Dynamics', and the writer compares them with Campaign's
             headers.append((SOURCE_AHEAD, str(ahead).encode()))
+        headers += [(OURS, b"1")] if ours else []  # what we wrote ourselves is nobody's word
         return Outgoing(f"{topic}.{self._table}", event.key, event, headers)
 
     def _highest(self, cursor: Cursor, rows: Iterable[Row]) -> int:

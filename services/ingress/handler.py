@@ -14,7 +14,7 @@ from bridge.campaign.errors import Duplicate, NotFound
 from bridge.clock import Clock
 from bridge.consent.mapped import OptedIn, Past, wanted
 from bridge.errors import RejectError, RetryError
-from bridge.events import SOURCE_AHEAD, ChangeEvent, Record
+from bridge.events import OURS, SOURCE_AHEAD, ChangeEvent, Record
 from bridge.flow.ports import Result
 from bridge.mapping import Mapped, Skip
 from bridge.state import Digests, Known
@@ -31,6 +31,7 @@ from services.ingress.decide import (
     merge,
     newer,
     noted,
+    ours,
     release,
     stale,
 )
@@ -80,7 +81,8 @@ class IngressHandler:
             flags = [flag for flag in _text(record, "flags").split(",") if flag]
             return release(event, _text(record, "kind"), flags, record.partition)
         ahead = _text(record, SOURCE_AHEAD)
-        return self.change(event, int(ahead) if ahead.lstrip("-").isdigit() else 0, record.partition)
+        made = self.change(event, int(ahead) if ahead.lstrip("-").isdigit() else 0, record.partition)
+        return ours(made) if record.header(OURS) is not None else made
 
     def change(self, event: ChangeEvent, ahead_ms: int = 0, partition: int = 0) -> Change:
         """An event with what it says of opt-outs."""

@@ -69,7 +69,9 @@ class IngressReading:
         await self._client.close()
 
     async def _describe(self, table: TableMapping) -> TrackedTable:
-        described = await checked(self._client, await read_table(self._client, table.source, table.columns()))
+        also = ("modifiedby",) if table.flags() else ()
+        described = await read_table(self._client, table.source, table.columns(), also=also)
+        described = await checked(self._client, described)
         return TrackedTable(self._client, described, self._dynamics.page_size)
 
     def _feed(self, name: str, tracked: TrackedTable, partitions: Mapping[str, int]) -> TableFeed:

@@ -196,7 +196,7 @@ async def test_events_of_the_first_schemas_are_read(registry: Registry, subject:
 
     read = await Decoder(registry, load_schema(kind(event)), type(event)).decode(written)
     if isinstance(event, OptStatusDecided):
-        event = replace(event, inputs={name: each | LATER for name, each in event.inputs.items()})
+        event = replace(event, inputs={name: {**each, **LATER} for name, each in event.inputs.items()})
     assert read == event
 
 

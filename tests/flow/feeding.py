@@ -79,6 +79,7 @@ class Rig:
     asked: Replay | None = None
     generation: int = 1
     restored: int = 0
+    also: tuple[str, ...] = ()  # columns that are read beside
 
     def __post_init__(self) -> None:
         self.published = MemoryPublished(self.log)
@@ -103,7 +104,7 @@ class Rig:
         self.cursor = self.log.cursors.get(KEY)
 
     async def _describe(self) -> TrackedTable:
-        return TrackedTable(self.client, await read_table(self.client, TABLE, self.columns), self.page_size)
+        return TrackedTable(self.client, await read_table(self.client, TABLE, self.columns, also=self.also), self.page_size)
 
     async def step(self) -> Step:
         """One step, published with its cursor."""

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bridge.errors import HaltError, RetryError
-from bridge.events import SOURCE_AHEAD
+from bridge.events import OURS, SOURCE_AHEAD
+from sandbox.dynamics.tables import APP_USER, OTHER_USER
 from sandbox.web import Fault
 from tests.flow.feeding import CHANGES, REPLAY, Rig, during, keys, serving_rig
 
@@ -388,3 +389,17 @@ async def test_an_event_says_how_far_dynamics_clock_is_from_ours(rig: Rig) -> No
 
     assert rig.client.ahead_s is not None
     assert abs(int(dict(event.headers)[SOURCE_AHEAD]) + rig.client.ahead_s * 1000) < 60_000
+
+
+@pytest.mark.parametrize("by", [APP_USER, OTHER_USER])
+async def test_an_event_says_whether_our_own_user_changed_the_row(rig: Rig, by: str) -> None:
+    (person,) = rig.people(1)
+    rig.also = ("modifiedby",)
+    await rig.start()
+    await rig.loaded()
+    rig.sandbox.store.put("contact", person, {"lastname": "changed"}, by)
+    await rig.poll()
+
+    (event,) = rig.log.of(CHANGES)
+
+    assert (OURS in dict(event.headers)) is (by == APP_USER)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from bridge.avro import Encoder, load_schema
 from bridge.errors import RetryError
-from bridge.events import Lane
+from bridge.events import OURS, Lane, Record
 from sandbox.web import Fault
 from tests.clock import START
 from tests.flow.consenting import EMAIL, PHONE, bodies, consent_rig, flag, minute, row, says_no, stored
@@ -271,3 +272,16 @@ async def test_an_import_that_sets_the_time_back_says_no_all_the_same(rig: Rig) 
     await rig.apply(row(rig, at=START - timedelta(days=300), donotemail=True))
 
     assert flag(rig)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+async def test_what_opt_in_out_wrote_to_dynamics_is_nobodys_word(rig: Rig, ours: bool) -> None:
+    """The same column may be mapped to one flag here and to another one there."""
+    await opted_out(rig)
+    schema = load_schema("ChangeEvent")
+    value = Encoder(schema, rig.registry.register("ingress.changes.contact-value", schema)).encode(row(rig))
+    headers = [(OURS, b"1")] if ours else []
+
+    await rig.write(await rig.handler.decode(Record("ingress.changes.contact", 0, 0, 0, PERSON.encode(), value, headers)))
+
+    assert flag(rig) is ours
