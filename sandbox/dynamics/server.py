@@ -46,7 +46,7 @@ class DynamicsSandbox:
         self.service = Service(self.store, lambda call: self._unknown(call.method, call.path), self._struck)
 
     def upsert(self, table: str, row: Mapping[str, Any], modifiedon: str = "") -> str:
-        """Creates or changes a row given by logical column names; gives its id. `modifiedon`: as imports set it (`2026-03-01T12:00:00Z`)."""
+        """Creates or changes a row given by logical column names; gives its id. `modifiedon`: as imports set it (2026-03-01T12:00:00Z)."""
         definition = self.store.tables[table]
         changes = raw(self.store, definition, row)
         key: str = changes.setdefault(definition.key, str(uuid4()))

@@ -49,7 +49,8 @@ def test_all_who_read_the_same_ledger_come_to_the_same_verdicts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "known", "lowers", "deletes"), [(None, 0, 100, 500), (None, 100_000, 1000, 2000), (None, 10_001, 100, 500), (7, 10**6, 7, 7)]
+    ("setting", "known", "lowers", "deletes"),
+    [(None, 0, 100, 500), (None, 100_000, 1000, 2000), (None, 10_001, 100, 500), (7, 10**6, 7, 7)],
 )
 def test_without_a_setting_a_limit_grows_with_what_is_known(setting: int | None, known: int, lowers: int, deletes: int) -> None:
     assert (release_limit(setting, known), delete_limit(setting, known)) == (lowers, deletes)
