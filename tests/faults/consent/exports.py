@@ -35,7 +35,7 @@ class Style:
         if chance < 0.55:
             return Style(twice=chance > 0.45)
         return Style(
-            rng.choice(("Z", "xml", "local", "none")),
+            rng.choice(("Z", "xml", "local", "local", "none")),
             rng.random() < 0.7,
             rng.choice(",;\t"),
             rng.choice(YES_NO),

@@ -160,7 +160,8 @@ class History:
     async def _days_of_outage(self) -> None:
         """Longer than an opt-out waits, and people go on: what is given up lies in the dead letters then, until an admin sends it again."""
         system, until = self.rng.choice((self.campaign, self.dynamics)), self.time.now + 2 * DAYS
-        system.down_until = until
+        begun = self.kafka.committed["optin.decisions"]
+        system.down_until = until + 60_000
         self._tell(f"{'Campaign' if system is self.campaign else 'Dynamics'} answers nothing but 500 for two days")
         key = self.rng.choice(self.people.keys)
         for number in (0, 1):
@@ -170,7 +171,10 @@ class History:
             self.time.pass_ms(20_000)
         while self.time.now < until:
             await self._sleep(until)
-        self._tell(f"it is over, with {len(self.kafka.letters)} dead letters")
+        if self.setup.optin_runs:
+            await self._run("optin-writer")
+        self._tell(f"{len(self.kafka.letters)} dead letters, and it is over in a minute")
+        self.judge.given_up(self.kafka, begun, "campaign" if system is self.campaign else "dynamics")
 
     async def _takeover(self) -> None:
         await self.processes.end(role := self.rng.choice(self.processes.roles))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tests.faults.consent.campaign import Campaign
 from tests.faults.consent.dynamics import COLUMNS, Dynamics, Fact
+from tests.faults.consent.kafka import Kafka
 from tests.faults.consent.readers import TableReader
 from tests.faults.consent.setup import HOURS, Setup
 from tests.faults.consent.truth import Book
@@ -52,6 +53,23 @@ class Judge:
                     self.problem(f"{flag} of {key[0]} is FALSE in Campaign, and the last word is no")
         if self.changes > WRITES:
             self.problem("calls without end")
+
+    def given_up(self, kafka: Kafka, begun: int, target: str) -> None:
+        """Rule 1: what goes to the dead letters holds every flag that waited. `begun`: decisions up to there were dealt with before
+        `target` stopped to answer."""
+        letters = {(record.topic, record.offset) for record, _ in kafka.letters}
+        for record in kafka.topics["optin.decisions"][begun : kafka.committed["optin.decisions"]]:
+            if record.header("target") != target.encode() or record.header("guard") == b"held" or (record.topic, record.offset) in letters:
+                continue
+            event = kafka.event(record)
+            lost = [name for name, value in event.flags.items() if value and not self._holds(target, event.contact_key, name)]
+            if lost:
+                self.problem(f"{lost[0]} of {event.contact_key[0]} was given up in silence")
+
+    def _holds(self, target: str, key: str, name: str) -> bool:
+        """Whether a system shows TRUE, or has nobody to show."""
+        record = self._campaign.profiles.get(key) if target == "campaign" else self._dynamics.contacts.get(key)
+        return record is None or record.flags[name].value
 
     def _lowered_dynamics(self, key: str, column: str, fact: Fact) -> None:
         self.lowers += 1
