@@ -17,12 +17,14 @@ Order = tuple[int, int]  # epoch, version
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """The flags of one event, by Campaign's names. None: Dynamics leaves it open; missing: the event does not carry it."""
+    """The flags of one event, by Campaign's names. None: Dynamics leaves it open; missing: the event does not carry it. `full`: of an
+    initial load or a replay, which are to make sure of what Campaign holds."""
 
     flags: Flags
     live: bool
     order: Order | None
     at: datetime | None
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,9 @@ def wanted(sights: Iterable[Sight], past: Past) -> Wanted:
     late = {name for sight in in_order if _late_word(sight, past) for name, value in sight.flags.items() if value}
     raises = late - ends.keys() | {name for name, end in ends.items() if end.value or (end.opted_out and end.word is None)}
     off = {name for name, end in ends.items() if end.value is False and end.word is None}
-    # Campaign may have been changed since we looked: what was said anew is written whatever we believe
-    new = late | {name for name in raises - late if past.said.get(name) is not True or ends[name].opted_out}
+    # Campaign may have been changed or restored since we looked: what was said anew, or comes in full, is written whatever we believe.
+    sure = {name for sight in fresh if sight.full for name, value in sight.flags.items() if value}
+    new = late | sure | {name for name in raises - late if past.said.get(name) is not True or ends[name].opted_out}
     return Wanted(
         raises=frozenset(name for name in raises if name in new or past.holds.get(name) is not True),
         lowers={name: end.word for name, end in ends.items() if end.word is not None and past.holds.get(name) is not False},

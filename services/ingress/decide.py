@@ -68,8 +68,9 @@ Decision = Create | Update | Delete | Nothing
 
 def change(event: ChangeEvent, said: Mapping[str, bool | None] | None = None, ahead_ms: int = 0, partition: int = 0) -> Change:
     """`said`: its opt-out flags, by Campaign's names."""
-    sights = (Sight(said, event.lane == "live", order(event), event.changed_at),) if said and event.op == "upsert" else ()
-    return Change(event, event.lane in ("initial", "replay"), sights=sights, ahead_ms=ahead_ms, partition=partition)
+    full = event.lane in ("initial", "replay")
+    sights = (Sight(said, event.lane == "live", order(event), event.changed_at, full),) if said and event.op == "upsert" else ()
+    return Change(event, full, sights=sights, ahead_ms=ahead_ms, partition=partition)
 
 
 def ours(made: Change) -> Change:

@@ -85,21 +85,22 @@ class Dynamics:
             contact.flags[name] = Fact(chosen, self.book.say((key, number), "dynamics", chosen, self._now, since), since)
 
     def set_back(self, key: str, column: str, value: bool, days: int) -> None:
-        """An import changes a flag and sets `modifiedon` back. TRUE counts with the best time there is. FALSE is older than what it
+        """An import changes a flag and sets `modifiedon` back. TRUE counts with the best time there is. FALSE is mostly older than what it
         overwrites, and so a fact only; but where the flags are in the contact mapping the change itself is a word (rule 2)."""
         contact = self.contacts[key]
         if contact.flags[column].value == value:
             return
         self._touch(contact, OTHER)
         contact.modified -= days * 86_400_000
-        place, word = (key, COLUMNS.index(column)), None
-        if value:
-            word = self.book.say(place, "dynamics", True, contact.modified - self.clock.ahead_ms, self._now)
-        elif self.book.direction in ("dynamics-to-campaign", "both"):
-            self.book.say(place, "dynamics", False, self._now)
+        at, place = contact.modified - self.clock.ahead_ms, (key, COLUMNS.index(column))
+        last, word = self.book.last(place, "dynamics"), None
         for number, name in enumerate(COLUMNS):
             if name != column and (said := contact.flags[name].word) is not None:
-                contact.flags[name] = replace(contact.flags[name], word=self.book.readable((key, number), said))
+                contact.flags[name] = replace(contact.flags[name], word=self.book.readable((key, number), said, at))
+        if value or last is None or at > last.at:
+            word = self.book.say(place, "dynamics", value, at, self._now)
+        elif self.book.direction in ("dynamics-to-campaign", "both"):
+            self.book.say(place, "dynamics", False, self._now)
         contact.flags[column] = Fact(value, word, self._now)
 
     def delete(self, key: str) -> None:

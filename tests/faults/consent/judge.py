@@ -25,7 +25,7 @@ class Judge:
         self.problems: list[str] = []
         self.lowers = 0
         self.released: set[str] = set()
-        self._unreleased: dict[str, set[tuple[str, int]]] = {}
+        self._unreleased: dict[str, set[str]] = {}
         dynamics.lowered, campaign.lowered, campaign.deleted = self._lowered_dynamics, self._lowered_campaign, self._deleted
 
     def problem(self, what: str) -> None:
@@ -45,7 +45,7 @@ class Judge:
                 place, flag = (key, number), self._setup.flags[number]
                 contact, profile = self._dynamics.contacts.get(key), self._campaign.profiles.get(key)
                 last = self._book.last(place, "dynamics")
-                if restored is not None and (last is None or not last.value or last.since <= restored):
+                if restored is not None and (last is None or not last.value or last.at <= restored):
                     continue
                 if contact is not None and not contact.flags[column].value and self._book.must_be_true(place, "dynamics"):
                     self.problem(f"{column} of {key[0]} is FALSE in Dynamics, and the last word is no")
@@ -89,10 +89,10 @@ class Judge:
         self._counted("delete", key, self._setup.delete_limit)
 
     def _counted(self, what: str, key: str, limit: int | None) -> None:
-        """Against the limit of an hour: one call counts once, whatever flags it lowers."""
+        """Against the limit of an hour. A contact counts once: for the same word it may be lowered again without being asked for again."""
         now = self._dynamics.clock.time.now
         if limit is None or key in self.released:
             return
-        self._unreleased.setdefault(what, set()).add((key, now))
+        self._unreleased.setdefault(what, set()).add(key)
         if len(self._unreleased[what]) > limit * (now // HOURS + 1):
             self.problem(f"more {what}s than the limit lets pass in an hour")

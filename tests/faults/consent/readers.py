@@ -143,6 +143,8 @@ class ContactReader:
             for key in [key for key, at in self.dynamics.tombstones.items() if at > cursor.sequence]:
                 event = OptStatusObserved(key, "dynamics", {}, None, self.clock.now(), gone=True, epoch=self.epoch)
                 self.kafka.publish(OBSERVATIONS, key, event, event_headers("live", highest, "optin-reader/sim"))
+                for name in COLUMNS:
+                    self.seen.pop((key, name), None)  # what a restore brings back did not turn since
         highest_now = max(self._highest(), cursor.highest if cursor and cursor.epoch == self.epoch else 0)
         self.cursor = Cursor(self.dynamics.sequence, self.columns, self.epoch, self.clock.time.now, highest_now)
 

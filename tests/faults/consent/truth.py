@@ -104,11 +104,10 @@ class Book:
         words = [word for system in SYSTEMS for word in self.said.get((place, system), ()) if word.value and word.heard]
         return max(words, key=lambda each: each.at, default=None)
 
-    def readable(self, place: Place, word: Word) -> Word:
-        """What can be read of a word of Dynamics once an import has set the time of the record back: that it was said when it was chosen,
-        or when somebody read it last."""
+    def readable(self, place: Place, word: Word, at: int) -> Word:
+        """What can be read of a word of Dynamics once an import has set the time of the record back to `at`."""
         said = [each for each in self.said[place, "dynamics"] if each.heard and (each.value, each.since) == (word.value, word.since)]
-        return max(said, key=lambda each: each.at) if said else self.say(place, "dynamics", word.value, word.since)
+        return max(said, key=lambda each: each.at) if said else self.say(place, "dynamics", word.value, at, word.since)
 
     def forgotten(self, hearer: Hearer) -> None:
         """The state was lost: what was heard has to be heard again, as far as a system still shows it."""
