@@ -116,7 +116,9 @@ def _by_hand(settings: KafkaSettings) -> float:
 
 
 class _Answered:
-    """See services.ingress.handler.Calls: everything is done at once."""
+    """See services.ingress.target.Calls: everything is done at once."""
+
+    ahead_s: float | None = None
 
     async def create(self, path: str, body: dict[str, Any]) -> int:
         return 201

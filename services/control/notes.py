@@ -18,6 +18,10 @@ class Notes:
         self.calls: Counter[str] = Counter()
         self.lowers, self.deletes = False, False  # whether an opt-out, or a record, that is there now would go
 
+    @property
+    def ahead_s(self) -> float | None:
+        return self._client.ahead_s
+
     async def create(self, path: str, body: dict[str, Any]) -> int:
         key = str(next(iter(body.values())))  # the handler puts the key first
         if await self._current(path, key) is not None:

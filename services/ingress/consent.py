@@ -29,7 +29,11 @@ DELETED, FILTERED = "deleted-in-dynamics", "filtered-out"
 
 
 class Calls(Protocol):
-    """The calls of bridge.campaign.client.CampaignClient that are made here; the plan of a configuration only notes them."""
+    """The calls of bridge.campaign.client.CampaignClient that are made here; the plan of a configuration only notes them. `ahead_s`: by how
+    much our clock was ahead at the last answer."""
+
+    @property
+    def ahead_s(self) -> float | None: ...
 
     async def update(self, path: str, key: str, body: dict[str, Any]) -> int: ...
 
@@ -70,11 +74,13 @@ class Lowered:
 
 
 class Consent:
-    """`our_ahead_s` tells by how much our clock was ahead of Campaign's at its last answer."""
-
     def __init__(self, client: Calls, guard: Guard, proof: Proof, limits: Limits, clock: Clock) -> None:
         self._client, self._guard, self._proof, self._limits, self._clock = client, guard, proof, limits, clock
         self._unproved: dict[Place, list[tuple[OptStatusDecided, Mapping[str, str]]]] = {}  # what Kafka did not take at once
+
+    def ahead_ms(self) -> int | None:
+        """By how much Campaign's clock is ahead of ours, as of its last answer."""
+        return ahead_ms(self._client.ahead_s)
 
     async def look(self, place: Place) -> dict[str, Any] | None:
         """The profile as it is now, None if there is none."""
@@ -212,7 +218,7 @@ class Consent:
         at = flag_time(name, profile)
         if at is None or word.at is None:
             return False
-        ahead = timedelta(milliseconds=ahead_ms(getattr(self._client, "ahead_s", None)) or 0)
+        ahead = timedelta(milliseconds=self.ahead_ms() or 0)
         ours = raised(known, name)
         if ours is not None and ours[0] - ALLOWANCE <= at - ahead <= ours[1] + ALLOWANCE:
             return True

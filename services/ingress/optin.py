@@ -34,9 +34,10 @@ class OptIn:
         if self.concerned(resource):
             await self._observe(created(contact, self._flags.names, opted_out, self._clock.now()))
 
-    async def seen(self, resource: str, contact: str, profile: Mapping[str, Any]) -> None:
+    async def seen(self, resource: str, contact: str, profile: Mapping[str, Any], ahead: int | None) -> None:
+        """`ahead`: by how many milliseconds Campaign's clock is ahead of ours."""
         if self.concerned(resource):
-            await self._observe(observed(contact, profile, self._flags.names, self._clock.now()))
+            await self._observe(observed(contact, profile, self._flags.names, self._clock.now(), ahead))
 
     async def gone(self, resource: str, contact: str) -> None:
         if self.concerned(resource):

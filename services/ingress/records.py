@@ -86,7 +86,7 @@ class Records:
             profile = await self._consent.look(work.place)
             if profile is not None:
                 out |= opted_out(profile)
-                await self._optin.seen(name, work.place.key, profile)
+                await self._optin.seen(name, work.place.key, profile, self._consent.ahead_ms())
             else:
                 out |= {flag for flag, value in work.past.holds.items() if value}
         await self._keep_in_mind(work, out & flags)
@@ -126,7 +126,7 @@ class Records:
         current = await self._consent.look(work.place)
         if current is None:
             raise parent_missing(NotFound("Campaign: the key was not found", code="not_found", status=404))
-        await self._optin.seen(work.target.resource.name, work.place.key, current)
+        await self._optin.seen(work.target.resource.name, work.place.key, current, self._consent.ahead_ms())
         missing = out - opted_out(current)
         times = (await self._consent.opt_out(work.place, missing, work.event) or {}) if missing else {}
         flags = work.target.mapper.flags

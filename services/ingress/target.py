@@ -20,6 +20,9 @@ from services.ingress.decide import Change
 class Calls(Protocol):
     """The calls of bridge.campaign.client.CampaignClient that are made; the plan of a configuration only notes them."""
 
+    @property
+    def ahead_s(self) -> float | None: ...
+
     async def create(self, path: str, body: dict[str, Any]) -> int: ...
 
     async def update(self, path: str, key: str, body: dict[str, Any]) -> int: ...

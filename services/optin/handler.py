@@ -172,7 +172,7 @@ class OptinHandler:
         unforeseen = {name for name, value in different.items() if not value or found.changed_since(name, decision.inputs)}
         unknown = {name for name, value in flags.items() if value and name not in different and not _knew(decision, name)}
         if unforeseen or unknown:
-            await self._observing.profile(contact, found.profile)
+            await self._profiles.observe(contact, found.profile)
         if unforeseen:
             log("observed_again", key=contact)
         body = sorted(name for name in different if name not in unforeseen)

@@ -31,7 +31,7 @@ class Observing:
         """What was read back from our own write, so that the resolver knows it from somebody's word."""
         await self._observe(self._seen(contact, row, names), row.version, own=True)
 
-    async def profile(self, contact: str, profile: Mapping[str, Any], our_ahead_s: float | None = None) -> None:
+    async def profile(self, contact: str, profile: Mapping[str, Any], our_ahead_s: float | None) -> None:
         """A profile as it is now, with the times of its flags. `our_ahead_s`: our clock against Campaign's."""
         names = [pair.campaign for pair in self.pairs]
         await self._observe(observed(contact, profile, names, self._clock.now(), ahead_ms(our_ahead_s)), None, own=False)

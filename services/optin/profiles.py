@@ -45,6 +45,10 @@ class Profiles:
                 continue
         return None
 
+    async def observe(self, contact: str, profile: Mapping[str, Any]) -> None:
+        """Publishes a profile that was just looked at for the resolver."""
+        await self._observing.profile(contact, profile, self._client.ahead_s)
+
     async def opt_out(self, found: Found, names: Sequence[str]) -> int:
         """The status of the answer."""
         return await self._client.update(PROFILES, found.key, dict.fromkeys(names, True))
@@ -61,7 +65,7 @@ class Profiles:
         clocks = Clocks(_difference(self._client.ahead_s), _difference(self._dynamics.ahead_s))
         doubtful = {name for name in lowers if not _later(inputs.get(name, {}), clocks)}
         if profile and back | doubtful:
-            await self._observing.profile(contact, profile, self._client.ahead_s)
+            await self.observe(contact, profile)
         return back | doubtful
 
 
