@@ -160,7 +160,7 @@ class History:
     async def _days_of_outage(self) -> None:
         """Longer than an opt-out waits, and people go on: what is given up lies in the dead letters then, until an admin sends it again."""
         system, until = self.rng.choice((self.campaign, self.dynamics)), self.time.now + 2 * DAYS
-        begun = self.kafka.committed["optin.decisions"]
+        begun = len(self.kafka.topics["optin.decisions"])
         system.down_until = until + 60_000
         self._tell(f"{'Campaign' if system is self.campaign else 'Dynamics'} answers nothing but 500 for two days")
         key = self.rng.choice(self.people.keys)

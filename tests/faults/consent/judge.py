@@ -55,7 +55,7 @@ class Judge:
             self.problem("calls without end")
 
     def given_up(self, kafka: Kafka, begun: int, target: str) -> None:
-        """Rule 1: what goes to the dead letters holds every flag that waited. `begun`: decisions up to there were dealt with before
+        """Rule 1: what goes to the dead letters holds every flag that waited. `begun`: decisions up to there were made before
         `target` stopped to answer."""
         letters = {(record.topic, record.offset) for record, _ in kafka.letters}
         for record in kafka.topics["optin.decisions"][begun : kafka.committed["optin.decisions"]]:

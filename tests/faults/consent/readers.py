@@ -86,6 +86,8 @@ class TableReader:
         headers = event_headers(lane, str(contact.version), "ingress-reader/sim")
         if ahead := measured(self.dynamics.clock, self.clock):
             headers.append(("source-ahead-ms", str(ahead).encode()))
+        if contact.by == US:
+            headers.append(("changed-by-us", b"1"))
         record = self.kafka.publish(topic, contact.key, event, headers)
         self.published[contact.key] = (self.epoch, contact.version)
         for name in COLUMNS:
