@@ -95,14 +95,18 @@ class IngressHandler:
         return arrived.only_release or (not waiting.only_release and newer(waiting.event, arrived.event))
 
     def rejected(self, event: Change, known: Known | None) -> Known:
-        """Its opt-outs may have been written before. What it said is remembered as said, so that a later change is not taken for it."""
-        before = self._opted_out.pop(f"{event.event.table}/{event.event.key}", None) or known or Known()
+        """Its opt-outs may have been written before. What it said is remembered as said, so that a later change is not taken for it; of an
+        opt-out that was not written nobody knows what Campaign holds, and the next event brings it."""
+        written = self._opted_out.pop(f"{event.event.table}/{event.event.key}", None)
+        before = written or known or Known()
         if event.only_release or stale(event.event, before):
             return before
         after = noted(before, event.event, gone=before.gone)
         if not self._targets[event.event.table].mapper.flags:
             return after
-        return timed(self._remembered.noted(after, self._work(event, known).wanted.said, {}), event.event)
+        asked = self._work(event, known).wanted
+        after = after if written is not None else self._remembered.forgetting(after, asked.raises)
+        return timed(self._remembered.noted(after, asked.said, {}), event.event)
 
     async def write(self, event: Change, known: Known | None) -> Result:
         work = await self._records.found(self._work(event, known))

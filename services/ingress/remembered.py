@@ -48,6 +48,11 @@ class Remembered:
         digests |= self._digests.of(holds)
         return replace(known, digests=digests)
 
+    @staticmethod
+    def forgetting(known: Known, names: Collection[str]) -> Known:
+        """Without what Campaign is believed to hold of these flags."""
+        return replace(known, digests={name: digest for name, digest in known.digests.items() if name not in names})
+
     def brought_back(self, known: Known | None) -> set[str]:
         """Opt-outs that Campaign held when this record was deleted there."""
         return set() if known is None else {name for name in OPT_OUT_FLAGS if self._value(known, f"back:{name}")}
