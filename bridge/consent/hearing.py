@@ -55,9 +55,14 @@ def _carried(side: Side, observation: Observation, flags: Flags) -> dict[str, Wo
 
 def _gone(side: Side, observation: Observation) -> Side:
     """Without its record a system holds nothing; what people said stays."""
-    if not _fresh(side, observation):
+    order = observation.order
+    if side.order is not None and observation.event.system == "campaign":  # it has no versions, and what is gone has no time
+        if observation.event.observed_at < side.order.observed_at:
+            return side
+        order = replace(order, record_at=side.order.record_at)
+    elif not _fresh(side, observation):
         return side
-    return replace(side, order=observation.order, facts={}, told={}, held=frozenset(), gone=True)
+    return replace(side, order=order, facts={}, told={}, held=frozenset(), gone=True)
 
 
 def _in_campaign(side: Side, observation: Observation, flags: Flags) -> Side:
@@ -140,8 +145,8 @@ def _opt_in(side: Side, observation: Observation, name: str) -> Word | None:
     event, before, order = observation.event, side.words.get(name), side.order
     if observation.ours or not observation.live or event.record_changed_at is None or not _fresh(side, observation):
         return None
-    if not side.facts.get(name) or order is None or order.epoch != event.epoch:
-        return None
+    if not side.facts.get(name) or order is None or order.epoch != event.epoch or not order.before(observation.order):
+        return None  # of the same version, but other than it was: Dynamics was restored
     word = Word(False, event.record_changed_at, event.origin)
     return word if _counts(word, before) else None
 

@@ -72,11 +72,12 @@ def wanted(sights: Iterable[Sight], past: Past) -> Wanted:
     fresh = [sight for sight in in_order if not _stale(sight, past)]
     ends = {name: _followed(name, fresh, past) for name in {name for sight in fresh for name in sight.flags}}
     late = {name for sight in in_order if _late_word(sight, past) for name, value in sight.flags.items() if value}
-    raises = late - ends.keys() | {name for name, end in ends.items() if end.value or (end.opted_out and end.word is None)}
+    waits = {name for name, value in past.said.items() if value and name not in ends and past.holds.get(name) is not True}
+    raises = waits | late - ends.keys() | {name for name, end in ends.items() if end.value or (end.opted_out and end.word is None)}
     off = {name for name, end in ends.items() if end.value is False and end.word is None}
     # Campaign may have been changed or restored since we looked: what was said anew, or comes in full, is written whatever we believe.
     sure = {name for sight in fresh if sight.full for name, value in sight.flags.items() if value}
-    new = late | sure | {name for name in raises - late if past.said.get(name) is not True or ends[name].opted_out}
+    new = late | sure | {name for name in raises & ends.keys() if past.said.get(name) is not True or ends[name].opted_out}
     return Wanted(
         raises=frozenset(name for name in raises if name in new or past.holds.get(name) is not True),
         lowers={name: end.word for name, end in ends.items() if end.word is not None and past.holds.get(name) is not False},

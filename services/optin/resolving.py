@@ -181,7 +181,7 @@ class Resolving:
     async def _keep(self, place: tuple[int, str], status: Status, record: Record) -> None:
         partition, contact = place
         before = self._state.get(partition, contact)
-        known = self._codec.known(contact, status)
+        known = self._codec.known(contact, status, before)
         if before is not None and (before.digests, before.times, before.version) == (known.digests, known.times, known.version):
             return
         noted = _placed(known, record, self._clock.now())

@@ -20,12 +20,14 @@ SYSTEMS: tuple[System, ...] = ("dynamics", "campaign")
 
 
 class StatusCodec:
-    """For the flags of the running configuration; others are left out, and have to be seen again when they are mapped again."""
+    """For the flags of the running configuration. Of others only the words are kept: mappings come and go, what people said stays."""
 
     def __init__(self, digests: Digests, pairs: Sequence[Pair]) -> None:
         self._digests, self._pairs = digests, pairs
+        self._names = frozenset(f"{system}:{pair.name(system)}" for pair in pairs for system in SYSTEMS)
 
-    def known(self, contact: str, status: Status) -> Known:
+    def known(self, contact: str, status: Status, before: Known | None = None) -> Known:
+        """`before`: as it was kept until now."""
         values: dict[str, bool] = {}
         times: dict[str, str] = {}
         for system in SYSTEMS:
@@ -47,6 +49,9 @@ class StatusCodec:
             times["merged_into"] = status.merged_into
         order = status.dynamics.order
         digests = {name: self._digest(contact, name, value) for name, value in values.items()}
+        if before is not None:
+            digests = {**_words_of_others(before.digests, self._names), **digests}
+            times = {**_words_of_others(before.times, self._names), **times}
         return Known(version=order.version if order else None, epoch=order.epoch if order else 0, exists=True, digests=digests, times=times)
 
     def status(self, contact: str, known: Known | None) -> Status:
@@ -105,6 +110,12 @@ class StatusCodec:
         if digest is None:
             return None
         return next((value for value in (True, False) if self._digest(contact, name, value) == digest), None)
+
+
+def _words_of_others(kept: Mapping[str, str], mapped: frozenset[str]) -> dict[str, str]:
+    """What was said of flags that are not mapped now."""
+    parts = ((name, name.partition(":")) for name in kept)
+    return {name: kept[name] for name, (what, _, flag) in parts if what in ("word", "from") and flag not in mapped}
 
 
 def _moment(times: Mapping[str, str], name: str) -> datetime | None:
