@@ -17,22 +17,22 @@ Order = tuple[int, int]  # epoch, version
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """The flags of one event, by Campaign's names. None: Dynamics leaves it open; missing: the event does not carry it. `full`: of an
-    initial load or a replay, which are to make sure of what Campaign holds."""
+    """The flags of one event, by Campaign's names. None: Dynamics leaves it open; missing: the event does not carry it. What is not `live`
+    comes of a load, a resync or a replay, or was changed by ourselves."""
 
     flags: Flags
     live: bool
     order: Order | None
     at: datetime | None
-    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What is known of a record. `said`: what Dynamics last showed. `holds`: what Campaign holds as far as we know, who ever put it there.
-    `order` and `at`: of the newest event that was dealt with."""
+    """What is known of a record. `said`: what Dynamics last showed. `no`: words TRUE that nobody has taken back, in either system. `holds`:
+    what Campaign holds as far as we know, whoever put it there. `order` and `at`: of the newest event that was dealt with."""
 
     said: Flags = field(default_factory=dict)
+    no: frozenset[str] = frozenset()
     holds: Mapping[str, bool] = field(default_factory=dict)
     order: Order | None = None
     at: datetime | None = None
@@ -55,6 +55,7 @@ class Wanted:
     lowers: Mapping[str, OptedIn] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
     said: Flags = field(default_factory=dict)
+    no: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +73,18 @@ def wanted(sights: Iterable[Sight], past: Past) -> Wanted:
     fresh = [sight for sight in in_order if not _stale(sight, past)]
     ends = {name: _followed(name, fresh, past) for name in {name for sight in fresh for name in sight.flags}}
     late = {name for sight in in_order if _late_word(sight, past) for name, value in sight.flags.items() if value}
-    waits = {name for name, value in past.said.items() if value and name not in ends and past.holds.get(name) is not True}
-    raises = waits | late - ends.keys() | {name for name, end in ends.items() if end.value or (end.opted_out and end.word is None)}
+    yes = {name: end.word for name, end in ends.items() if end.word is not None}
+    no = late | (past.no - yes.keys()) | {name for name, end in ends.items() if end.value or (end.opted_out and end.word is None)}
+    # Campaign may have been changed or restored since we looked: what was said anew, or is shown by a load, is written whatever we believe.
+    shown = {name for sight in fresh if not sight.live for name, value in sight.flags.items() if value}
+    new = late | shown | {name for name, end in ends.items() if end.opted_out or (end.value and past.said.get(name) is not True)}
     off = {name for name, end in ends.items() if end.value is False and end.word is None}
-    # Campaign may have been changed or restored since we looked: what was said anew, or comes in full, is written whatever we believe.
-    sure = {name for sight in fresh if sight.full for name, value in sight.flags.items() if value}
-    new = late | sure | {name for name in raises & ends.keys() if past.said.get(name) is not True or ends[name].opted_out}
     return Wanted(
-        raises=frozenset(name for name in raises if name in new or past.holds.get(name) is not True),
-        lowers={name: end.word for name, end in ends.items() if end.word is not None and past.holds.get(name) is not False},
-        kept=frozenset(name for name in off if past.holds.get(name) or name in raises),
+        raises=frozenset(name for name in no if name in new or past.holds.get(name) is not True),
+        lowers={name: word for name, word in yes.items() if past.holds.get(name) is not False},
+        kept=frozenset(name for name in off if past.holds.get(name) or name in no),
         said={name: end.value for name, end in ends.items()},
+        no=frozenset(no),
     )
 
 

@@ -68,9 +68,8 @@ Decision = Create | Update | Delete | Nothing
 
 def change(event: ChangeEvent, said: Mapping[str, bool | None] | None = None, ahead_ms: int = 0, partition: int = 0) -> Change:
     """`said`: its opt-out flags, by Campaign's names."""
-    full = event.lane in ("initial", "replay")
-    sights = (Sight(said, event.lane == "live", order(event), event.changed_at, full),) if said and event.op == "upsert" else ()
-    return Change(event, full, sights=sights, ahead_ms=ahead_ms, partition=partition)
+    sights = (Sight(said, event.lane == "live", order(event), event.changed_at),) if said and event.op == "upsert" else ()
+    return Change(event, event.lane in ("initial", "replay"), sights=sights, ahead_ms=ahead_ms, partition=partition)
 
 
 def ours(made: Change) -> Change:
@@ -174,7 +173,7 @@ def _filtered_out(wanted: Change, table: TableMapping, before: Known, after: Kno
 
 
 def is_flag(name: str) -> bool:
-    """Whether a digest is about an opt-out: what Campaign holds (`blackListEmail`), or what was said of it (`said:blackListEmail`)."""
+    """Whether a digest is about an opt-out: what Campaign holds (`blackListEmail`), or what was said of it (`said:…`, `no:…`)."""
     return name.rpartition(":")[2] in OPT_OUT_FLAGS
 
 

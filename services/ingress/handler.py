@@ -106,7 +106,7 @@ class IngressHandler:
             return after
         asked = self._work(event, known).wanted
         after = after if written is not None else self._remembered.forgetting(after, asked.raises)
-        return timed(self._remembered.noted(after, asked.said, {}), event.event)
+        return timed(self._remembered.noted(after, asked, {}), event.event)
 
     async def write(self, event: Change, known: Known | None) -> Result:
         work = await self._records.found(self._work(event, known))
@@ -175,9 +175,7 @@ class IngressHandler:
         times = await self._consent.opt_out(work.place, names, work.event)
         if times is not None:
             before = having(work.known or Known(), times)
-            self._opted_out[work.name] = self._remembered.noted(
-                before, {**work.past.said, **dict.fromkeys(names, True)}, dict.fromkeys(names, True)
-            )
+            self._opted_out[work.name] = self._remembered.opted_out(before, names)
         return times
 
     async def _settled(self, work: Work, result: Result, mapped: Mapped | Skip | None) -> Result:
@@ -203,7 +201,7 @@ class IngressHandler:
             await self._consent.prove(work.place, work.event, dict.fromkeys(sorted(kept), True), KEPT, "kept")
         forget = await self._consent.void(work.place, work.event, known, work.wanted.said, returned=returned)
         more["optout_kept"] += len(kept)
-        known = self._remembered.noted(without(known, forget), work.wanted.said, holds)
+        known = self._remembered.noted(without(known, forget), work.wanted, holds)
         return replace(result, known=result.known if known == before else known, more=+more)
 
     async def _delete(self, work: Work, decision: Delete) -> Result:
@@ -215,7 +213,7 @@ class IngressHandler:
             times = await self._opt_out(work)
             known = having(before if HELD_DELETE in before.times else with_held_delete(before, work.event), times or {})
             holds = dict.fromkeys(work.wanted.raises, True) if times is not None else {}
-            return Result("held", self._remembered.noted(known, work.wanted.said, holds))
+            return Result("held", self._remembered.noted(known, work.wanted, holds))
         return await self._records.delete(work, decision.outcome, after)
 
     async def _released_beside(self, work: Work, result: Result) -> Result:
@@ -239,7 +237,7 @@ class IngressHandler:
         words = dict.fromkeys(sorted(held), OptedIn(work.past.at, work.past.order))
         lowered = await self._consent.lower(work.place, words, work.event, known, released=True)
         known = without(known, [f"held:{name}" for name in held])
-        return Result("updated" if lowered.written else "unchanged", self._remembered.noted(known, {}, lowered.holds))
+        return Result("updated" if lowered.written else "unchanged", self._remembered.holding(known, lowered.holds))
 
 
 def _text(record: Record, header: str) -> str:

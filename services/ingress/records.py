@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bridge.campaign.errors import Duplicate, NotFound
 from bridge.clock import Clock
+from bridge.consent.flags import OPT_OUT_FLAGS
 from bridge.errors import RejectError, RetryError
 from bridge.flow.ports import Result
 from bridge.mapping import Mapped, nested
@@ -49,8 +50,7 @@ class Records:
 
     async def create(self, work: Work, mapped: Mapped, decision: Create) -> Result:
         """With its opt-outs: those of Dynamics, and those that Campaign held when it was deleted there (rule 4)."""
-        back = self._remembered.brought_back(work.known) & work.target.mapper.flags
-        out = {name for name, value in work.wanted.said.items() if value} | back
+        out = set(work.wanted.no)
         if work.place.target_key != mapped.key:
             return await self._adopt(work, mapped, decision.then, out)
         body = nested({work.target.mapper.key_field.name: mapped.key, **decision.fields, **dict.fromkeys(sorted(out), True)})
@@ -81,7 +81,7 @@ class Records:
     async def delete(self, work: Work, outcome: str, then: Known, *, released: bool = False) -> Result:
         """What was opted out is kept in mind, and told Opt In/Out: it comes back with the record (rule 4)."""
         name, flags = work.target.resource.name, work.target.mapper.flags
-        out = self._remembered.brought_back(work.known) | work.wanted.raises
+        out = set(work.wanted.no)
         if flags or self._optin.concerned(name):
             profile = await self._consent.look(work.place)
             if profile is not None:
@@ -98,7 +98,7 @@ class Records:
 
     async def _keep_in_mind(self, work: Work, out: set[str]) -> None:
         """Before the call: once the record is gone nobody can tell any more what it held, and we may be gone with it."""
-        if out - self._remembered.brought_back(work.known):
+        if out - work.past.no:
             known = self._remembered.for_return(work.known or Known(), out)
             await self._keep(work.event.partition, work.name, known)
 
@@ -115,7 +115,9 @@ class Records:
         if out:
             await self._consent.prove(work.place, work.event, dict.fromkeys(out, True), OPTED_OUT, "written", status=status)
         await self._optin.created(work.target.resource.name, work.place.key, out)
-        known = self._remembered.noted(then, work.wanted.said, {name: name in out for name in work.target.mapper.flags})
+        flags = work.target.mapper.flags
+        then = self._remembered.forgetting(then, OPT_OUT_FLAGS)  # flags that are not mapped now, too: the new record does not have them
+        known = self._remembered.noted(then, work.wanted, {name: name in out for name in flags})
         forget = await self._consent.void(work.place, work.event, known, work.wanted.said, returned=True)
         times = self._consent.window(out, began)
         return Result("created", having(replace(without(known, forget), status=status), times))
@@ -132,7 +134,7 @@ class Records:
         flags = work.target.mapper.flags
         holds = {name: name in out or current.get(name) is True for name in flags if name in current or name in out}
         kept = {name for name, value in work.wanted.said.items() if value is False and holds.get(name)}
-        known = self._remembered.noted(having(then, times), work.wanted.said, holds)
+        known = self._remembered.noted(having(then, times), work.wanted, holds)
         known = having(known, {KEY: CAPITALS}) if work.place.target_key != mapped.key else known
         if kept:
             await self._consent.prove(work.place, work.event, dict.fromkeys(kept, True), KEPT, "kept", profile=current)
@@ -153,7 +155,7 @@ class Records:
         come back with it, whoever said them (rule 4)."""
         self._hidden.check(work.name, exc)
         held = {name for name, value in work.past.holds.items() if value and name not in work.wanted.lowers}
-        out = held | {name for name, value in work.wanted.said.items() if value}
+        out = held | work.wanted.no
         body = nested({work.target.mapper.key_field.name: mapped.key, **worth_creating(mapped.fields), **dict.fromkeys(sorted(out), True)})
         began = self._clock.now()
         try:

@@ -15,8 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from bridge.consent.flags import OPT_OUT_FLAGS
-from bridge.consent.mapped import Flags, Past
+from bridge.consent.mapped import Flags, Past, Wanted
 from bridge.events import ChangeEvent
 from bridge.state import Digests, Known
 from services.ingress.decide import known_order
@@ -35,11 +34,31 @@ class Remembered:
             return Past()
         holds = {name: value for name in names if (value := self._value(known, name)) is not None}
         said = {name: self._value(known, f"said:{name}") for name in names}
-        return Past(said, holds, known_order(known), self.changed_at(known))
+        no = frozenset(name for name in names if self._value(known, f"no:{name}"))
+        return Past(said, no, holds, known_order(known), self.changed_at(known))
 
-    def noted(self, known: Known, said: Flags, holds: Mapping[str, bool]) -> Known:
-        """With what Dynamics shows now, and what Campaign holds now."""
+    def noted(self, known: Known, wanted: Wanted, holds: Mapping[str, bool]) -> Known:
+        """With what Dynamics shows now and which words TRUE stand, and with what Campaign holds now."""
+        return self._noted(known, wanted.said, {name: name in wanted.no for name in {*wanted.said, *wanted.no}}, holds)
+
+    def opted_out(self, known: Known, names: Collection[str]) -> Known:
+        """With these flags TRUE in both systems."""
+        return self._noted(known, dict.fromkeys(names, True), dict.fromkeys(names, True), dict.fromkeys(names, True))
+
+    def holding(self, known: Known, holds: Mapping[str, bool]) -> Known:
+        """With what Campaign holds now."""
+        return self._noted(known, {}, {}, holds)
+
+    def for_return(self, known: Known, names: Collection[str]) -> Known:
+        """Of a record that is deleted: these opt-outs come back with it."""
+        return self._noted(known, {}, dict.fromkeys(names, True), {})
+
+    def _noted(self, known: Known, said: Flags, no: Mapping[str, bool], holds: Mapping[str, bool]) -> Known:
         digests = dict(known.digests)
+        for name, stands in no.items():
+            digests.pop(f"no:{name}", None)
+            if stands:
+                digests[f"no:{name}"] = self._digests.one(f"no:{name}", True)
         for name, value in said.items():
             if value is None:
                 digests.pop(f"said:{name}", None)
@@ -52,14 +71,6 @@ class Remembered:
     def forgetting(known: Known, names: Collection[str]) -> Known:
         """Without what Campaign is believed to hold of these flags."""
         return replace(known, digests={name: digest for name, digest in known.digests.items() if name not in names})
-
-    def brought_back(self, known: Known | None) -> set[str]:
-        """Opt-outs that Campaign held when this record was deleted there."""
-        return set() if known is None else {name for name in OPT_OUT_FLAGS if self._value(known, f"back:{name}")}
-
-    def for_return(self, known: Known, opted_out: Iterable[str]) -> Known:
-        """Of a record that is deleted: its opt-outs come back with it."""
-        return replace(known, digests={**known.digests, **{f"back:{name}": self._digests.one(f"back:{name}", True) for name in opted_out}})
 
     @staticmethod
     def changed_at(known: Known) -> datetime | None:
