@@ -147,8 +147,12 @@ def _opt_in(side: Side, observation: Observation, name: str) -> Word | None:
         return None
     if not side.facts.get(name) or order is None or order.epoch != event.epoch or not order.before(observation.order):
         return None  # of the same version, but other than it was: Dynamics was restored
-    word = Word(False, event.record_changed_at, event.origin)
-    return word if _counts(word, before) else None
+    if before is not None and event.record_changed_at <= before.at:
+        return None
+    seen = [at for at in (order.record_at, event.looked_at) if at is not None]  # when it was TRUE yet: since then it was said
+    if before is not None:
+        seen.append(before.at + timedelta(milliseconds=1))
+    return Word(False, min(max(seen, default=event.record_changed_at), event.record_changed_at), event.origin)
 
 
 def _counts(word: Word, before: Word | None) -> bool:

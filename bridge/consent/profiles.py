@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bridge.consent.flags import ANY_FLAG_AT, FLAGS, NO_OWN_TIME, RECORD_AT
@@ -37,10 +37,12 @@ def observed(
     return OptStatusObserved(contact, "campaign", flags, record_time(profile), now, ahead_ms=ahead_ms, origin="profile")
 
 
-def created(contact: str, names: Collection[str], opted_out: Collection[str], now: datetime) -> OptStatusObserved:
-    """A profile that has just been made: its flags are off, whatever was said before, but for those that were sent with it."""
+def created(contact: str, names: Collection[str], opted_out: Collection[str], now: datetime, ahead: int | None) -> OptStatusObserved:
+    """A profile that has just been made: its flags are off, whatever was said before, but for those that were sent with it. Rows of an
+    older one, in files that are read later, are known by its time, where Campaign's clock is known."""
     flags = {name: {"value": name in opted_out, "changed_at": None} for name in sorted(names)}
-    return OptStatusObserved(contact, "campaign", flags, None, now, ours=True, origin="profile created")
+    made_at = None if ahead is None else now + timedelta(milliseconds=ahead) - timedelta(seconds=2 * MEASURED_S)
+    return OptStatusObserved(contact, "campaign", flags, made_at, now, ours=True, ahead_ms=ahead, origin="profile created")
 
 
 def gone(contact: str, now: datetime) -> OptStatusObserved:

@@ -30,12 +30,12 @@ class OptIn:
         """Whether Opt In/Out looks after flags of this resource."""
         return resource == PROFILE and bool(self._flags.names)
 
-    async def created(self, resource: str, contact: str, opted_out: Collection[str]) -> None:
+    async def created(self, resource: str, contact: str, opted_out: Collection[str], ahead: int | None) -> None:
+        """`ahead`: by how many milliseconds Campaign's clock is ahead of ours, as in `seen`."""
         if self.concerned(resource):
-            await self._observe(created(contact, self._flags.names, opted_out, self._clock.now()))
+            await self._observe(created(contact, self._flags.names, opted_out, self._clock.now(), ahead))
 
     async def seen(self, resource: str, contact: str, profile: Mapping[str, Any], ahead: int | None) -> None:
-        """`ahead`: by how many milliseconds Campaign's clock is ahead of ours."""
         if self.concerned(resource):
             await self._observe(observed(contact, profile, self._flags.names, self._clock.now(), ahead))
 

@@ -114,7 +114,7 @@ class Records:
     async def _created(self, work: Work, then: Known, status: int, out: set[str], began: datetime) -> Result:
         if out:
             await self._consent.prove(work.place, work.event, dict.fromkeys(out, True), OPTED_OUT, "written", status=status)
-        await self._optin.created(work.target.resource.name, work.place.key, out)
+        await self._optin.created(work.target.resource.name, work.place.key, out, self._consent.ahead_ms())
         flags = work.target.mapper.flags
         then = self._remembered.forgetting(then, OPT_OUT_FLAGS)  # flags that are not mapped now, too: the new record does not have them
         known = self._remembered.noted(then, work.wanted, {name: name in out for name in flags})
