@@ -232,7 +232,7 @@ class History:
         """Whatever was wrong is mended; then it has to come to rest."""
         self._settling = True
         self.time.pass_ms(1)
-        self.dynamics.down, self.campaign.down = 0, []
+        self.processes.campaign_answers, self.dynamics.down, self.campaign.down = True, 0, []
         self.dynamics.down_until = self.campaign.down_until = 0
         self.people.mend()
         self.time.pass_ms(1)

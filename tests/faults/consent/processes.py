@@ -25,6 +25,7 @@ class Processes:
 
     def __init__(self, rng: random.Random, setup: Setup, kafka: Kafka, dynamics: Dynamics, campaign: Campaign, folder: Path) -> None:
         self._rng, self._setup, self._kafka, self._campaign = rng, setup, kafka, campaign
+        self.campaign_answers = False  # always
         self.product = Product(setup, kafka, dynamics, campaign, folder)
         clock = self.clock = self.product.clock
         self.table_reader = TableReader(dynamics, kafka, clock, self.product.ingress_columns())
@@ -111,7 +112,7 @@ class Processes:
             return
         life.step()
         file = self.files.pop(0)
-        answers = self._rng.random() < 0.8  # Campaign, which is asked for its clock
+        answers = self.campaign_answers or self._rng.random() < 0.8  # Campaign, which is asked for its clock
         ahead = measured(self._campaign.clock, self.clock) if answers else None
         for row in self.product.rows(file):
             event = replace(row, ahead_ms=ahead)
