@@ -234,7 +234,8 @@ class History:
         self.time.pass_ms(1)
         self.processes.campaign_answers, self.dynamics.down, self.campaign.down = True, 0, []
         self.dynamics.down_until = self.campaign.down_until = 0
-        self.people.mend()
+        if self.setup.mends:
+            self.people.mend()
         self.time.pass_ms(1)
         await self._restored()
         await self.processes.map((0, 1))
@@ -274,7 +275,7 @@ class History:
                 return
 
     async def _round(self, full: bool) -> None:
-        if self.setup.optin_runs:
+        if self.setup.optin_runs and (self.setup.exports or self.people.campaign_changed):  # else nothing would tell of that
             self._export(full, exports.Style())
         for role in self.processes.roles:
             await self._until_done(role)

@@ -49,10 +49,17 @@ class Judge:
                     continue
                 if contact is not None and not contact.flags[column].value and self._book.must_be_true(place, "dynamics"):
                     self.problem(f"{column} of {key[0]} is FALSE in Dynamics, and the last word is no")
+                if profile is not None and self._silent(profile.flags[flag]):
+                    continue
                 if profile is not None and not profile.flags[flag].value and self._book.must_be_true(place, "campaign"):
                     self.problem(f"{flag} of {key[0]} is FALSE in Campaign, and the last word is no")
         if self.changes > WRITES:
             self.problem("calls without end")
+
+    def _silent(self, fact: Fact) -> bool:
+        """Whether somebody has said yes in Campaign, and no export told of it: nobody knows that Campaign has to be told again."""
+        word = fact.word
+        return self._setup.optin_runs and word is not None and not word.value and "optin" not in word.heard
 
     def given_up(self, kafka: Kafka, begun: int, target: str) -> None:
         """Rule 1: what goes to the dead letters holds every flag that waited. `begun`: decisions up to there were made before

@@ -18,7 +18,8 @@ HOURS, DAYS = 3_600_000, 86_400_000
 class Setup:
     """`lower_limit`, `delete_limit`: in an hour, None for the default, which a history never reaches. `ours`, `dynamics`, `campaign`: by
     how many milliseconds these clocks are ahead. `declares`: somebody says so when Dynamics was restored. `zone`:
-    CAMPAIGN_EXPORT_TIME_ZONE. `short`: all of it happens within an hour."""
+    CAMPAIGN_EXPORT_TIME_ZONE. `short`: all of it happens within an hour. In the end: `mends`: what Campaign refuses is corrected;
+    `exports`: it exports everything once more."""
 
     direction: Direction
     flags: tuple[str, str]
@@ -32,6 +33,8 @@ class Setup:
     dynamics: int
     campaign: int
     declares: bool
+    mends: bool
+    exports: bool
     zone: str | None
     short: bool
     steps: int
@@ -54,6 +57,8 @@ class Setup:
             dynamics=_skew(rng) if skewed else 0,
             campaign=_skew(rng) if skewed else 0,
             declares=rng.random() < 0.8,
+            mends=rng.random() < 0.6,
+            exports=rng.random() < 0.7,
             zone=ZONE if rng.random() < 0.6 else None,
             short=short,
             steps=rng.randint(6, 30),
