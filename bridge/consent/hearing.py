@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from bridge.consent.flags import NO_OWN_TIME
@@ -94,20 +94,7 @@ def _campaign_word(side: Side, observation: Observation, name: str, flag: Mappin
         return None
     if flag["value"]:  # W3
         return Word(True, at or event.record_changed_at or event.observed_at, event.origin)
-    if name != NO_OWN_TIME:
-        return None if at is None else Word(False, at, event.origin)  # W1, W4
-    return _untimed_opt_in(side, at, observation)
-
-
-def _untimed_opt_in(side: Side, at: datetime | None, observation: Observation) -> Word | None:
-    """Push has no time of its own (campaign.md §6.2). It was changed after the row that showed it TRUE: that is all that can be proved."""
-    before, order = side.words.get(NO_OWN_TIME), side.order
-    if at is None or before is None or not before.value or order is None or not side.facts.get(NO_OWN_TIME):
-        return None
-    if order.record_at is None or at <= max(before.at, order.record_at):
-        return None
-    moment = max(before.at + timedelta(milliseconds=1), order.record_at)
-    return Word(False, moment, observation.event.origin)
+    return None if at is None or name == NO_OWN_TIME else Word(False, at, event.origin)  # W1, W4
 
 
 def _in_dynamics(side: Side, observation: Observation, flags: Flags) -> Side:

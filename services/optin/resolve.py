@@ -135,8 +135,12 @@ def _to_be_told(before: Side, side: Side, name: str, value: bool, observation: O
     differs = fact is not True if value else fact is True
     if told is None:
         return differs
-    said_otherwise = observation.event.system == target and side.order != before.order and name in observation.event.flags
-    return differs and said_otherwise
+    return differs and observation.event.system == target and name in observation.event.flags and _newer(before, side, observation)
+
+
+def _newer(before: Side, side: Side, observation: Observation) -> bool:
+    """Whether it is the latest look; one at the same moment may be the writer's own, after it has told nothing."""
+    return side.order != before.order or (side.order is not None and observation.event.observed_at >= side.order.observed_at)
 
 
 def _told(before: Told | None, value: bool, observation: Observation) -> Told:

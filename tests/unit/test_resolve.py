@@ -469,16 +469,18 @@ def test_a_state_that_lags_behind_its_decisions_decides_the_same_again() -> None
     assert [(each.target, each.flags) for each in again] == [(each.target, each.flags) for each in first]
 
 
-# The push flag, which has no time of its own: it comes with that of any flag's last change
+# The push flag, which has no time of its own: it comes with that of any flag's last change, or of the record's
 
 
-def test_the_push_flags_time_counts_when_its_value_has_changed() -> None:
+def test_an_opt_in_of_push_is_never_a_word() -> None:
+    """It may be a profile that was made anew, as well as a change of another flag."""
     resolver = Resolver(PUSH)
     resolver.hears(dynamics(False, 5, 1, donotbulkemail=True), campaign(blackListPushnotification=(True, 7)))
 
     decided = resolver.hears(campaign(blackListPushnotification=(False, 20)))
 
-    assert told(decided, "dynamics") == {PUSH.dynamics: False}
+    assert told(decided, "dynamics").get(PUSH.dynamics) is not False
+    assert told(decided, "campaign") == {"blackListPushnotification": True}
 
 
 def test_the_push_flags_time_does_not_count_when_another_flag_has_changed() -> None:
