@@ -105,9 +105,10 @@ def _followed(name: str, sights: list[Sight], past: Past) -> _End:
 
 
 def _after(sight: Sight, order: Order | None, at: datetime | None) -> bool:
-    """Whether it came after what showed TRUE, for sure: by version within one epoch, else by time. Over a restore nobody changed it."""
+    """Whether it came after what showed TRUE, for sure: by version within one epoch, else by time. Over a restore nobody changed it; a
+    record that is restored or imported has a new version, but its old time."""
     if sight.order is not None and order is not None:
-        return sight.order[0] == order[0] and sight.order > order
+        return sight.order[0] == order[0] and sight.order > order and (sight.at is None or at is None or sight.at >= at)
     return sight.at is None or at is None or sight.at > at
 
 

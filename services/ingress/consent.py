@@ -225,8 +225,17 @@ class Consent:
         return at - ahead + ALLOWANCE < word.at - timedelta(milliseconds=change.ahead_ms)
 
 
-def held_times(lowered: Lowered, change: Change) -> dict[str, str]:
-    return {f"held:{name}": _order(change) for name in lowered.held}
+def held_times(lowered: Lowered, words: Mapping[str, OptedIn], change: Change) -> dict[str, str]:
+    """What is remembered of lowers that are held: the change, and when the word was said, by our clock."""
+    ahead = timedelta(milliseconds=change.ahead_ms)
+    said = {name: words[name].at for name in lowered.held}
+    return {f"held:{name}": f"{_order(change)} {(at - ahead).isoformat() if at else ''}" for name, at in said.items()}
+
+
+def held_word(known: Known, name: str) -> OptedIn:
+    """The word FALSE whose lower is held, by our clock. One without a time lowers nothing."""
+    _, _, at = known.times[f"held:{name}"].partition(" ")
+    return OptedIn(datetime.fromisoformat(at) if at else None, None)
 
 
 def with_held_delete(known: Known, change: Change) -> Known:

@@ -12,13 +12,13 @@ from dataclasses import replace
 from bridge.avro import Decoder
 from bridge.campaign.errors import Duplicate, NotFound
 from bridge.clock import Clock
-from bridge.consent.mapped import OptedIn, Past, wanted
+from bridge.consent.mapped import Past, wanted
 from bridge.errors import RejectError, RetryError
 from bridge.events import OURS, SOURCE_AHEAD, ChangeEvent, Record
 from bridge.flow.ports import Result
 from bridge.mapping import Mapped, Skip
 from bridge.state import Digests, Known
-from services.ingress.consent import DELETED, FILTERED, KEPT, Consent, Place, held_times, patient, with_held_delete
+from services.ingress.consent import DELETED, FILTERED, KEPT, Consent, Place, held_times, held_word, patient, with_held_delete
 from services.ingress.decide import (
     Change,
     Create,
@@ -192,7 +192,7 @@ class IngressHandler:
             lowered = await self._consent.lower(work.place, work.wanted.lowers, work.event, known, released=False)
             holds = {**holds, **lowered.holds}
             more["optout_kept"] += len(lowered.kept)
-            known = having(known, held_times(lowered, work.event))
+            known = having(known, held_times(lowered, work.wanted.lowers, work.event))
             more["lower_held"] += bool(lowered.held)
             result = replace(result, outcome="updated") if lowered.written and result.outcome == "unchanged" else result
         elif known.exists:
@@ -234,8 +234,8 @@ class IngressHandler:
         held = {name for name in held if work.event.releases("release", name)}
         if not held:
             return Result("stale")
-        words = dict.fromkeys(sorted(held), OptedIn(work.past.at, work.past.order))
-        lowered = await self._consent.lower(work.place, words, work.event, known, released=True)
+        words = {name: held_word(known, name) for name in sorted(held)}
+        lowered = await self._consent.lower(work.place, words, replace(work.event, ahead_ms=0), known, released=True)
         known = without(known, [f"held:{name}" for name in held])
         return Result("updated" if lowered.written else "unchanged", self._remembered.holding(known, lowered.holds))
 

@@ -5,7 +5,8 @@ digests  blackListEmail        what Campaign holds
          back:blackListEmail   TRUE that Campaign held when the record was deleted: it goes out with a new one
 times    changed_at            of the newest event, by Dynamics' clock
          raised:blackListEmail our write of TRUE, from - to, by our clock
-         held:blackListEmail   the order of the change whose lower a person has to release; `held:delete` likewise
+         held:blackListEmail   the order of the change whose lower a person has to release, and when it was said by our clock
+         held:delete           the order of the delete that a person has to release
          key                   `capitals` where Campaign has the key in capital letters
 """
 
@@ -33,7 +34,8 @@ class Remembered:
         if known is None:
             return Past()
         holds = {name: value for name in names if (value := self._value(known, name)) is not None}
-        said = {name: self._value(known, f"said:{name}") for name in names}
+        # A record that was gone is not a change of the one before: it may be restored with what it once held.
+        said = {} if known.gone else {name: self._value(known, f"said:{name}") for name in names}
         no = frozenset(name for name in names if self._value(known, f"no:{name}"))
         return Past(said, no, holds, known_order(known), self.changed_at(known))
 
