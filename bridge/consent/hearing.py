@@ -116,7 +116,7 @@ def _opt_out(side: Side, observation: Observation, name: str) -> Word | None:
     new = _fresh(side, observation)
     if observation.ours:  # W5: only what we were not to write, and nobody had said, must be somebody's
         told = side.told.get(name)
-        if observation.own or not new or before is not None or fact or (told is not None and told.value):
+        if observation.own or not new or before is not None or fact or told:
             return None
     at = event.record_changed_at or event.observed_at
     if new and fact is False and observation.live and event.looked_at is not None:
@@ -149,6 +149,6 @@ def _counts(word: Word, before: Word | None) -> bool:
     return word.at > before.at or (word.at == before.at and word.value and not before.value)
 
 
-def _still_told(side: Side) -> dict[str, Any]:
+def _still_told(side: Side) -> dict[str, bool]:
     """Without what the system shows as it was told."""
-    return {name: told for name, told in side.told.items() if side.facts.get(name) is not told.value}
+    return {name: told for name, told in side.told.items() if side.facts.get(name) is not told}

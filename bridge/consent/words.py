@@ -43,14 +43,6 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a system was last told to become. `heard_at`: when that was observed which first led to it; the same when it is told again."""
-
-    value: bool
-    heard_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Side:
     """What is known of one system.
 
@@ -62,7 +54,7 @@ class Side:
     order: Order | None = None
     facts: Mapping[str, bool] = field(default_factory=dict)
     words: Mapping[str, Word] = field(default_factory=dict)
-    told: Mapping[str, Told] = field(default_factory=dict)
+    told: Mapping[str, bool] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
     gone: bool = False
     ahead: timedelta | None = None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
-from bridge.consent.profiles import MEASURED_S
 from bridge.dynamics.changes import version
 from bridge.dynamics.client import DynamicsClient
 from bridge.errors import RetryError
@@ -16,10 +15,10 @@ from bridge.state import Known
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What a decision on a flag stood on: the contact's version in Dynamics, and when that was heard which led to it."""
+    """What a decision on a flag stood on: the contact's version in Dynamics, and when Dynamics says that it was changed."""
 
     version: int | None
-    heard_at: datetime
+    changed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +81,8 @@ def is_news(row: Row, basis: Basis | None, known: Known | None) -> bool:
     if basis is None or basis.version is None or row.version is None:
         return True
     if row.version == basis.version:
-        return _changed_since(row, basis.heard_at)  # versions come twice where Dynamics was restored
+        return None not in (row.modified_at, basis.changed_at) and row.modified_at != basis.changed_at  # Dynamics was restored
     times = known.times if known is not None else {}
     over = times.get("over", "")
     made_of_it = times.get("version") == str(row.version) and over.isdigit() and int(over) <= basis.version <= row.version
     return not made_of_it
-
-
-def _changed_since(row: Row, moment: datetime) -> bool:
-    """By Dynamics' time and what its clock was measured to be ahead of ours."""
-    if row.modified_at is None or row.our_ahead_s is None:
-        return False
-    return row.modified_at + timedelta(seconds=row.our_ahead_s) > moment + timedelta(seconds=MEASURED_S)

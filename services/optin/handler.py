@@ -75,8 +75,8 @@ class OptinHandler:
         event = await self._decoder.decode(record.value)
         if event.contact_key.encode() != record.key:
             raise RejectError("the decision belongs to another contact than its record", code="misplaced", stage="decode")
-        known, heard = _text(record.header("source-version")), _text(record.header("heard-at"))
-        basis = Basis(int(known) if known.isdigit() else None, datetime.fromisoformat(heard) if heard else event.decided_at)
+        known, changed = _text(record.header("source-version")), _text(record.header("source-changed-at"))
+        basis = Basis(int(known) if known.isdigit() else None, datetime.fromisoformat(changed) if changed else None)
         return Decided(event, _is_held(record), dict.fromkeys(event.flags, basis), (f"{record.partition}-{record.offset}",))
 
     def merge(self, waiting: Decided, arrived: Decided) -> Decided:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from bridge.consent.hearing import heard
 from bridge.consent.rule import CAMPAIGN_CHANGED, CAMPAIGN_LATER, IN_ON_BOTH, Ruling, clocks_of, ruling
-from bridge.consent.words import Observation, Pair, Side, Status, Told
+from bridge.consent.words import Observation, Pair, Side, Status
 from bridge.events import OptStatusDecided, System
 
 Direction = Literal["campaign-to-dynamics", "bidirectional"]
@@ -44,8 +44,7 @@ def resolve(status: Status, observation: Observation, pairs: tuple[Pair, ...], d
     decisions = [decision for decision in decided if decision is not None]
     for decision in decisions:
         side = after.side(decision.target)
-        told = {name: _told(side.told.get(name), value, observation) for name, value in decision.flags.items()}
-        side = replace(side, told={**side.told, **told}, held=side.held - told.keys())
+        side = replace(side, told={**side.told, **decision.flags}, held=side.held - decision.flags.keys())
         after = replace(after.having(decision.target, side), decided_at=moment)
     return Resolved(after, decisions, frozenset(kept))
 
@@ -88,7 +87,7 @@ def _kept(before: Status, after: Status, pair: Pair, ruled: Ruling, observation:
     if ruled.value or not after.dynamics.facts.get(pair.dynamics):
         return False
     told = after.dynamics.told.get(pair.dynamics)
-    return not ((told is not None and not told.value) or _new_opt_in(before, after, pair, observation))
+    return not (told is False or _new_opt_in(before, after, pair, observation))
 
 
 def _new_opt_in(before: Status, after: Status, pair: Pair, observation: Observation) -> bool:
@@ -128,7 +127,7 @@ def _decision(
 def _to_be_told(before: Side, side: Side, name: str, value: bool, observation: Observation, target: System) -> bool:
     """Unless the target is known to be so, or was told so and has not said otherwise since. What was told otherwise is called off."""
     fact, told = side.facts.get(name), side.told.get(name)
-    if told is not None and told.value is not value:
+    if told is not None and told is not value:
         return True
     if not value and target == "campaign":
         return False
@@ -141,10 +140,6 @@ def _to_be_told(before: Side, side: Side, name: str, value: bool, observation: O
 def _newer(before: Side, side: Side, observation: Observation) -> bool:
     """Whether it is the latest look; one at the same moment may be the writer's own, after it has told nothing."""
     return side.order != before.order or (side.order is not None and observation.event.observed_at >= side.order.observed_at)
-
-
-def _told(before: Told | None, value: bool, observation: Observation) -> Told:
-    return before if before is not None and before.value == value else Told(value, observation.event.observed_at)
 
 
 def _inputs(status: Status, pair: Pair) -> Iterator[tuple[str, bool | datetime | str | None]]:

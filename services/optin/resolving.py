@@ -167,16 +167,16 @@ class Resolving:
         return Ask(LOWER, f"optin/{decision.contact_key}/{words}", release_limit(self._limit, of_all(self._state.contacts(), share)))
 
     def _headers(self, record: Record, decision: OptStatusDecided, held: bool, status: Status) -> Headers:
-        """`source-version`: of the contact in Dynamics, as far as it was known."""
+        """`source-version`, `source-changed-at`: of the contact in Dynamics, as far as they were known."""
         lane = next((each for each in LANES if each.encode() == record.header("origin-lane")), LANES[0])
         order = status.dynamics.order
         version = "" if order is None or order.version is None else str(order.version)
         headers = event_headers(lane, version, self._produced_by, record.header("traceparent"))
         decides = b"opt-out" if any(decision.flags.values()) else b"opt-in"
         more = [("target", decision.target.encode()), ("flags", ",".join(sorted(decision.flags)).encode()), ("decides", decides)]
-        told = status.side(decision.target).told
-        heard_at = min(told[name].heard_at for name in decision.flags)
-        return [*headers, *more, ("heard-at", heard_at.isoformat().encode()), *([(GUARD, b"held")] if held else [])]
+        if order is not None and order.record_at is not None:
+            more.append(("source-changed-at", order.record_at.isoformat().encode()))
+        return [*headers, *more, *([(GUARD, b"held")] if held else [])]
 
     async def _keep(self, place: tuple[int, str], status: Status, record: Record) -> None:
         partition, contact = place

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from bridge.consent.words import Order, Pair, Side, Status, Told, Word
+from bridge.consent.words import Order, Pair, Side, Status, Word
 from bridge.events import System
 from bridge.state import Digests, Known
 
@@ -38,9 +38,7 @@ class StatusCodec:
                 times[f"word:{system}:{name}"] = word.at.isoformat()
                 if word.origin:
                     times[f"from:{system}:{name}"] = word.origin
-            for name, told in side.told.items():
-                values[f"told:{system}:{name}"] = told.value
-                times[f"told:{system}:{name}"] = told.heard_at.isoformat()
+            values |= {f"told:{system}:{name}": value for name, value in side.told.items()}
             values |= {f"held:{system}:{name}": True for name in side.held}
             times |= _times(system, side)
         if status.decided_at is not None:
@@ -80,12 +78,11 @@ class StatusCodec:
         }
         if not words:
             said = self._first_version(system, known, facts, order)
-        told = {name: Told(value, at) for name, value in values("told:").items() if (at := moment(f"told:{system}:{name}")) is not None}
         return Side(
             order,
             facts | values("own:"),  # `own`: as the first version kept what the writer had read back
             said,
-            told,
+            values("told:"),
             frozenset(values("held:")),
             gone=f"{system}:gone" in known.times,
             ahead=timedelta(milliseconds=int(ahead)) if (ahead := known.times.get(f"{system}:ahead")) is not None else None,

@@ -85,7 +85,7 @@ class Rig:
 
 
 def decided(decision: OptStatusDecided, version: int | None) -> Decided:
-    return Decided(decision, basis=dict.fromkeys(decision.flags, Basis(version, decision.decided_at)))
+    return Decided(decision, basis=dict.fromkeys(decision.flags, Basis(version, None)))
 
 
 @asynccontextmanager
@@ -174,6 +174,18 @@ async def test_a_contact_that_was_edited_after_the_decision_is_observed_but_for_
         assert [each.outcome for each in (unknown, ours, known)] == ["observed_again", "updated", "updated"]
         assert ours.known is not None and int(ours.known.times["version"]) > version
         assert ours.known.times["over"] == str(version - 1)
+
+
+async def test_a_version_that_comes_twice_is_told_by_its_time() -> None:
+    """Dynamics was restored: its versions start over."""
+    async with a_rig() as rig:
+        rig.dynamics.upsert("contact", {"contactid": rig.person, "donotemail": True})
+        version = next(row["versionnumber"] for row in rig.dynamics.rows("contact"))
+        decision, long_ago = rig.decision("dynamics", donotemail=False), datetime(2026, 1, 1, tzinfo=UTC)
+
+        result = await rig.handler.write(Decided(decision, basis=dict.fromkeys(decision.flags, Basis(version, long_ago))), None)
+
+        assert (result.outcome, rig.patches()) == ("observed_again", [])
 
 
 async def test_an_opt_out_is_not_taken_away_if_campaign_says_no_again_by_now() -> None:

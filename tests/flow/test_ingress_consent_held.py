@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
@@ -134,6 +135,33 @@ async def test_a_release_of_one_kind_is_none_of_the_other(rig: Rig) -> None:
 
 async def test_a_release_does_not_take_back_what_was_said_in_campaign_since(rig: Rig) -> None:
     await lower_held(rig)
+    says_no(rig)
+    minute(rig)
+
+    await let_go(rig)
+
+    assert flag(rig)
+
+
+async def test_what_is_released_is_as_old_as_its_word_though_the_contact_was_edited_since(rig: Rig) -> None:
+    await lower_held(rig)
+    says_no(rig)
+    minute(rig)
+    await rig.apply(row(rig, firstname="Bea"))
+    minute(rig)
+
+    await let_go(rig)
+
+    assert flag(rig)
+
+
+async def test_what_is_released_is_dated_by_our_clock(rig: Rig) -> None:
+    """Dynamics' is ahead."""
+    await rig.apply(row(rig, donotemail=True))
+    minute(rig)
+    rig.limit = 0
+    await rig.write(rig.handler.change(row(rig, at=rig.clock.now() + timedelta(minutes=10)), ahead_ms=600_000))
+    minute(rig)
     says_no(rig)
     minute(rig)
 

@@ -275,3 +275,28 @@ async def test_an_event_without_a_version_takes_nothing_back_where_it_is_older_b
     await rig.apply(before)
 
     assert never_lowered(rig)
+
+
+async def test_a_contact_that_was_gone_takes_nothing_back_when_it_returns() -> None:
+    """It may be restored with what it once held."""
+    async with consent_rig({**MAPPING, "apply_deletes": False}) as rig:
+        await rig.apply(row(rig, donotemail=True))
+        minute(rig)
+        await rig.apply(row(rig, op="delete"))
+        minute(rig)
+
+        await rig.apply(row(rig))
+
+        assert flag(rig)
+
+
+async def test_a_row_whose_time_has_gone_back_takes_nothing_back(rig: Rig) -> None:
+    """It was imported, or restored: the version is new, the time is not."""
+    before = rig.clock.now()
+    minute(rig)
+    await rig.apply(row(rig, donotemail=True))
+    minute(rig)
+
+    await rig.apply(row(rig, at=before))
+
+    assert flag(rig)
