@@ -77,7 +77,7 @@ def _in_campaign(side: Side, observation: Observation, flags: Flags) -> Side:
             words[name] = word
         if not seen_later:
             continue
-        if value and older_row and event.record_changed_at is not None:
+        if value and older_row and event.record_changed_at is not None and not observation.looked:
             facts.pop(name, None)  # of a copy, or of a file that was put back: to believe it would leave an opt-out untold
         else:
             facts[name] = value
@@ -116,7 +116,8 @@ def _opt_out(side: Side, observation: Observation, name: str) -> Word | None:
     new = _fresh(side, observation)
     if observation.ours:  # W5: only what we were not to write, and nobody had said, must be somebody's
         told = side.told.get(name)
-        if observation.own or not new or before is not None or fact or told:
+        missed = fact is None and before is not None and not before.value  # the flag was not mapped for a while
+        if observation.own or not new or fact or (not missed and (before is not None or told)):
             return None
     at = event.record_changed_at or event.observed_at
     if new and fact is False and observation.live and event.looked_at is not None:

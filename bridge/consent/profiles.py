@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bridge.consent.flags import ANY_FLAG_AT, FLAGS, NO_OWN_TIME, RECORD_AT
+from bridge.consent.words import LOOKED
 from bridge.events import OptStatusObserved
 
 PROFILES = "profileAndServicesExt/profile"  # where Campaign has them, with the fields that customers have added
@@ -34,7 +35,7 @@ def observed(
         for name in sorted(names)
         if profile.get(name) is not None
     }
-    return OptStatusObserved(contact, "campaign", flags, record_time(profile), now, ahead_ms=ahead_ms, origin="profile")
+    return OptStatusObserved(contact, "campaign", flags, record_time(profile), now, ahead_ms=ahead_ms, origin=LOOKED)
 
 
 def created(contact: str, names: Collection[str], opted_out: Collection[str], now: datetime, ahead: int | None) -> OptStatusObserved:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from bridge.events import OptStatusObserved, System
 
 OLDEST = datetime.min.replace(tzinfo=UTC)
+LOOKED = "profile"  # the origin of what Campaign's API has just shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,11 @@ class Observation:
     def ours(self) -> bool:
         """Whether the last change was our own: then its time is nobody's."""
         return self.own or self.event.ours
+
+    @property
+    def looked(self) -> bool:
+        """Whether it is the profile itself, as it is now, and not a row of a file."""
+        return self.event.origin == LOOKED
 
 
 @dataclass(frozen=True, slots=True)

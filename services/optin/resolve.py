@@ -139,7 +139,7 @@ def _to_be_told(before: Side, side: Side, name: str, value: bool, observation: O
 
 def _newer(before: Side, side: Side, observation: Observation) -> bool:
     """Whether it is the latest look; one at the same moment may be the writer's own, after it has told nothing."""
-    return side.order != before.order or (side.order is not None and observation.event.observed_at >= side.order.observed_at)
+    return side.order != before.order or (side.order is not None and observation.event.observed_at == side.order.observed_at)
 
 
 def _inputs(status: Status, pair: Pair) -> Iterator[tuple[str, bool | datetime | str | None]]:

@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 
-from bridge.consent.words import Observation, Pair, Status
+from bridge.consent.words import LOOKED, Observation, Pair, Status
 from bridge.events import OptStatusDecided, OptStatusObserved, System
 from bridge.state import Digests
 from services.optin.resolve import Direction, resolve
@@ -594,6 +594,17 @@ def test_one_way_campaign_is_told_nothing() -> None:
     history = [campaign(False, 5), dynamics(True, 10), dynamics(False, 20, 2), campaign(True, 30), dynamics(True, 40, 3)]
 
     assert told(one_way().hears(*history), "campaign") == {}
+
+
+def test_what_the_profile_itself_shows_is_believed_though_it_is_older_than_a_row() -> None:
+    """Campaign was restored: to look again and again would show nothing else."""
+    resolver = Resolver()
+    resolver.hears(dynamics(True, 5, 1), campaign(False, 20), dynamics(True, 30, 2))
+    shown = campaign(True, 10).event
+
+    for moment in (40, 50):
+        look = Observation(replace(shown, origin=LOOKED, observed_at=soon_after(moment)))
+        assert told(resolver.hears(look), "campaign") == {}
 
 
 # The state that is kept
