@@ -78,8 +78,9 @@ def ours(made: Change) -> Change:
 
 
 def release(event: ChangeEvent, kind: str, flags: Iterable[str] = (), partition: int = 0) -> Change:
-    """A held item that a person has released; without flags whatever is held of this kind. It says nothing of the row."""
-    released = frozenset((kind, flag) for flag in flags) or frozenset({(kind, "")})
+    """A held item that a person has released; without flags whatever is held of this kind, and a delete is about all of them. It says
+    nothing of the row."""
+    released = frozenset((kind, flag) for flag in flags if kind != "delete") or frozenset({(kind, "")})
     return Change(event, full=False, merged=0, released=released, only_release=True, partition=partition)
 
 
