@@ -116,7 +116,7 @@ def _opt_out(side: Side, observation: Observation, name: str) -> Word | None:
     new = _fresh(side, observation)
     if observation.ours:  # W5: only what we were not to write, and nobody had said, must be somebody's
         told = side.told.get(name)
-        missed = fact is None and before is not None and not before.value  # the flag was not mapped for a while
+        missed = fact is None and before is not None  # the flag was not mapped for a while
         if observation.own or not new or fact or (not missed and (before is not None or told)):
             return None
     at = event.record_changed_at or event.observed_at

@@ -143,10 +143,12 @@ def _newer(before: Side, side: Side, observation: Observation) -> bool:
 
 
 def _inputs(status: Status, pair: Pair) -> Iterator[tuple[str, bool | datetime | str | None]]:
-    """What both sides hold, and the last word about it."""
+    """What both sides hold, and the last word about it. A TRUE of Dynamics that we wrote over a FALSE is nobody's."""
     for system, name in (("campaign", pair.campaign), ("dynamics", pair.dynamics)):
         side = status.campaign if system == "campaign" else status.dynamics
         word, fact = side.words.get(name), side.facts.get(name)
+        if system == "dynamics" and fact and word is not None and not word.value:
+            word = None
         yield system, fact if fact is not None else word.value if word is not None else None
         yield f"{system}_changed_at", word.at if word is not None else side.order.record_at if fact is False and side.order else None
         yield f"{system}_from", word.origin or None if word is not None else None

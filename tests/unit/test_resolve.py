@@ -607,6 +607,31 @@ def test_what_the_profile_itself_shows_is_believed_though_it_is_older_than_a_row
         assert told(resolver.hears(look), "campaign") == {}
 
 
+def test_what_we_wrote_over_a_false_of_dynamics_is_nobodys_word() -> None:
+    """A FALSE of Campaign has to be later than an opt-out, not than an opt-in of the same second."""
+    resolver = Resolver()
+    resolver.hears(dynamics(False, 1, 1), campaign(True, 5), dynamics(True, 6, 2, own=True), dynamics(False, 10, 3))
+    resolver.hears(dynamics(True, 10, 4, own=True))
+
+    (decision,) = [each for each in resolver.hears(campaign(False, 10.5)) if each.target == "dynamics"]
+
+    assert decision.flags == {EMAIL.dynamics: False}
+    assert (decision.inputs[EMAIL.dynamics]["dynamics"], decision.inputs[EMAIL.dynamics]["dynamics_changed_at"]) == (True, None)
+
+
+def test_a_mapping_that_returns_may_have_missed_an_opt_out() -> None:
+    """Between two of our own writes somebody may have edited the contact."""
+    resolver = Resolver(EMAIL, PHONE)
+    resolver.hears(dynamics(True, 5, 1, donotphone=False), campaign(False, 20))
+    side = resolver.status.dynamics
+    resolver.status = replace(resolver.status, dynamics=replace(side, facts={}, told={}))  # as for a flag that was not mapped
+
+    decided = resolver.hears(ours(dynamics(True, 30, 4, donotphone=False)))
+
+    assert told(decided, "dynamics") == {}
+    assert told(decided, "campaign") == {EMAIL.campaign: True}
+
+
 # The state that is kept
 
 
