@@ -18,7 +18,7 @@ from services.ingress.consent import KEPT, OPTED_OUT, Consent, opted_out
 from services.ingress.decide import Create, Update, is_flag, worth_creating
 from services.ingress.hidden import Hidden, parent_missing
 from services.ingress.optin import OptIn
-from services.ingress.remembered import CAPITALS, KEY, Remembered, having, without
+from services.ingress.remembered import CAPITALS, KEY, MAKING, Remembered, having, without
 from services.ingress.target import Calls, Work, same, sent
 
 
@@ -105,11 +105,21 @@ class Records:
     async def found(self, work: Work) -> Work:
         """A profile that an older integration made under the key in capital letters is the contact's: a second one beside it would have no
         opt-outs."""
+        if work.known is not None and MAKING in work.known.times:
+            work = await self._made_unheard(work, work.known)
         key = work.place.key.upper()
         if not work.target.capitals or work.exists or key == work.place.key:
             return work
         there = replace(work, place=replace(work.place, target_key=key))
         return there if await self._consent.look(there.place) is not None else work
+
+    async def _made_unheard(self, work: Work, known: Known) -> Work:
+        """It was about to be made when the answer was lost, or we were gone."""
+        profile = await self._consent.look(work.place)
+        if profile is None:
+            return work
+        await self._optin.seen(work.target.resource.name, work.place.key, profile, self._consent.ahead_ms())
+        return replace(work, known=without(known, [MAKING]))
 
     async def _created(self, work: Work, then: Known, status: int, out: set[str], began: datetime) -> Result:
         if out:
@@ -157,6 +167,8 @@ class Records:
         held = {name for name, value in work.past.holds.items() if value and name not in work.wanted.lowers}
         out = held | work.wanted.no
         body = nested({work.target.mapper.key_field.name: mapped.key, **worth_creating(mapped.fields), **dict.fromkeys(sorted(out), True)})
+        if work.known is not None and self._optin.concerned(work.target.resource.name):
+            await self._keep(work.event.partition, work.name, having(work.known, {MAKING: "yes"}))
         began = self._clock.now()
         try:
             status = await self._client.create(work.place.path, body)
@@ -164,5 +176,5 @@ class Records:
             self._hidden.is_hidden(work.name)
             raise parent_missing(exc) from exc
         digests = {**then.digests, **self._digests.of(mapped.fields)}  # all fields went, those that updates do not touch included
-        made = replace(without(then, [KEY]), visible=False, digests=digests)
+        made = replace(without(then, [KEY, MAKING]), visible=False, digests=digests)
         return await self._created(work, made, status, out, began)

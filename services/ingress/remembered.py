@@ -8,6 +8,7 @@ times    changed_at            of the newest event, by Dynamics' clock
          held:blackListEmail   the order of the change whose lower a person has to release, and when it was said by our clock
          held:delete           the order of the delete that a person has to release
          key                   `capitals` where Campaign has the key in capital letters
+         making                a profile that was gone is being made again; Opt In/Out has not heard of it yet
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from bridge.events import ChangeEvent
 from bridge.state import Digests, Known
 from services.ingress.decide import known_order
 
-CHANGED_AT, KEY, CAPITALS, HELD_DELETE = "changed_at", "key", "capitals", "held:delete"
+CHANGED_AT, KEY, CAPITALS, HELD_DELETE, MAKING = "changed_at", "key", "capitals", "held:delete", "making"
 
 
 class Remembered:

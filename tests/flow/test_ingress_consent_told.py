@@ -69,6 +69,23 @@ async def test_a_profile_that_is_made_again_is_told_again(rig: Rig) -> None:
     )
 
 
+async def test_a_profile_that_is_made_again_without_an_answer_is_told_all_the_same(rig: Rig) -> None:
+    """The next try finds it there; a process that was killed in between is another try."""
+    await rig.apply(row(rig))
+    rig.sandbox.remove("profile", PERSON)
+    rig.told_optin.clear()
+    rig.sandbox.ledger.faults.append(Fault("cut_after", "POST", times=1))
+    event = row(rig, firstname="Anna")
+    with pytest.raises(RetryError):
+        await rig.apply(event)
+    assert (rig.told_optin, stored(rig)["firstName"]) == ([], "Anna")
+
+    await rig.apply(event)
+    await rig.apply(row(rig, firstname="Bea"))
+
+    assert [(each.gone, each.flags[EMAIL]["value"]) for each in rig.told_optin] == [(False, False)]
+
+
 async def test_a_profile_whose_creation_was_not_answered_is_told_all_the_same(rig: Rig) -> None:
     rig.sandbox.ledger.faults.append(Fault("cut_after", "POST", times=1))
     event = row(rig)
