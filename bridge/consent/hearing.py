@@ -137,7 +137,8 @@ def _opt_in(side: Side, observation: Observation, name: str) -> Word | None:
         return None  # of the same version, but other than it was: Dynamics was restored
     if before is not None and event.record_changed_at <= before.at:
         return None
-    seen = [at for at in (order.record_at, event.looked_at) if at is not None]  # when it was TRUE yet: since then it was said
+    shown = None if side.ahead is None else order.observed_at + side.ahead
+    seen = [at for at in (order.record_at, event.looked_at, shown) if at is not None]  # when it was TRUE yet: since then it was said
     if before is not None:
         seen.append(before.at + timedelta(milliseconds=1))
     return Word(False, min(max(seen, default=event.record_changed_at), event.record_changed_at), event.origin)

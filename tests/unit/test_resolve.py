@@ -73,6 +73,11 @@ def ours(observation: Observation) -> Observation:
     return replace(observation, event=replace(observation.event, ours=True))
 
 
+def told_clock(observation: Observation) -> Observation:
+    """The same, with the difference of the clocks: there is none."""
+    return replace(observation, event=replace(observation.event, ahead_ms=0))
+
+
 class Resolver:
     """Keeps the status from one observation to the next, each of which it hears soon after it was made."""
 
@@ -630,6 +635,14 @@ def test_a_mapping_that_returns_may_have_missed_an_opt_out() -> None:
 
     assert told(decided, "dynamics") == {}
     assert told(decided, "campaign") == {EMAIL.campaign: True}
+
+
+def test_one_way_what_is_changed_by_hand_stays_though_we_wrote_in_the_second_of_campaigns_word() -> None:
+    """Dynamics has whole seconds only; but we have seen our write there, and it was changed after that."""
+    resolver = one_way()
+    resolver.hears(told_clock(dynamics(False, 1, 1)), campaign(True, 10.05), dynamics(True, 10, 2, own=True))
+
+    assert resolver.hears(dynamics(False, 12, 3)) == []
 
 
 # The state that is kept
