@@ -645,7 +645,41 @@ def test_one_way_what_is_changed_by_hand_stays_though_we_wrote_in_the_second_of_
     assert resolver.hears(dynamics(False, 12, 3)) == []
 
 
+def test_a_contact_that_is_restored_is_told_what_was_said_before() -> None:
+    """What it shows then is no change of what it showed."""
+    resolver = Resolver()
+    resolver.hears(dynamics(True, 5, 1), campaign(True, 6))
+    gone = dynamics(True, 8, 1)
+    resolver.hears(replace(gone, event=replace(gone.event, flags={}, gone=True)))
+
+    decided = resolver.hears(dynamics(False, 10, 2))
+
+    assert told(decided, "dynamics") == {EMAIL.dynamics: True}
+    assert resolver.status.dynamics.words[EMAIL.dynamics].value
+
+
+def test_what_a_replay_shows_is_not_taken_back_by_a_word_of_long_ago() -> None:
+    resolver = Resolver()
+    resolver.hears(dynamics(False, 5, 1), campaign(False, 20))
+
+    decided = resolver.hears(replace(dynamics(True, 10, 2), live=False))
+
+    assert told(decided, "dynamics") == {}
+
+
 # The state that is kept
+
+
+def test_what_was_said_of_a_flag_that_is_not_mapped_now_is_kept() -> None:
+    resolver = Resolver(EMAIL, PHONE)
+    resolver.hears(dynamics(True, 5, 7, donotphone=True), campaign(False, 10, blackListPhone=(True, 9)))
+    both, one = StatusCodec(Digests("secret"), (EMAIL, PHONE)), StatusCodec(Digests("secret"), (EMAIL,))
+    known = both.known(CONTACT, resolver.status)
+
+    known = one.known(CONTACT, one.status(CONTACT, known), known)
+
+    status, before = both.status(CONTACT, known), resolver.status
+    assert (status.dynamics.words, status.campaign.words) == (before.dynamics.words, before.campaign.words)
 
 
 def test_a_status_survives_being_kept() -> None:
