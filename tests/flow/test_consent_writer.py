@@ -176,16 +176,6 @@ async def test_a_contact_that_was_edited_after_the_decision_is_observed_but_for_
         assert ours.known.times["over"] == str(version - 1)
 
 
-async def test_what_is_held_is_not_written() -> None:
-    async with a_rig() as rig:
-        rig.dynamics.upsert("contact", {"contactid": rig.person, "donotemail": True})
-        decision = rig.decision("dynamics", donotemail=False)
-
-        result = await rig.handler.write(Decided(decision, held=True), None)
-
-        assert (result.outcome, rig.patches()) == ("held", [])
-
-
 async def test_a_version_that_comes_twice_is_told_by_its_time() -> None:
     """Dynamics was restored: its versions start over."""
     async with a_rig() as rig:
