@@ -166,9 +166,10 @@ class IngressHandler:
 
     async def _opt_out(self, work: Work, maybe_there: bool = False) -> Mapping[str, str] | None:
         """Opt-outs go first and by themselves. Times to remember; None: there is no profile. One that we did not make is looked for only
-        when an opt-out is news, or may be there for another reason."""
+        when an opt-out is news, may be there for another reason, or was not written because it could not be."""
         names = work.wanted.raises
-        if not (work.exists or maybe_there):
+        refused = work.known is not None and work.known.outcome == "dead_lettered"
+        if not (work.exists or maybe_there or refused):
             names = frozenset(name for name in names if work.past.said.get(name) is not True)
         if not names:
             return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -125,6 +126,20 @@ async def test_an_opt_out_goes_though_its_record_is_to_be_deleted_and_that_is_he
         rig.limit = 0
 
         await rig.apply(row(rig, address1_city="Bergen", donotemail=True))
+
+        assert flag(rig)
+
+
+@pytest.mark.parametrize("then", ["filtered out", "deleted"])
+async def test_an_opt_out_that_went_to_the_dead_letters_leaves_with_the_next_event_whatever_it_is(then: str) -> None:
+    """Its letter will be older than that."""
+    async with consent_rig(FILTERED) as rig:
+        rig.sandbox.put("profile", {"externalId": PERSON})
+        away = rig.handler.change(row(rig, donotemail=True))
+        rig.known[PERSON] = replace(rig.handler.rejected(away, None), outcome="dead_lettered")
+        minute(rig)
+
+        await rig.apply(row(rig, donotemail=True, address1_city="Bergen") if then == "filtered out" else row(rig, op="delete"))
 
         assert flag(rig)
 
