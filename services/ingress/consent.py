@@ -23,6 +23,7 @@ from services.ingress.decide import Change
 from services.ingress.remembered import HELD_DELETE, having, raised
 
 OPT_OUT_BUDGET_S = 90_000.0  # a day and an hour: an opt-out is never given up after a few tries
+MILLISECOND = timedelta(milliseconds=1)  # to which Campaign's times are cut
 ALLOWANCE = timedelta(seconds=2)  # of a time that was measured by two clocks
 OPTED_OUT, OPTED_IN, KEPT = "opted-out-in-dynamics", "opted-in-in-dynamics", "no-word-to-opt-in"
 DELETED, FILTERED = "deleted-in-dynamics", "filtered-out"
@@ -220,7 +221,7 @@ class Consent:
             return False
         ahead = timedelta(milliseconds=self.ahead_ms() or 0)
         ours = raised(known, name)
-        if ours is not None and ours[0] - ALLOWANCE <= at - ahead <= ours[1] + ALLOWANCE:
+        if ours is not None and ours[0] - MILLISECOND <= at - ahead <= ours[1]:  # no more: it may be a person's, just after ours
             return True
         return at - ahead + ALLOWANCE < word.at - timedelta(milliseconds=change.ahead_ms)
 

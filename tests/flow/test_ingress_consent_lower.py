@@ -285,3 +285,15 @@ async def test_what_opt_in_out_wrote_to_dynamics_is_nobodys_word(rig: Rig, ours:
     await rig.write(await rig.handler.decode(Record("ingress.changes.contact", 0, 0, 0, PERSON.encode(), value, headers)))
 
     assert flag(rig) is ours
+
+
+async def test_what_was_said_in_campaign_just_after_our_write_is_not_taken_for_it(rig: Rig) -> None:
+    await rig.apply(row(rig))
+    minute(rig)
+    await rig.apply(row(rig, donotemail=True))
+    rig.clock.advance(1)
+    says_no(rig)
+
+    await rig.apply(row(rig))
+
+    assert flag(rig)
