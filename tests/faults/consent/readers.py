@@ -15,13 +15,14 @@ CHANGES, REPLAY, OBSERVATIONS = "ingress.changes.contact", "ingress.replay.conta
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a session has read: the last change, with which columns, and when. `highest`: version seen."""
+    """How far a session has read: the last change, with which columns, and when. `highest`, `latest`: version and time of change seen."""
 
     sequence: int
     columns: tuple[str, ...]
     epoch: int
     looked: int  # true time
     highest: int
+    latest: int
 
 
 @dataclass(slots=True)
@@ -48,6 +49,7 @@ class TableReader:
         """One whole answer, then its cursor; both or neither."""
         cursor = self.cursor
         life.step()
+        self.epoch += versions_went_back(self.dynamics, cursor, self.epoch)
         highest = max(self._highest(), cursor.highest if cursor and cursor.epoch == self.epoch else 0)
         if cursor is None or cursor.columns != self.columns or cursor.epoch != self.epoch:
             self._load("initial" if cursor is None else "resync", highest)
@@ -56,7 +58,8 @@ class TableReader:
                 self._publish(contact, "live")
             gone = [key for key, at in self.dynamics.tombstones.items() if at > cursor.sequence]
             self._gone(gone, "live", highest)
-        self.cursor = Cursor(self.dynamics.sequence, self.columns, self.epoch, self.clock.time.now, highest)
+        latest = latest_change(self.dynamics, cursor, self.epoch)
+        self.cursor = Cursor(self.dynamics.sequence, self.columns, self.epoch, self.clock.time.now, highest, latest)
 
     def replay(self, keys: Sequence[str]) -> None:
         """Rows that somebody has asked for once more."""
@@ -134,6 +137,7 @@ class ContactReader:
     def poll(self, life: Life) -> None:
         cursor = self.cursor
         life.step()
+        self.epoch += versions_went_back(self.dynamics, cursor, self.epoch)
         if cursor is None or cursor.columns != self.columns or cursor.epoch != self.epoch:
             lane: Lane = "initial" if cursor is None else "resync"
             for contact in self.dynamics.contacts.values():
@@ -148,7 +152,8 @@ class ContactReader:
                 for name in COLUMNS:
                     self.seen.pop((key, name), None)  # what a restore brings back did not turn since
         highest_now = max(self._highest(), cursor.highest if cursor and cursor.epoch == self.epoch else 0)
-        self.cursor = Cursor(self.dynamics.sequence, self.columns, self.epoch, self.clock.time.now, highest_now)
+        latest = latest_change(self.dynamics, cursor, self.epoch)
+        self.cursor = Cursor(self.dynamics.sequence, self.columns, self.epoch, self.clock.time.now, highest_now, latest)
 
     def _publish(self, contact: Contact, lane: Lane, looked: int | None) -> None:
         flags = {name: {"value": contact.flags[name].value, "changed_at": None} for name in self.columns if name in COLUMNS}
@@ -184,6 +189,20 @@ class ContactReader:
 
 def changed_since(dynamics: Dynamics, sequence: int) -> list[Contact]:
     return sorted((each for each in dynamics.contacts.values() if each.sequence > sequence), key=lambda each: each.sequence)
+
+
+def versions_went_back(dynamics: Dynamics, cursor: Cursor | None, epoch: int) -> bool:
+    """Whether the next answer shows that Dynamics was restored: its newest version lies below the highest seen, and was changed later than
+    all that was seen. The workflow halts then and is started at once, which reads everything again."""
+    rows = [] if cursor is None or cursor.epoch != epoch else changed_since(dynamics, cursor.sequence)
+    if cursor is None or not rows:
+        return False
+    return max(each.version for each in rows) < cursor.highest and max(each.modified for each in rows) > cursor.latest
+
+
+def latest_change(dynamics: Dynamics, cursor: Cursor | None, epoch: int) -> int:
+    known = cursor.latest if cursor is not None and cursor.epoch == epoch else 0
+    return max([known, *(each.modified for each in dynamics.contacts.values())])
 
 
 def modified_at(contact: Contact) -> datetime:
