@@ -21,12 +21,14 @@ class Merged:
         self._pairs, self._direction, self._mode, self._observe = tuple(pairs), direction, mode, observe
 
     async def carry(self, before: Status, after: Status, observation: Observation) -> None:
-        """Nothing to do for a contact that was not merged, or whose opt-outs have gone over. Raises RetryError."""
+        """Nothing to do for a contact that was not merged, or whose opt-outs have gone over. A load carries them once more: it follows a
+        change of the mapping, and what was not mapped has not gone over. Raises RetryError."""
         master, contact = after.merged_into, observation.event.contact_key
         if master is None or master == contact:
             return
         no = said_no(after, self._pairs, self._direction)
-        if not no or (before.merged_into == master and no == said_no(before, self._pairs, self._direction)):
+        told = before.merged_into == master and no == said_no(before, self._pairs, self._direction)
+        if not no or (told and observation.live):
             return
         names = sorted(pair.dynamics for pair in no)
         log("merged_opt_out", "warning" if self._mode == "report" else "info", key=contact, master=master, flags=names)

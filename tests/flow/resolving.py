@@ -11,7 +11,7 @@ from bridge.avro import Decoder, Encoder, load_schema
 from bridge.consent.guard import Ask
 from bridge.consent.words import Pair
 from bridge.errors import RetryError
-from bridge.events import Headers, OptStatusDecided, OptStatusObserved, Record, System, event_headers
+from bridge.events import Headers, Lane, OptStatusDecided, OptStatusObserved, Record, System, event_headers
 from bridge.flow.waits import LetterLimit
 from bridge.memory import MemoryDeadLetters, MemoryGuard, MemoryRegistry, MemoryState
 from bridge.state import Digests, Known
@@ -103,20 +103,20 @@ class Bench:
         event = OptStatusObserved(contact, system, times, moment, moment)
         return self.record(contact, self.encoder.encode(event))
 
-    def merged_into(self, contact: str, master: str, at: float, **flags: bool) -> Record:
+    def merged_into(self, contact: str, master: str, at: float, lane: Lane = "live", **flags: bool) -> Record:
         """The row of a contact that was given up for another one."""
         moment = NOON + timedelta(hours=at)
         shown = {name: {"value": value, "changed_at": None} for name, value in flags.items()}
         event = OptStatusObserved(contact, "dynamics", shown, moment, moment, merged_into=master)
-        return self.record(contact, self.encoder.encode(event))
+        return self.record(contact, self.encoder.encode(event), lane=lane)
 
     def as_carried(self, event: OptStatusObserved) -> Record:
         """What the resolver publishes for the other contact."""
         return self.record(event.contact_key, self.encoder.encode(event), (CARRIED, b"1"))
 
-    def record(self, contact: str, value: bytes, *more: tuple[str, bytes]) -> Record:
+    def record(self, contact: str, value: bytes, *more: tuple[str, bytes], lane: Lane = "live") -> Record:
         self.offset += 1
-        headers = [*event_headers("live", "", "optin-reader/test"), *more]
+        headers = [*event_headers(lane, "", "optin-reader/test"), *more]
         return Record(TOPIC, 0, self.offset, int(NOON.timestamp() * 1000), contact.encode(), value, headers)
 
     def said(self) -> list[tuple[str, str, dict[str, bool]]]:

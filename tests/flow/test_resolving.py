@@ -198,6 +198,16 @@ async def test_a_word_said_of_the_merged_contact_afterwards_goes_over_as_well() 
     assert [each.contact_key for each in bench.carried] == [BOB]
 
 
+async def test_a_load_carries_the_opt_outs_of_merged_contacts_once_more() -> None:
+    """It follows a change of the mapping, and what was not mapped before has not gone over."""
+    bench = Bench()
+    resolver = await bench.resolver()
+    for lane in ("live", "live", "resync"):
+        await resolver.take([bench.merged_into(ADA, BOB, 2, lane, donotemail=True)])
+
+    assert [each.contact_key for each in bench.carried] == [BOB, BOB]
+
+
 async def test_merged_opt_outs_are_only_reported_where_that_was_chosen() -> None:
     bench = Bench(merged="report")
 
