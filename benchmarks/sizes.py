@@ -7,17 +7,18 @@ import sqlite3
 import sys
 import tempfile
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bridge.avro import Encoder, load_schema
 from bridge.config import default_ingress
+from bridge.consent.words import Order, Pair, Side, Status, Word
 from bridge.desired import Heartbeat
 from bridge.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, System, event_headers
 from bridge.kafka.state import LocalPart
 from bridge.state import Digests, Known
-from services.optin.known import Order, Pair, Seen, Side, Status
 from services.optin.status import StatusCodec
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123000, UTC)
@@ -55,16 +56,30 @@ def known(columns: int) -> Known:
         names = [f"cusField{n}" for n in range(columns)]
     digests = Digests("key").of(dict.fromkeys(names[:columns], "text"))
     return Known(
-        915244, True, False, True, "updated", digests, {}, "ingress.changes.contact", 3, 1200345, 200, 1, NOW.isoformat(), NOW.isoformat()
+        version=915244,
+        exists=True,
+        visible=True,
+        outcome="updated",
+        digests=digests,
+        topic="ingress.changes.contact",
+        partition=3,
+        offset=1200345,
+        status=200,
+        read_at=NOW.isoformat(),
+        settled_at=NOW.isoformat(),
     )
 
 
 def consent(flags: int) -> Known:
-    """As the resolver keeps it, of flags that both systems have shown."""
+    """As the resolver keeps it, of flags that both systems have shown, with what was said of them in both."""
     pairs = tuple(Pair(f"donotcontact{n}", f"blackListChannel{n}") for n in range(flags))
-    order = Order(915244, NOW, NOW)
-    campaign, dynamics = (Side(order, {pair.name(system): Seen(True, NOW) for pair in pairs}) for system in SYSTEMS)
+    campaign, dynamics = (_side(system, [pair.name(system) for pair in pairs]) for system in SYSTEMS)
     return StatusCodec(Digests("key"), pairs).known(CONTACT, Status(campaign, dynamics, NOW))
+
+
+def _side(system: System, names: Sequence[str]) -> Side:
+    origin = "d365_optout_20260301_120000.csv row 123456" if system == "campaign" else "version 915244"
+    return Side(Order(915244, NOW, NOW), dict.fromkeys(names, True), dict.fromkeys(names, Word(True, NOW, origin)))
 
 
 def record(key: str, value: bytes, headers: bool = True) -> int:
