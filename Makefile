@@ -46,7 +46,7 @@ kafka-up: $(VENV)/ready ## Start a local Kafka (localhost:9092) and schema regis
 kafka-down: $(VENV)/ready ## Stop them
 	@$(RUN) -m sandbox.kafka down
 
-lock: ## Resolve requirements*.lock anew from pyproject.toml
+lock: ## Resolve requirements*.lock again from pyproject.toml
 	@$(PYTHON) -m venv .run/lock && .run/lock/bin/pip install --quiet pip-tools
 	@for extra in "" "--extra dev"; do \
 	  .run/lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-find-links \

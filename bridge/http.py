@@ -150,7 +150,7 @@ def parse_json(response: httpx.Response) -> Any:
 
 
 class Pause:
-    """Until when a system asked the process to wait. Made once per process and system, so that a run that begins anew knows of it; with the
+    """Until when a system asked the process to wait. Made once per process and system, so that the next run knows of it; with the
     meter of its calls."""
 
     def __init__(self, meter: Meter = UNMETERED) -> None:

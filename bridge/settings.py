@@ -123,7 +123,7 @@ class KafkaSettings(Room):
         }
 
     def _in_files(self) -> dict[str, str]:
-        """Read for each client anew: a password may have been changed. One that cannot be read now stays as it was."""
+        """Read again for each client: a password may have been changed. One that cannot be read now stays as it was."""
         found = {}
         for name, path in self.librdkafka_files.items():
             with suppress(OSError, UnicodeDecodeError):

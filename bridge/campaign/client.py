@@ -48,9 +48,9 @@ class CampaignClient:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def authenticate(self, anew: bool = False) -> None:
+    async def authenticate(self, again: bool = False) -> None:
         """Makes sure of a token, or of a new one. Raises RetryError or HaltError."""
-        if anew:
+        if again:
             self._token.forget()
         await self._token.get()
 

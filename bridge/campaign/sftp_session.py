@@ -120,7 +120,7 @@ class SftpServer:
         )
 
     def _keys(self) -> tuple[list[asyncssh.SSHKeyPair], asyncssh.SSHKnownHosts]:
-        """Read anew for each connection: they may have been changed. What is wrong is not quoted, it may be the key."""
+        """Read again for each connection: they may have been changed. What is wrong is not quoted, it may be the key."""
         name = "KEY"
         try:
             keys = list(asyncssh.load_keypairs(str(self._settings.key_file)))

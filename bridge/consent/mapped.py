@@ -75,7 +75,7 @@ def wanted(sights: Iterable[Sight], past: Past) -> Wanted:
     late = {name for sight in in_order if _late_word(sight, past) for name, value in sight.flags.items() if value}
     yes = {name: end.word for name, end in ends.items() if end.word is not None}
     no = late | (past.no - yes.keys()) | {name for name, end in ends.items() if end.value or (end.opted_out and end.word is None)}
-    # Campaign may have been changed or restored since we looked: what was said anew, or is shown by a load, is written whatever we believe.
+    # Campaign may have been changed or restored since we looked: what is newly said, or shown by a load, is written whatever we believe.
     shown = {name for sight in fresh if not sight.live for name, value in sight.flags.items() if value}
     new = late | shown | {name for name, end in ends.items() if end.opted_out or (end.value and past.said.get(name) is not True)}
     off = {name for name, end in ends.items() if end.value is False and end.word is None}

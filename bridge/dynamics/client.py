@@ -69,9 +69,9 @@ class DynamicsClient:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def authenticate(self, anew: bool = False) -> None:
+    async def authenticate(self, again: bool = False) -> None:
         """Makes sure of a token, or of a new one. Raises RetryError or HaltError."""
-        if anew:
+        if again:
             self._token.forget()
         await self._token.get()
 
@@ -79,7 +79,7 @@ class DynamicsClient:
         """The JSON of `path` (below /api/data/v9.2/) or of an absolute link that the server gave.
 
         Raises RetryError, HaltError, TrackingExpired or QueryRefused. Metadata are asked for again when the limits are reached: they are
-        many small questions, and a start that begins anew after each refusal would never end.
+        many small questions, and a start that begins again after each refusal would never end.
         """
         response = await self._ask(path, prefer)
         tries = METADATA_TRIES if path.startswith("EntityDefinitions") else 1
@@ -123,7 +123,7 @@ class DynamicsClient:
 
     async def patch(self, path: str, body: dict[str, Any], etag: str) -> dict[str, Any] | None:
         """Changes one row if it still has this etag; gives it as it is then, without members where the server does not tell. None if it is
-        gone: it is not created anew.
+        gone: it is not created again.
 
         A table without optimistic concurrency takes no etag (§7.4): there it is changed whatever it is now. Raises as `get` does, and
         RetryError `changed_meanwhile`.

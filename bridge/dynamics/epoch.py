@@ -50,11 +50,11 @@ class SourceEpoch:
         """The cursor with the organisation whose rows it is about: one of an earlier version does not tell. Raises as `identity` does."""
         return cursor if "organisation" in cursor else {**cursor, "organisation": (await self._who.ask()).organisation}
 
-    async def trouble(self, cursor: Cursor, anew: bool = False) -> str | None:
+    async def trouble(self, cursor: Cursor, again: bool = False) -> str | None:
         """Returns what is wrong with the organisation that answers, None if nothing is. Raises as `identity` does."""
         if self.is_due(cursor) or "organisation" not in cursor:
             return None
-        found = await self._who.ask(anew)
+        found = await self._who.ask(again)
         return None if found.organisation == cursor["organisation"] else ORGANISATION
 
     def check(self, cursor: Cursor) -> None:
@@ -80,7 +80,7 @@ class SourceEpoch:
         asked, old = self._asked(), epoch(before)
         said_again = bool(before) and asked > restored(before)
         new = max(old + (said_again and "went_back" not in before), asked, at_least)
-        members = {"epoch": new, "restored": asked, "organisation": (await self._who.ask(anew=True)).organisation}
+        members = {"epoch": new, "restored": asked, "organisation": (await self._who.ask(again=True)).organisation}
         if new == old and "went_back" not in before:
             members |= {name: before[name] for name in ("newest_seen", "modified_seen", "mark", "version_seen") if name in before}
         return {"version_seen": 0, **members}

@@ -30,10 +30,10 @@ class WhoAmI:
         self._found: Identity | None = None
         self._asked_at = 0.0
 
-    async def ask(self, anew: bool = False) -> Identity:
+    async def ask(self, again: bool = False) -> Identity:
         """Returns who we are now. Raises RetryError (`bad_answer` for one without these ids) or HaltError."""
         async with self._lock:
-            if self._found is None or anew or self._clock.monotonic() - self._asked_at >= LOOK_AGAIN_S:
+            if self._found is None or again or self._clock.monotonic() - self._asked_at >= LOOK_AGAIN_S:
                 self._found, self._asked_at = await self._answer(), self._clock.monotonic()
             return self._found
 

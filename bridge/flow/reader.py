@@ -28,7 +28,7 @@ SAVE_IDLE_EVERY_S = 60.0  # a cursor that moved without events is kept in memory
 class Step:
     """What one request brought: events (maybe none), the cursor after them, and how long to wait before the next step.
 
-    `cursor` None forgets the feed's position: the next step begins anew. `consumed`: something was taken in, though it may have brought no
+    `cursor` None forgets the feed's position: the next step begins again. `consumed`: something was taken in, though it may have brought no
     event. Its cursor is saved at once: another configuration must not find it again. `notice`: what people have to know although all goes
     on. `halt`: why the feed ends here, once all this is published.
     """

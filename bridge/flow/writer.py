@@ -250,7 +250,7 @@ class Writer(Generic[E]):
         await self._clock.sleep(seconds)
         if job.dropped:
             return
-        first, parked = job.records[0], job.failures.parked_since is not None  # else its tries end soon, and would begin anew
+        first, parked = job.records[0], job.failures.parked_since is not None  # else its tries end soon, and would begin again
         try:
             if parked and self._ledger.settled_behind(first.position, first.offset) >= HELD_BACK:
                 await self._to_the_end(job)

@@ -55,7 +55,7 @@ class KafkaState:
             value = part.get(key)
         except sqlite3.DatabaseError as exc:
             _remove(part.path)
-            raise FencedError("the local copy of the state is damaged; it is built anew", code="state_damaged") from exc
+            raise FencedError("the local copy of the state is damaged; it is built again", code="state_damaged") from exc
         return None if value is None else Known.from_json(value)
 
     async def put(self, partition: int, key: str, known: Known) -> None:
@@ -196,7 +196,7 @@ class LocalPart:
             self.next = offset + 1
 
     def forget(self, topic_id: str) -> None:
-        """Starts over, for the topic of this id (a topic that was deleted and made anew has another)."""
+        """Starts over, for the topic of this id (a topic that was deleted and made again has another)."""
         self._db.execute("DELETE FROM known")
         self.next, self.topic_id = 0, topic_id
 

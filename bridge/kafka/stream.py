@@ -59,7 +59,7 @@ class Taker(Protocol):
         """These partitions are ours, all others are not. Raises RetryError or HaltError."""
 
     async def take(self, records: Sequence[Record]) -> None:
-        """Returns when the records may be forgotten. Raises RetryError (begin anew) or HaltError."""
+        """Returns when the records may be forgotten. Raises RetryError (begin again) or HaltError."""
 
     async def lose(self, partitions: Collection[int]) -> None:
         """Nothing may be done for these partitions any more."""

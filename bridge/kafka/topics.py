@@ -212,7 +212,7 @@ class Topics:
 
 
 def topic_id(settings: KafkaSettings, name: str) -> str:
-    """The id the cluster gave to this topic; another one after it was deleted and made anew. Raises RetryError."""
+    """The id the cluster gave to this topic; another one after it was deleted and made again. Raises RetryError."""
     admin = AdminClient(client_config(settings))  # has to live until the answer is there
     try:
         described = admin.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)

@@ -128,7 +128,7 @@ class Checks:
     async def _token(self, system: System) -> str:
         client = self._systems.dynamics if system == "dynamics" else self._systems.campaign
         try:
-            await client.authenticate(anew=True)
+            await client.authenticate(again=True)
         except HaltError as exc:
             hint = next((hint for part, hint in TOKEN_HINTS.items() if part in str(exc)), exc.hint)
             raise _Failed(str(exc), hint) from exc

@@ -1,7 +1,7 @@
 """Decisions on opt-out flags for people: what was decided of whom and why, what came of it, and what the consent guard holds.
 
 `optin.decisions`, `ingress.decisions` and `optin.outcomes` are read as a whole into a temporary database. A held item is open until an
-operator releases or discards it, or until the same is decided anew.
+operator releases or discards it, or until the same is decided again.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Decisions:
             self._db.executemany(ADD_HELD, [(*where, flag) for flag in found.decides])
 
     def _drop(self, workflow: Workflow, found: Row) -> None:
-        """What was held before and has been decided anew, has been released or made void."""
+        """What was held before and has been decided again, has been released or made void."""
         about = (workflow, found.key, found.table, found.target)
         gone = {*found.decides, *([DELETE] if found.voids == DELETE else [])}
         self._db.executemany(f"{NOT_HELD} AND flag = ?", [(*about, flag) for flag in gone])

@@ -157,7 +157,7 @@ def _counted(number: int, one: str, many: str, limit: str) -> str:
 
 def started(desired: Desired, status: Status, revision: int, config: Mapping[str, Any], by: str, at: str, comment: str | None) -> Desired:
     """After Start: the saved configuration of this moment, and the replays that waited for a start. A workflow that runs (or is
-    starting) is left alone, one that FAILED is started anew."""
+    starting) is left alone, one that FAILED is started again."""
     if desired.desired == "RUNNING" and status != "FAILED":
         return desired
     replays = {**desired.replays, **desired.armed}

@@ -101,7 +101,7 @@ class Payloads:
         raise RejectError("the event has no time", code="event_time_missing", stage="map")
 
     def _id(self, event: Any, payload: Any, kind: Kind, key: str, url: str) -> str:
-        """By Campaign's own log, where the event names its line, else by the envelope's id: Campaign may publish an occurrence anew, in
+        """By Campaign's own log, where the event names its line, else by the envelope's id: Campaign may publish an occurrence again, in
         another envelope."""
         line = self._text(payload, "tracking_id" if kind in ("open", "click") else "log_id")
         if line:

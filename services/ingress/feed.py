@@ -7,7 +7,7 @@
 A cursor is a JSON object: `phase`, `lane` (of the running or last load), `columns`, `page_link` (resume inside a chain of pages),
 `delta_link`, `rows` and `total` of the load, `starts` (how far the writers were when it began), `version_seen` (highest so far), times,
 `refused` (the link was, once), `replay` (services/ingress/replay.py), which goes on between the polls of the live phase, and those of
-bridge/dynamics/epoch.py: `version_seen` begins anew with each epoch.
+bridge/dynamics/epoch.py: `version_seen` begins again with each epoch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_columns(tracked: TrackedTable) -> list[str]:
 
 
 class TableFeed:
-    """See bridge.flow.reader.Source. `describe` reads the table's metadata anew and raises HaltError for what is missing there."""
+    """See bridge.flow.reader.Source. `describe` reads the table's metadata again and raises HaltError for what is missing there."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class TableFeed:
 
     async def _begin(self, lane: Lane, before: Cursor, at_least: int = 0) -> Step:
         """Starts a full read, in an epoch of `at_least` so much; what the metadata says now holds for it."""
-        if what := await self._source.trouble(before, anew=True):
+        if what := await self._source.trouble(before, again=True):
             return self._halted(before, what)
         begun = await self._source.begun(before, at_least)
         self._tracked = await self._describe()

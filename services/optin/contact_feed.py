@@ -81,7 +81,7 @@ class ContactFeed:
         return Step([], self._source.risen(cursor, what), halt=self._source.error(what))
 
     async def _begin(self, lane: Lane, before: Cursor, restarts: int = 0) -> Step:
-        if what := await self._source.trouble(before, anew=True):
+        if what := await self._source.trouble(before, again=True):
             return self._halted(before, what)
         of_epoch, total = await self._source.begun(before), await self._tracked.count()
         log("load_started", table=TABLE, lane=lane, total=total, epoch=of_epoch["epoch"])

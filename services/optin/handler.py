@@ -1,7 +1,7 @@
 """Tells one system what was decided of one contact's flags: what is particular to the writer of Opt In/Out.
 
 Every flag is looked at before it is written, and only what differs is. What turns out to be other than the decision took it for is not
-overwritten but observed again: the resolver hears of it and decides anew. The decisions themselves are not made here.
+overwritten but observed again: the resolver hears of it and decides again. The decisions themselves are not made here.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class OptinHandler:
         return _noting(known, event.event)
 
     async def write(self, event: Decided, known: Known | None) -> Result:
-        """A flag that was decided anew since is left alone: this decision is a repeated or a released one."""
+        """A flag that was decided again since is left alone: this decision is a repeated or a released one."""
         if event.held:
             return Result("held")
         decision = event.event
@@ -147,7 +147,7 @@ class OptinHandler:
 
     async def _kept(self, decided: Decided, lowers: set[str], news: set[str], row: Row) -> set[str]:
         """Rule 2 of the consent contract: of the flags to be lowered, those that somebody may have set after what the decision knew, in
-        either system. Both systems are observed again, and the resolver decides anew."""
+        either system. Both systems are observed again, and the resolver decides again."""
         if not lowers:
             return set()
         contact, inputs = decided.event.contact_key, decided.event.inputs

@@ -37,7 +37,7 @@ READ_BACK = "read-back"  # header of what the writer read back from its own writ
 CARRIED = "carried"  # header of the words of a contact that was merged into this one
 GUARD = "guard"  # header of a release that is held, or that an operator has released
 LANES: tuple[Lane, ...] = ("live", "initial", "replay", "resync")
-FINAL = ("lease", "released")  # not ours any more: the run begins anew
+FINAL = ("lease", "released")  # not ours any more: the run begins again
 
 
 class PartitionedState(StateStore, Protocol):

@@ -53,7 +53,7 @@ async def settled(page: Page) -> None:
 
 
 async def found_by_axe(page: Page, axe: str) -> list[str]:
-    """In light, dark and narrow, without loading the page anew."""
+    """In light, dark and narrow, without loading the page again."""
     await page.evaluate(axe)
     found: list[str] = []
     for name, scheme, size in (

@@ -110,7 +110,7 @@ async def test_f107_f108_f113_of_a_new_mapping_the_dynamics_key_is_found_and_the
     await expect(page.get_by_label(TARGET_KEY, exact=True)).to_have_value("cusVehicleId")
 
 
-async def test_f112_the_key_of_contact_is_externalid_even_when_it_is_added_anew(idle: Stack, visits: Visits) -> None:
+async def test_f112_the_key_of_contact_is_externalid_even_when_it_is_added_again(idle: Stack, visits: Visits) -> None:
     await put(idle, "ingress", {"tables": []})
     page = await opened(visits, f"{CONTACT}?target=profile")
     await expect(page.get_by_label(TARGET_KEY, exact=True)).to_have_value("externalId")

@@ -163,7 +163,7 @@ VOID = [
 
 
 @pytest.mark.parametrize("headers", VOID)
-async def test_an_item_that_is_decided_anew_or_made_void_is_not_held_any_more(bench: Bench, headers: dict[str, str]) -> None:
+async def test_an_item_that_is_decided_again_or_made_void_is_not_held_any_more(bench: Bench, headers: dict[str, str]) -> None:
     ada = key()
     mail, fax = await bench.held("ingress", ada), await bench.held("ingress", ada, "blackListFax")
     delete, other = await bench.held_delete(ada), await bench.held("ingress", key())

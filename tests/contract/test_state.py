@@ -138,7 +138,7 @@ class TestKafkaState(StateContract):
 
         assert (state.get(0, "contact/1"), state.get(0, "contact/2")) == (Known(version=2), Known(version=1))
 
-    async def test_a_topic_deleted_and_made_anew_is_noticed(
+    async def test_a_topic_deleted_and_made_again_is_noticed(
         self, state: KafkaState, kafka_settings: KafkaSettings, producer: KafkaProducer, tmp_path: Path
     ) -> None:
         for version in range(3):

@@ -123,7 +123,7 @@ def test_kafka_that_is_away_is_a_retry(kafka_settings: KafkaSettings) -> None:
         Topics(nowhere(kafka_settings)).ensure(INGRESS)
 
 
-def test_a_topic_made_anew_has_another_id(kafka_settings: KafkaSettings) -> None:
+def test_a_topic_made_again_has_another_id(kafka_settings: KafkaSettings) -> None:
     name = kafka_settings.topic_prefix + "a"
     make(kafka_settings, compacted("a"))
     first = topic_id(kafka_settings, name)

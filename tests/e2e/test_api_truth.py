@@ -247,7 +247,7 @@ async def test_without_control_the_work_goes_on_and_it_comes_back_with_the_truth
         after = await stack.until_status("RUNNING", 20)
     assert await stack.get("/workflows/ingress/config") == config
     runs = [{(each["instance"], each["since"]) for each in told["services"]} for told in (before, after)]
-    assert runs[0] == runs[1], "nobody was started anew"
+    assert runs[0] == runs[1], "nobody was started again"
     assert after["running_revision"] == before["running_revision"]
     assert after["counters"]["written"] > before["counters"]["written"]
     assert after["counters"]["read"] > before["counters"]["read"]

@@ -131,7 +131,7 @@ class Rig:
         self.settled()
 
     def settled(self) -> None:
-        """The writer has caught up; what was published so far is forgotten, offsets begin anew."""
+        """The writer has caught up; what was published so far is forgotten, offsets begin again."""
         self.published.write_all()
         self.log.events.clear()
         self.published.done = {}

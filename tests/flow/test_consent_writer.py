@@ -126,7 +126,7 @@ async def test_a_write_to_dynamics_is_read_back_so_that_it_is_no_change_of_someb
         assert event.record_changed_at is not None
 
 
-async def test_a_contact_that_is_gone_is_not_made_anew() -> None:
+async def test_a_contact_that_is_gone_is_not_made_again() -> None:
     async with a_rig() as rig:
         assert await rig.write("dynamics", contact=NOBODY, donotemail=True) == "absent"
         assert rig.patches() == []

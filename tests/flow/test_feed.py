@@ -171,7 +171,7 @@ async def test_a_reconciliation_that_broke_off_goes_on_where_it_was(rig: Rig) ->
     assert rig.sandbox.ledger.requests["GET contacts"] == listed + 1  # the row
 
 
-async def test_a_reconciliation_that_broke_off_is_forgotten_when_the_load_begins_anew(rig: Rig) -> None:
+async def test_a_reconciliation_that_broke_off_is_forgotten_when_the_load_begins_again(rig: Rig) -> None:
     people = rig.people(4)
     during(rig, 1, lambda: rig.rename(people[0], "changed behind"))
     await rig.start()

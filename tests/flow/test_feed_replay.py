@@ -153,7 +153,7 @@ async def test_a_first_read_fulfils_a_replay_that_waited_for_the_start(rig: Rig)
     assert {each.event.lane for each in rig.log.events} == {"initial"}
 
 
-async def test_a_page_link_that_dynamics_has_forgotten_begins_the_replay_anew(rig: Rig) -> None:
+async def test_a_page_link_that_dynamics_has_forgotten_begins_the_replay_again(rig: Rig) -> None:
     people = rig.people(5)
     await rig.loaded()
     rig.ask()

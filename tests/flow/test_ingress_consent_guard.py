@@ -154,7 +154,7 @@ async def test_several_instances_count_together(rig: Rig, together: bool) -> Non
     assert lowered(rig, *people) == [True, True, False, False, False, False]
 
 
-async def test_a_restart_does_not_begin_to_count_anew(rig: Rig) -> None:
+async def test_a_restart_does_not_begin_to_count_again(rig: Rig) -> None:
     one, two, three = PEOPLE[:3]
     await opted_out(rig, one, two, three)
     await rig.apply(row(rig, one))

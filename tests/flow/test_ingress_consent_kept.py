@@ -137,7 +137,7 @@ async def test_a_flag_that_is_mapped_later_takes_nothing_back(lane: Lane) -> Non
         assert never_lowered(rig)
 
 
-async def test_a_flag_mapped_anew_after_a_time_without_takes_nothing_back(rig: Rig) -> None:
+async def test_a_flag_mapped_again_after_a_time_without_takes_nothing_back(rig: Rig) -> None:
     """What was seen before the mapping went is no other side of a change that came after."""
     await opted_out_in_both(rig)
     await rig.build(WITHOUT_FLAGS)

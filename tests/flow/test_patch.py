@@ -107,7 +107,7 @@ async def test_a_server_that_does_not_show_the_row_has_changed_it(client: Dynami
 
 
 @pytest.mark.parametrize("version", ["*", 'W/"1"'])
-async def test_a_row_that_is_gone_is_not_created_anew(client: DynamicsClient, sandbox: DynamicsSandbox, version: str) -> None:
+async def test_a_row_that_is_gone_is_not_created_again(client: DynamicsClient, sandbox: DynamicsSandbox, version: str) -> None:
     assert await client.patch(path(NOBODY), {"donotemail": True}, version) is None
     assert sandbox.rows("contact") == []
 

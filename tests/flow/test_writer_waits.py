@@ -135,7 +135,7 @@ async def test_a_parked_record_that_holds_back_many_goes_to_the_end_of_its_topic
     assert rig.writer.parked() == 0
 
 
-async def test_a_record_of_few_attempts_stays_where_it_is_or_they_would_begin_anew() -> None:
+async def test_a_record_of_few_attempts_stays_where_it_is_or_they_would_begin_again() -> None:
     rig = Rig()
     rig.handler.always["a"] = lambda: away(attempts=5)
     bad = record("a", 0)

@@ -104,7 +104,7 @@ async def test_a_short_lived_token_is_used_for_most_of_its_life(http: httpx.Asyn
     assert await cache.get() != first
 
 
-async def test_a_refused_token_is_fetched_anew(http: httpx.AsyncClient, sandbox: DynamicsSandbox, url: str) -> None:
+async def test_a_refused_token_is_fetched_again(http: httpx.AsyncClient, sandbox: DynamicsSandbox, url: str) -> None:
     cache = a_cache(http, url)
     refused = await cache.get()
 
@@ -224,11 +224,11 @@ async def test_an_endpoint_that_fails_without_a_word_is_asked_less_and_less(fail
                 pass
 
     assert asked[:8] == pytest.approx([0, 0.5, 1.5, 3.5, 7.5, 15.5, 23.5, 31.5], abs=0.11)
-    assert asked[8] - asked[7] < 0.2  # it answered: a later failure begins anew
+    assert asked[8] - asked[7] < 0.2  # it answered: a later failure begins again
     assert asked[9] - asked[8] == pytest.approx(0.5, abs=0.11)
 
 
-async def test_a_person_who_asks_anew_does_not_wait_for_our_own_backoff() -> None:
+async def test_a_person_who_asks_again_does_not_wait_for_our_own_backoff() -> None:
     cache = answering((503, {}, {}), GOOD)
     with pytest.raises(RetryError):
         await cache.get()

@@ -106,7 +106,7 @@ def test_records_that_have_only_just_come_are_not_stalled() -> None:
     assert verdict([*idle, a_sample(29, (100, 150)), a_sample(30, (100, 150))], stopped=False) == "KEEPING_UP"
 
 
-def test_a_gap_in_what_is_known_does_not_begin_the_wait_anew() -> None:
+def test_a_gap_in_what_is_known_does_not_begin_the_wait_again() -> None:
     window = over(30, (10, 100), (0, 0))
     window[15] = a_sample(15)
 

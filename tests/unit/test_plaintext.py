@@ -39,7 +39,7 @@ def test_tls_is_not(capsys: pytest.CaptureFixture[str], protocol: str) -> None:
     assert told(capsys, "kafka-1:9092", KAFKA_SECURITY_PROTOCOL=protocol) == []
 
 
-def test_a_password_in_a_file_is_read_for_each_client_anew(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_password_in_a_file_is_read_for_each_client_again(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("secret") / "password"
     path.write_text("first\n")
     settings = load(KafkaSettings, {"KAFKA_SASL_PASSWORD_FILE": str(path)})

@@ -384,7 +384,7 @@ def test_an_opt_out_that_our_opt_in_overwrote_counts_though_it_is_heard_after_ou
     assert told(decided, "dynamics") == {EMAIL.dynamics: True}
 
 
-def test_a_salespersons_opt_in_over_our_unread_opt_out_is_told_anew() -> None:
+def test_a_salespersons_opt_in_over_our_unread_opt_out_is_told_again() -> None:
     resolver = Resolver()
     resolver.hears(dynamics(False, 5, 1), campaign(True, 10))
 
@@ -478,7 +478,7 @@ def test_a_state_that_lags_behind_its_decisions_decides_the_same_again() -> None
 
 
 def test_an_opt_in_of_push_is_never_a_word() -> None:
-    """It may be a profile that was made anew, as well as a change of another flag."""
+    """It may be a profile that was made again, as well as a change of another flag."""
     resolver = Resolver(PUSH)
     resolver.hears(dynamics(False, 5, 1, donotbulkemail=True), campaign(blackListPushnotification=(True, 7)))
 

@@ -44,7 +44,7 @@ def test_so_many_dead_letters_in_a_row_halt_the_workflow(in_a_row: int) -> None:
     assert caught.value.hint
 
 
-def test_one_success_begins_the_row_anew() -> None:
+def test_one_success_begins_the_row_again() -> None:
     limit = LetterLimit(3, ratio=1)
 
     for _ in range(50):

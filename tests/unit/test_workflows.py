@@ -225,7 +225,7 @@ def test_start_of_what_runs_changes_nothing_not_even_the_revision(status: Status
     assert started(before, status, 9, {"tables": [1]}, "ada", "now", None) is before
 
 
-def test_start_of_what_failed_starts_anew() -> None:
+def test_start_of_what_failed_starts_again() -> None:
     after = started(desired(), "FAILED", 9, {}, "ada", "now", None)
 
     assert (after.desired, after.generation, after.revision) == ("RUNNING", 4, 9)

@@ -53,7 +53,7 @@ def release(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Carry out what is held: people are opted in, records are deleted. What has been decided anew meanwhile is passed over."""
+    """Carry out what is held: people are opted in, records are deleted. What has been decided again meanwhile is passed over."""
     chosen = _chosen(ids, contacts, every)
     api = connect(ctx)
     deletes = "Records are then deleted in Campaign where that is held; other" if workflow == "ingress" else "These"

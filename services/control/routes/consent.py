@@ -82,7 +82,7 @@ def _held(routes: APIRouter, control: Control) -> None:
 
     @routes.post("/held/release", status_code=202, responses=described(*COMMAND))
     async def release_held(id: str, body: HeldIn, request: Request, _: Admin) -> SettledOut:
-        """Lets held items go to the writer. One that has been decided anew meanwhile is not applied. Ingress and optin only."""
+        """Lets held items go to the writer. One that has been decided again meanwhile is not applied. Ingress and optin only."""
         workflow = deciding(id)
         if control.settings.second_person:
             check_second_person(control.store, workflow, control.by(request).name)

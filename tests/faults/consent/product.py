@@ -95,7 +95,7 @@ class Limits:
 
 
 class Product:
-    """Makes each role anew, as a process does that begins: for the flags that are mapped now, with the secrets of now."""
+    """Makes each role again, as a process does that begins: for the flags that are mapped now, with the secrets of now."""
 
     def __init__(self, setup: Setup, kafka: Kafka, dynamics: Dynamics, campaign: Campaign, folder: Path) -> None:
         self._setup, self._kafka, self._dynamics, self._campaign, self._folder = setup, kafka, dynamics, campaign, folder

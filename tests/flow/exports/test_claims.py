@@ -150,7 +150,7 @@ async def test_a_file_that_is_put_away_in_the_moment_it_is_written_to_is_read_ag
 
 
 @pytest.mark.parametrize("age_s", [0, -5], ids=["other size", "other time"])
-async def test_a_half_read_file_that_is_another_after_a_restart_begins_anew_and_is_told(rig: Rig, age_s: float) -> None:
+async def test_a_half_read_file_that_is_another_after_a_restart_begins_again_and_is_told(rig: Rig, age_s: float) -> None:
     immovable(rig)
     rig.write(name(1), export(*PEOPLE))
     await rig.until_rows(PORTION)

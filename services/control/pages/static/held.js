@@ -21,7 +21,7 @@ const COMMANDS = {
     drawing: "play",
     done: "released",
     tells:
-      "Sends them to the writer: people are then opted in and may be mailed, and records of deletes are deleted in Campaign. What has been decided anew meanwhile is not applied.",
+      "Sends them to the writer: people are then opted in and may be mailed, and records of deletes are deleted in Campaign. What has been decided again meanwhile is not applied.",
   },
   discard: {
     title: "Discard",

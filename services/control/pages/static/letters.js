@@ -129,7 +129,7 @@ function card(group, isOpen) {
   );
 }
 
-/** The list of a group is kept while the groups are shown anew. */
+/** The list of a group is kept while the groups are shown again. */
 function listOf(group) {
   if (!lists.has(group.fingerprint)) lists.set(group.fingerprint, new LetterList(workflow, group.fingerprint));
   const list = lists.get(group.fingerprint);

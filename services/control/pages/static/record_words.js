@@ -48,7 +48,7 @@ const OPTIN = {
     held: "held by the consent guard",
     updated: "written",
     unchanged: "the same on both sides",
-    observed_again: "changed meanwhile: observed and decided anew",
+    observed_again: "changed meanwhile: observed and decided again",
     absent: "there is no contact or profile to be told",
     stale: "overtaken by a newer decision",
     dead_lettered: ASIDE,

@@ -85,7 +85,7 @@ function lanes(box, workflow) {
   );
 }
 
-/** Makes the content anew only when its data differ. */
+/** Makes the content again only when its data differ. */
 function replace(box, key, make) {
   if (box.dataset.key === key) return;
   box.dataset.key = key;
