@@ -17,12 +17,14 @@ API = "/api/v1/workflows/ingress"
 LETTERS = f"{API}/dead-letters"
 PLAIN = contacts()
 WITH_LEVEL = contacts(fields=CONTACT_FIELDS | {"jobtitle": "cusLevel"})
+WITH_TITLE = contacts(fields=CONTACT_FIELDS | {"jobtitle": "cusTitle"})  # the same columns: the table is not read again
 REFUSE = [{"resource": "profile", "field": "email", "contains": "refused"}]
 
 
 def trouble(stack: Stack, refused: int = 3, unfit: int = 2) -> tuple[list[str], list[str]]:
     """Contacts that Campaign refuses, and contacts whose job title is no number; one good one besides. Their keys."""
     stack.campaign.add_field("profile", name="cusLevel", type="long")
+    stack.campaign.add_field("profile", name="cusTitle", type="string")
     stack.campaign.publish()
     stack.campaign.settings.refuse = REFUSE
     stack.dynamics.upsert("contact", {"lastname": "Good", "emailaddress1": "good@example.com", "jobtitle": "7"})
@@ -116,7 +118,7 @@ async def test_letters_are_re_driven_once_the_cause_is_gone(stack: Stack) -> Non
     await eventually(stack, lambda: profile(stack, refused[0]).get("email") == "refused0@example.com", "the one is written")
     assert not profile(stack, refused[1]) and not profile(stack, unfit[0])
 
-    await stack.configure(PLAIN)  # without the field that does not take the job title
+    await stack.configure(WITH_TITLE)  # to a field that takes the job title
     await stack.stop()
     await stack.start()
     await settle(stack, "redrive", {"redriven": 2, "skipped": 0}, fingerprint=by_key[unfit[0]]["fingerprint"])
