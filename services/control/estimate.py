@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge.config import OPT_OUT_FLAGS
-from services.control.models_data import EstimateOut, LimitedOut
+from services.control.models import EstimateOut
+from services.control.models_data import LimitedOut
 
 
 def lowers(body: dict[str, Any], current: dict[str, Any]) -> bool:

@@ -104,6 +104,26 @@ class WorkflowOut(Out):
     last_written_at: datetime | None
 
 
+class EstimateOut(Out):
+    sample: int = Field(description="How many of the rows of the sample.")
+    total: int | None = Field(description="The same for all rows there are, by proportion; null if Dynamics does not tell how many.")
+
+
+class TakenOut(Out):
+    """What a configuration of ingress would take away in Campaign, estimated from a live sample of rows of each table."""
+
+    sample: int = Field(description="How many rows were tried; 0 also if nothing in the configuration takes anything away.")
+    lowers: EstimateOut = Field(description="Opt-outs that would be taken away.")
+    deletes: EstimateOut = Field(description="Records that would be deleted.")
+    above_limits: bool = Field(description="Whether the estimate of a table is above one of its limits: the consent guard would hold some.")
+
+
+class StartedOut(WorkflowOut):
+    would: TakenOut | None = Field(
+        description="What the configuration would take away. Null for egress and optin, and if a system did not answer in time."
+    )
+
+
 class WorkflowsOut(Out):
     workflows: list[WorkflowOut]
 
@@ -142,6 +162,9 @@ class ConfigOut(Out):
     running: RunningOut | None
     diff: list[DifferenceOut]
     warnings: list[FindingOut] = Field([], description="After saving: what `validate` warns of.")
+    would: TakenOut | None = Field(
+        None, description="After saving ingress: what it would take away; null if a system did not answer in time (see `plan`)."
+    )
 
 
 class ValidationOut(Out):

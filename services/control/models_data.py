@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from services.control.models import In, Out
+from services.control.models import EstimateOut, In, Out, TakenOut
 
 GUID = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"  # keys stand in addresses of Dynamics
 
@@ -51,11 +51,6 @@ class CallsOut(Out):
     total: int | None = Field(description="The same for all rows there are, by proportion; null if Dynamics does not tell how many.")
 
 
-class EstimateOut(Out):
-    sample: int = Field(description="How many of the rows of the sample.")
-    total: int | None = Field(description="The same for all rows there are, by proportion; null if Dynamics does not tell how many.")
-
-
 class LimitedOut(EstimateOut):
     limit: int = Field(description="So many within an hour pass the consent guard; what goes beyond is held.")
     above: bool = Field(description="Whether the estimate is above the limit.")
@@ -77,19 +72,15 @@ class TablePlanOut(Out):
     deletes: LimitedOut = Field(description="Records that are in Campaign and would be deleted there.")
 
 
-class PlanOut(Out):
+class PlanOut(TakenOut):
     """`counts`, `calls`, `lowers`, `deletes` and the lists are sums over the tables."""
 
-    sample: int
     counts: CountsOut
     rejected: list[RejectedOut]
     truncated: list[FieldCountOut]
     not_convertible: list[FieldCountOut]
     unreplaced: list[PicklistValueOut]
     calls: CallsOut
-    lowers: EstimateOut
-    deletes: EstimateOut
-    above_limits: bool = Field(description="Whether the estimate of a table is above one of its limits: the consent guard would hold some.")
     tables: list[TablePlanOut]
 
 

@@ -90,15 +90,16 @@ class Planner:
         self._decoder = Decoder(HttpRegistry(kafka), load_schema("ChangeEvent"), ChangeEvent)
         self._published = Published(kafka, "ingress", self._decoder)
 
-    async def plan(self, config: IngressConfig, sample: int, partitions: int) -> PlanOut:
+    async def plan(self, config: IngressConfig, sample: int, partitions: int, within_s: float | None = None) -> PlanOut:
         """`sample`: rows of each table, fewer if there is no time for all. `partitions`: of `ingress.state`."""
+        within_s = within_s or self._within_s
         self._systems.forget()
         began = self._clock.monotonic()
         drafts = [Draft(table, self._lane(table)) for table in config.tables]
-        await within(self._within_s / 2, spread(drafts, lambda draft: self._read(draft, sample)))
+        await within(within_s / 2, spread(drafts, lambda draft: self._read(draft, sample)))
         keys = [f"{event.table}/{event.key}" for draft in drafts for event in draft.events]
         known = await asyncio.to_thread(self._published.states, {key: key.rpartition("/")[2] for key in keys}, partitions)
-        left = self._within_s - (self._clock.monotonic() - began)
+        left = within_s - (self._clock.monotonic() - began)
         await within(left, spread(in_turn(drafts), lambda each: self._try(*each, known)))
         tables = [_table_plan(draft, self._consent) for draft in drafts]
         totals = [table.calls.total for table in tables]

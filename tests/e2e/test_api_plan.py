@@ -10,6 +10,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from sandbox.web import Fault
 from tests.e2e.helpers import eventually, headers_of, messages, run
 from tests.e2e.stack import Stack, contacts, mapping
 from tests.e2e.test_control_config import CONFIG, assert_problem
@@ -66,6 +67,15 @@ async def plan(stack: Stack, *tables: Mapping[str, Any], sample: int = 1000) -> 
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body
+
+
+async def saved(stack: Stack, *tables: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What saving tells would be taken away."""
+    etag = (await stack.http.get(CONFIG)).headers["ETag"]
+    answer = await stack.http.put(CONFIG, json={"config": {"tables": list(tables)}}, headers={"If-Match": etag})
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] | None = answer.json()["would"]
+    return told
 
 
 def ends(stack: Stack) -> dict[tuple[str, int], int]:
@@ -170,7 +180,12 @@ async def test_deletes_of_filtered_out_records_are_planned_as_a_replay_then_does
     planned = await plan(stack, table)
 
     assert planned["counts"] == {"create": 0, "update": 0, "unchanged": 6, "delete": 6, "filtered": 0, "rejected": 0}
-    assert (planned["deletes"], planned["lowers"], planned["above_limits"]) == ({"sample": 6, "total": 6}, {"sample": 0, "total": 0}, False)
+    taken = {"sample": 12, "deletes": {"sample": 6, "total": 6}, "lowers": {"sample": 0, "total": 0}, "above_limits": False}
+    assert {name: planned[name] for name in taken} == taken
+    assert await saved(stack, contacts(fields={"lastname": "lastName"})) == {**taken, "sample": 0, "deletes": taken["lowers"]}
+    assert await saved(stack, table) == taken
+    answer = await stack.http.post("/api/v1/workflows/ingress/start")
+    assert (answer.status_code, answer.json()["would"]) == (202, taken)
     assert len(stack.campaign.rows("profile")) == 12
     await stack.configure(table)
     armed = await stack.http.post("/api/v1/workflows/ingress/tables/contact/replay", json={"when": "next-start"})
@@ -180,6 +195,17 @@ async def test_deletes_of_filtered_out_records_are_planned_as_a_replay_then_does
     await eventually(stack, lambda: len(stack.campaign.rows("profile")) == 6, "the buyers are gone")
     await stack.until_caught_up()
     assert written(stack) == {"POST": 12, "DELETE": 6}
+
+
+async def test_a_system_that_does_not_answer_does_not_hold_up_a_start(stack: Stack) -> None:
+    stack.dynamics.upsert("contact", {"lastname": "Number", "jobtitle": "Buyer"})
+    table = contacts(fields={"lastname": "lastName"}, filter=ACTIVE | {"delete_filtered_out": True})
+    assert await saved(stack, table) is not None
+    stack.dynamics.ledger.faults.append(Fault("latency", path=r"/contacts\b", seconds=60))
+
+    answer = await stack.http.post("/api/v1/workflows/ingress/start")
+
+    assert (answer.status_code, answer.json()["would"], answer.json()["desired"]) == (202, None, "RUNNING")
 
 
 async def test_a_plan_of_what_cannot_be_planned_is_refused(stack: Stack) -> None:

@@ -13,8 +13,8 @@ from services.control.cli.api import SLOW_TIMEOUT_S, Answer, Api, path
 from services.control.cli.changes import difference, difference_table, filled
 from services.control.cli.failures import NO, Failure, Refusal
 from services.control.cli.options import Comment, File, Json, MaybeFile, Name, connect
-from services.control.cli.planview import plan_parts
-from services.control.cli.screen import Screen, clean, table, when
+from services.control.cli.planview import plan_parts, would_line
+from services.control.cli.screen import Screen, clean, table, warn, when
 
 group = typer.Typer(help="Configurations: show, change, compare, restore, try out.", no_args_is_help=True)
 Sample = Annotated[int, typer.Option("--sample", min=1, max=1000, help="How many rows of each table to look at.")]
@@ -104,6 +104,7 @@ def restore(
     body = connect(ctx).post(where, {"comment": comment} if comment else None)
     screen = Screen(as_json)
     screen.tell(f"Revision {revision} is saved again as revision {body['revision']}. {NEXT_START}")
+    say_taken(workflow, body)
     screen.show(body)
 
 
@@ -131,7 +132,14 @@ def save(api: Api, workflow: str, config: Mapping[str, Any], etag: str | None, c
         if refusal.status == 412:
             raise _conflict(api, workflow, refusal, config) from refusal
         raise
+    say_taken(workflow, made)
     return made
+
+
+def say_taken(workflow: str, answer: Mapping[str, Any]) -> None:
+    """What a save or a start of ingress takes away, if it does."""
+    if workflow == "ingress" and "would" in answer and (line := would_line(answer["would"])):
+        warn(line)
 
 
 def validated(api: Api, workflow: str, config: Mapping[str, Any]) -> dict[str, Any]:

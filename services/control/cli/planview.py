@@ -42,6 +42,25 @@ def _taken(plan: Mapping[str, Any]) -> list[RenderableType]:
     return _section("Taken away: what goes beyond the limit in an hour is held", ["TABLE", "WHAT", "SAMPLE", "ALL", "LIMIT", ""], found)
 
 
+def would_line(would: Mapping[str, Any] | None) -> str | None:
+    """Of the answer to a save or a start of ingress; None if nothing is taken away."""
+    if would is None:
+        return "How much it takes away in Campaign is not known: a system did not answer in time. `bridge config plan ingress` tries again."
+    found = [
+        f"{_about(would[name])} {what}"
+        for name, what in (("lowers", "opt-outs taken away"), ("deletes", "records deleted"))
+        if would[name]["sample"]
+    ]
+    if not found:
+        return None
+    held = "; more than the limits, so some will be held" if would["above_limits"] else ""
+    return f"In Campaign by a sample of {would['sample']:,} rows: {', '.join(found)}{held}."
+
+
+def _about(estimate: Mapping[str, Any]) -> str:
+    return f"{estimate['sample']:,}" if estimate["total"] is None else f"about {estimate['total']:,}"
+
+
 def _counts(plan: Mapping[str, Any]) -> RenderableType:
     rows = [
         (f"{each['source']} → {each['target']}", each["lane"], each["sample"], each["total"], *(each["counts"][name] for name in COUNTS))

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from services.control.cli.api import Api, path
+from services.control.cli.config import say_taken
 from services.control.cli.failures import NO, PROBLEM, UNREACHABLE, Failure
 from services.control.cli.live import snapshot, updates
 from services.control.cli.options import Comment, Json, Name, Timeout, Wait, connect
@@ -59,6 +60,7 @@ def command(api: Api, screen: Screen, workflow: str, what: str, comment: str | N
     """Starts or stops, and waits for it unless `timeout_s` is None; the workflow then. Raises Failure as `reached` does."""
     document: dict[str, Any] = api.post(path("workflows", workflow, what), {"comment": comment} if comment else None)
     wanted = "RUNNING" if what == "start" else "STOPPED"
+    say_taken(workflow, document)
     if timeout_s is not None:
         document = reached(api, workflow, wanted, timeout_s)
     if document["status"] == wanted == document["desired"]:

@@ -33,6 +33,7 @@ from services.control.validating import validated
 from services.control.validation import Finding, Findings
 from services.control.views import config_view, etag
 from services.control.workflows import dumped
+from services.control.would import would
 
 READ = (401, 403, 404, 422, 429, 503)
 SAVE = (401, 403, 404, 412, 413, 422, 428, 429, 503)
@@ -82,7 +83,7 @@ def _write(routes: APIRouter, control: Control) -> None:
             raise Refused(422, "invalid_configuration", "The configuration was not saved.", findings.errors)
         await _save(control, commands.save(workflow, findings.config, expected, control.by(request), body.comment))
         log("command", what="config", workflow=workflow, revision=expected + 1)
-        return _tagged(_warned(config_view(store, workflow), findings), response)
+        return _tagged(await _warned(control, workflow, findings), response)
 
     @routes.post("/revisions/{number}/restore", responses=described(401, 403, 404, 412, 413, 422, 429, 503))
     async def restore_revision(
@@ -105,7 +106,7 @@ def _write(routes: APIRouter, control: Control) -> None:
         comment = body.comment if body and body.comment else f"revision {number} restored"
         await _save(control, commands.save(workflow, revision.config, expected, control.by(request), comment, "restore"))
         log("command", what="restore", workflow=workflow, revision=number)
-        return _tagged(_warned(config_view(store, workflow), findings), response)
+        return _tagged(await _warned(control, workflow, findings), response)
 
 
 def _try(routes: APIRouter, control: Control) -> None:
@@ -169,8 +170,10 @@ def _stale(current: int) -> Refused:
     return Refused(412, "stale_revision", detail)
 
 
-def _warned(view: ConfigOut, findings: Findings) -> ConfigOut:
-    return view.model_copy(update={"warnings": _listed(findings.warnings)})
+async def _warned(control: Control, workflow: Workflow, findings: Findings) -> ConfigOut:
+    """What was saved, with what it warns of and what it would take away."""
+    told = {"warnings": _listed(findings.warnings), "would": await would(control, findings.config)}
+    return config_view(control.store, workflow).model_copy(update=told)
 
 
 def _validation(findings: Findings) -> ValidationOut:

@@ -11,9 +11,10 @@ from bridge.log import log
 from services.control import commands
 from services.control.commands import NotConfigured
 from services.control.context import Control, Operator, Viewer, known
-from services.control.models import CommandIn, HistoryOut, SampleOut, WorkflowOut, WorkflowsOut
+from services.control.models import CommandIn, HistoryOut, SampleOut, StartedOut, WorkflowOut, WorkflowsOut
 from services.control.problems import Refused, described
 from services.control.views import workflow_view
+from services.control.would import would
 
 START = (401, 403, 404, 409, 413, 422, 429, 503)
 
@@ -33,9 +34,10 @@ def router(control: Control) -> APIRouter:
         return workflow_view(store, backlog, clock, known(id))
 
     @routes.post("/workflows/{id}/start", status_code=202, responses=described(*START))
-    async def start_workflow(id: str, request: Request, _: Operator, command: Annotated[CommandIn | None, Body()] = None) -> WorkflowOut:
+    async def start_workflow(id: str, request: Request, _: Operator, command: Annotated[CommandIn | None, Body()] = None) -> StartedOut:
         """Records that the workflow should run, with the configuration saved now. Starting what runs changes nothing."""
         workflow = known(id)
+        taken = await would(control, store.saved(workflow).config)
         seen = store.verdict(workflow)[0].status, store.desired(workflow).generation
         try:
             await store.run(commands.start(workflow, seen, control.by(request), command.comment if command else None))
@@ -43,7 +45,7 @@ def router(control: Control) -> APIRouter:
             detail = "There is nothing to do yet: save a configuration first."
             raise Refused(409, "not_configured", detail) from exc
         log("command", what="start", workflow=workflow)
-        return workflow_view(store, backlog, clock, workflow)
+        return StartedOut(**workflow_view(store, backlog, clock, workflow).model_dump(), would=taken)
 
     @routes.post("/workflows/{id}/stop", status_code=202, responses=described(401, 403, 404, 413, 422, 429, 503))
     async def stop_workflow(id: str, request: Request, _: Operator, command: Annotated[CommandIn | None, Body()] = None) -> WorkflowOut:

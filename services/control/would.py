@@ -1,0 +1,37 @@
+"""What saving or starting ingress would take away, told in the answer (control-api.md, consent.md): the plan of a small sample."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bridge.config import Config, IngressConfig
+from bridge.errors import HaltError, RejectError, RetryError
+from services.control.context import Control
+from services.control.models import EstimateOut, TakenOut
+from services.control.problems import Refused
+
+SAMPLE = 100
+WITHIN_S = 5.0  # nobody waits longer for a start because a system is slow
+NOTHING = EstimateOut(sample=0, total=0)
+
+
+def takes_away(config: IngressConfig) -> bool:
+    """Whether anything in it can delete a record in Campaign or take back an opt-out. Pure."""
+    return any(each.apply_deletes or (each.filter.delete_filtered_out and each.filter.conditions) or each.flags() for each in config.tables)
+
+
+async def would(control: Control, config: Config | None) -> TakenOut | None:
+    """None for the other workflows, and if a system or Kafka did not answer within WITHIN_S: that is no reason not to go on."""
+    if not isinstance(config, IngressConfig):
+        return None
+    if not takes_away(config):
+        return TakenOut(sample=0, lowers=NOTHING, deletes=NOTHING, above_limits=False)
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            partitions = await control.topics.partitions_of("ingress.state")
+            plan = await control.planner.plan(config, SAMPLE, partitions, WITHIN_S * 0.8)
+    except (TimeoutError, HaltError, RejectError, RetryError, Refused):
+        return None
+    if plan.sample == 0 and plan.deletes.total is None:  # no row could be read in time
+        return None
+    return TakenOut.model_validate(plan.model_dump(include=set(TakenOut.model_fields)))
