@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bridge.consent.flags import NO_OWN_TIME
@@ -25,10 +25,9 @@ Flags = Mapping[str, Mapping[str, Any]]
 
 
 def heard(status: Status, observation: Observation, pairs: tuple[Pair, ...]) -> Status:
-    """What is known after the observation. Flags that are not mapped are left out."""
+    """What is known after the observation. Of flags that are not mapped any more, but were when it was read, only the words are kept."""
     system: System = observation.event.system
-    side, names = status.side(system), {pair.name(system) for pair in pairs}
-    flags = {name: each for name, each in observation.event.flags.items() if name in names}
+    side, flags, names = status.side(system), observation.event.flags, {pair.name(system) for pair in pairs}
     if observation.carried:
         return status.having(system, replace(side, words={**side.words, **_carried(side, observation, flags)}))
     if observation.event.ahead_ms is not None:
@@ -37,8 +36,14 @@ def heard(status: Status, observation: Observation, pairs: tuple[Pair, ...]) -> 
         return status.having(system, _gone(side, observation))
     if observation.event.merged_into is not None:
         status = replace(status, merged_into=observation.event.merged_into)
-    side = _in_campaign(side, observation, flags) if system == "campaign" else _in_dynamics(side, observation, flags)
-    return status.having(system, replace(side, told=_still_told(side)))
+    if system == "campaign":
+        side = _in_campaign(side, observation, flags)
+    else:
+        before, side = side, _in_dynamics(side, observation, flags)
+        if observation.ours:
+            status = replace(status, campaign=_said_in_campaign(status.campaign, before, side, pairs))
+    facts = {name: value for name, value in side.facts.items() if name in names}
+    return status.having(system, replace(side, facts=facts, told=_still_told(side)))
 
 
 def _fresh(side: Side, observation: Observation) -> bool:
@@ -110,19 +115,27 @@ def _in_dynamics(side: Side, observation: Observation, flags: Flags) -> Side:
     return replace(side, order=observation.order, facts=facts, words=words, gone=False)
 
 
+def _said_in_campaign(campaign: Side, before: Side, after: Side, pairs: tuple[Pair, ...]) -> Side:
+    """What we wrote to Dynamics somebody had said in Campaign, though all that was known of it is lost."""
+    new = ((pair, after.words.get(pair.dynamics)) for pair in pairs if pair.campaign not in campaign.words)
+    lost = {pair.campaign: word for pair, word in new if word is not None and word != before.words.get(pair.dynamics)}
+    return replace(campaign, words={**campaign.words, **lost})
+
+
 def _opt_out(side: Side, observation: Observation, name: str) -> Word | None:
     """TRUE of Dynamics as a word that is later than the one before, or None."""
     event, before, fact = observation.event, side.words.get(name), side.facts.get(name)
     new = _fresh(side, observation)
     if observation.ours:  # W5: only what we were not to write, and nobody had said, must be somebody's
         told = side.told.get(name)
-        missed = fact is None and before is not None  # the flag was not mapped for a while
-        if observation.own or not new or fact or (not missed and (before is not None or told)):
+        missed = fact is None and side.order is not None  # the flag was not mapped for a while
+        read_back = observation.own and (told is not None or before is not None)  # else state was lost; we wrote what somebody had said
+        if read_back or not new or fact or (not missed and (before is not None or told)):
             return None
     at = event.record_changed_at or event.observed_at
-    if new and fact is False and observation.live and event.looked_at is not None:
-        at = max(at, event.looked_at)  # W6: imports set modifiedon back
-    if before is not None and not before.value and new and fact is not True:
+    if new and fact is False and observation.live:
+        at = max([at, *(each for each in (event.looked_at, _shown_at(side)) if each is not None)])  # W6: imports set modifiedon back
+    if before is not None and not before.value and new:
         at = max(at, before.at)  # the version proves that it came after
     word = Word(True, at, event.origin)
     return word if _counts(word, before) else None
@@ -137,11 +150,16 @@ def _opt_in(side: Side, observation: Observation, name: str) -> Word | None:
         return None  # of the same version, but other than it was: Dynamics was restored
     if before is not None and event.record_changed_at <= before.at:
         return None
-    shown = None if side.ahead is None else order.observed_at + side.ahead
-    seen = [at for at in (order.record_at, event.looked_at, shown) if at is not None]  # when it was TRUE yet: since then it was said
+    true_yet = (order.record_at, event.looked_at, _shown_at(side))  # since then it was said
+    seen = [at for at in true_yet if at is not None]
     if before is not None:
         seen.append(before.at + timedelta(milliseconds=1))
     return Word(False, min(max(seen, default=event.record_changed_at), event.record_changed_at), event.origin)
+
+
+def _shown_at(side: Side) -> datetime | None:
+    """When this system has shown what is known of it, by its own clock."""
+    return None if side.order is None or side.ahead is None else side.order.observed_at + side.ahead
 
 
 def _counts(word: Word, before: Word | None) -> bool:

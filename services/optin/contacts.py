@@ -82,7 +82,15 @@ def is_news(row: Row, basis: Basis | None, known: Known | None) -> bool:
         return True
     if row.version == basis.version:
         return None not in (row.modified_at, basis.changed_at) and row.modified_at != basis.changed_at  # Dynamics was restored
-    times = known.times if known is not None else {}
-    over = times.get("over", "")
-    made_of_it = times.get("version") == str(row.version) and over.isdigit() and int(over) <= basis.version <= row.version
-    return not made_of_it
+    over = known.times.get("over", "") if known is not None else ""
+    return not (made_by_us(row, known) and over.isdigit() and int(over) <= basis.version <= row.version)
+
+
+def made_by_us(row: Row, known: Known | None) -> bool:
+    """Whether it is the row that our last write left. A restored Dynamics gives its versions once more, at other times."""
+    times, changed = known.times if known is not None else {}, moment(row)
+    return times.get("version") == str(row.version) and times.get("changed", changed) == changed
+
+
+def moment(row: Row) -> str:
+    return row.modified_at.isoformat() if row.modified_at is not None else ""

@@ -19,7 +19,7 @@ from bridge.events import OptStatusDecided, Record
 from bridge.flow.ports import Result
 from bridge.log import log
 from bridge.state import Known
-from services.optin.contacts import Basis, Contacts, Row, is_news
+from services.optin.contacts import Basis, Contacts, Row, is_news, made_by_us, moment
 from services.optin.observing import Observing
 from services.optin.profiles import Profiles
 
@@ -192,10 +192,9 @@ def _patient(exc: RetryError, opt_outs: int) -> RetryError:
 
 
 def _written(known: Known | None, over: Row, now: Row) -> dict[str, str]:
-    """The version that our last write gave the contact, and the one that it was written over; of several of ours, the first."""
-    times = known.times if known is not None else {}
-    first = times.get("over") if times.get("version") == str(over.version) else None
-    return {"version": str(now.version), "over": first or str(over.version)}
+    """Version and time that our last write gave the contact, and the version that it was written over; of several of ours, the first."""
+    first = known.times.get("over") if known is not None and made_by_us(over, known) else None
+    return {"version": str(now.version), "changed": moment(now), "over": first or str(over.version)}
 
 
 def _knew(decision: OptStatusDecided, name: str) -> bool:

@@ -60,24 +60,25 @@ class StatusCodec:
         return Status(campaign, dynamics, _moment(known.times, "decided"), known.times.get("merged_into"))
 
     def _side(self, contact: str, known: Known, system: System) -> Side:
-        names = [pair.name(system) for pair in self._pairs]
+        mapped = [pair.name(system) for pair in self._pairs]
+        spoken_of = [name.removeprefix(f"word:{system}:") for name in known.times if name.startswith(f"word:{system}:")]
 
-        def values(what: str) -> dict[str, bool]:
+        def values(what: str, names: Sequence[str] = mapped) -> dict[str, bool]:
             found = {name: self._value(contact, known, f"{what}{system}:{name}") for name in names}
             return {name: value for name, value in found.items() if value is not None}
 
         def moment(name: str) -> datetime | None:
             return _moment(known.times, name)
 
-        facts, words = values(""), values("word:")
+        facts, words = values(""), values("word:", spoken_of)
         order = _order(known, system)
         said = {
             name: Word(value, at, known.times.get(f"from:{system}:{name}", ""))
             for name, value in words.items()
             if (at := moment(f"word:{system}:{name}")) is not None
         }
-        if not words:
-            said = self._first_version(system, known, facts, order)
+        if not any(name in mapped for name in words):
+            said |= self._first_version(system, known, facts, order)
         return Side(
             order,
             facts | values("own:"),  # `own`: as the first version kept what the writer had read back

@@ -188,6 +188,18 @@ async def test_a_version_that_comes_twice_is_told_by_its_time() -> None:
         assert (result.outcome, rig.patches()) == ("observed_again", [])
 
 
+async def test_so_is_a_version_that_we_once_wrote_ourselves() -> None:
+    async with a_rig() as rig:
+        rig.dynamics.upsert("contact", {"contactid": rig.person, "donotemail": True})
+        version = next(row["versionnumber"] for row in rig.dynamics.rows("contact"))
+        decision = rig.decision("dynamics", donotemail=False)
+        before = {"version": str(version), "over": str(version - 1), "changed": "2026-01-01T00:00:00+00:00"}
+
+        result = await rig.handler.write(decided(decision, version - 1), Known(times=before))
+
+        assert (result.outcome, rig.patches()) == ("observed_again", [])
+
+
 async def test_an_opt_out_is_not_taken_away_if_campaign_says_no_again_by_now() -> None:
     async with a_rig() as rig:
         rig.dynamics.upsert("contact", {"contactid": rig.person, "donotemail": True, "donotphone": True})

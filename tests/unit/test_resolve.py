@@ -637,6 +637,65 @@ def test_a_mapping_that_returns_may_have_missed_an_opt_out() -> None:
     assert told(decided, "campaign") == {EMAIL.campaign: True}
 
 
+def test_a_mapping_that_returns_may_have_missed_it_though_we_have_just_told_the_same() -> None:
+    """The edit came before a FALSE of Campaign's, and our own write has hidden it."""
+    resolver = Resolver()
+    resolver.hears(dynamics(False, 1, 1), campaign(True, 2), dynamics(True, 5, 2, own=True))
+    side = resolver.status.dynamics
+    resolver.status = replace(resolver.status, dynamics=replace(side, facts={}, told={EMAIL.dynamics: True}))
+
+    resolver.hears(ours(dynamics(True, 30, 4)))
+
+    assert told(resolver.hears(campaign(False, 20)), "dynamics") == {}
+
+
+def test_what_was_read_while_it_was_mapped_is_heard_when_it_is_not() -> None:
+    """The restart for the new mapping overtook it; the export is not read twice."""
+    both, one = StatusCodec(Digests("secret"), (EMAIL, PHONE)), StatusCodec(Digests("secret"), (EMAIL,))
+    resolver = Resolver(EMAIL)
+    assert resolver.hears(campaign(False, None, blackListPhone=(True, 9)), dynamics(False, 5, 1, donotphone=False)) == []
+    assert PHONE.campaign not in resolver.status.campaign.facts
+    known = one.known(CONTACT, resolver.status)
+    resolver.status = one.status(CONTACT, known)
+    resolver.hears(campaign(False, None, blackListPhone=(False, 8)))  # of an older file
+    known = one.known(CONTACT, resolver.status, known)
+
+    resolver = Resolver(EMAIL, PHONE)
+    resolver.status = both.status(CONTACT, known)
+
+    assert told(resolver.hears(dynamics(False, 12, 2, donotphone=False)), "dynamics") == {PHONE.dynamics: True}
+
+
+def test_an_import_that_sets_an_opt_out_back_is_not_older_than_the_last_look_whoever_looks_now() -> None:
+    """The writer's look says nothing of the look before."""
+    resolver = Resolver()
+    resolver.hears(told_clock(dynamics(False, 30, 1)), campaign(False, 20))
+
+    decided = resolver.hears(dynamics(True, -86_400, 2))
+
+    assert told(decided, "dynamics") == {}
+    assert told(decided, "campaign") == {EMAIL.campaign: True}
+
+
+def test_an_edit_over_our_own_opt_out_is_not_older_than_the_opt_in_that_we_wrote_over() -> None:
+    """Somebody opted in, then an import opted out again and set its time back; we saw the second only."""
+    resolver = Resolver()
+    resolver.hears(dynamics(True, 8, 1), campaign(True, 2), dynamics(False, 10, 2), dynamics(True, 11, 3, own=True))
+
+    resolver.hears(dynamics(True, -86_400, 5))
+
+    assert told(resolver.hears(campaign(False, 5)), "dynamics") == {}
+
+
+def test_what_we_wrote_before_all_was_lost_somebody_had_said_in_campaign() -> None:
+    """Campaign does not show it any more, and nobody may opt in from Dynamics over it (campaign.md §10.4)."""
+    resolver = Resolver()
+    decided = resolver.hears(dynamics(True, 5, 2, own=True), campaign(False, None))
+    assert told(decided, "campaign") == {EMAIL.campaign: True}
+
+    assert told(resolver.hears(dynamics(False, 20, 3)), "dynamics") == {EMAIL.dynamics: True}
+
+
 def test_one_way_what_is_changed_by_hand_stays_though_we_wrote_in_the_second_of_campaigns_word() -> None:
     """Dynamics has whole seconds only; but we have seen our write there, and it was changed after that."""
     resolver = one_way()

@@ -60,6 +60,7 @@ class Dynamics:
         self.tell: Callable[[str], None] = lambda _: None
         self.lowered: Callable[[str, str, Fact], None] = lambda *_: None
         self.raised = 0
+        self.our_true: dict[tuple[str, str], int] = {}  # when we wrote TRUE last
 
     # what people and others do
 
@@ -85,15 +86,15 @@ class Dynamics:
             contact.flags[name] = Fact(chosen, self.book.say((key, number), "dynamics", chosen, self._now, since), since)
 
     def set_back(self, key: str, column: str, value: bool, days: int) -> None:
-        """An import changes a flag and sets `modifiedon` back. TRUE counts with the best time there is. FALSE is mostly older than what it
-        overwrites, and so a fact only; but where the flags are in the contact mapping the change itself is a word (rule 2)."""
+        """An import changes a flag and sets `modifiedon` back. TRUE counts with the best time there is. FALSE is mostly older than what we
+        have heard of it, and so a fact only; but where the flags are in the contact mapping the change itself is a word (rule 2)."""
         contact = self.contacts[key]
         if contact.flags[column].value == value:
             return
         self._touch(contact, OTHER)
         contact.modified -= days * 86_400_000
         at, place = contact.modified - self.clock.ahead_ms, (key, COLUMNS.index(column))
-        last, word = self.book.last(place, "dynamics"), None
+        last, word = self.book.last(place, "dynamics", self.book.hearer), None
         for number, name in enumerate(COLUMNS):
             if name != column and (said := contact.flags[name].word) is not None:
                 contact.flags[name] = replace(contact.flags[name], word=self.book.readable((key, number), said, at))
@@ -142,6 +143,8 @@ class Dynamics:
             if fact.value and not value:
                 self.lowered(contact.key, name, fact)
             self.raised += value and not fact.value
+            if value:
+                self.our_true[contact.key, name] = self._now
             if fact.value != value:
                 place = (contact.key, COLUMNS.index(name))
                 contact.flags[name] = Fact(value, cause=self.book.last_no(place) if value else None)

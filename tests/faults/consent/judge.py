@@ -39,13 +39,15 @@ class Judge:
 
     def at_rest(self, keys: tuple[str, ...], restored: int | None) -> None:
         """Nobody is mailable whose last word is no. `restored`: when Dynamics was, and nobody has told the product: then nothing is read
-        again, but what is said from then on counts all the same (rule 6)."""
+        again, but what is said of a record from then on counts all the same (rule 6)."""
         for key in keys:
             for number, column in enumerate(COLUMNS):
                 place, flag = (key, number), self._setup.flags[number]
                 contact, profile = self._dynamics.contacts.get(key), self._campaign.profiles.get(key)
                 last = self._book.last(place, "dynamics")
-                if restored is not None and (last is None or not last.value or last.at <= restored):
+                if restored is not None and (
+                    last is None or not last.value or last.at <= restored or last in self._book.carried.get(place, ())
+                ):
                     continue
                 if contact is not None and not contact.flags[column].value and self._book.must_be_true(place, "dynamics"):
                     self.problem(f"{column} of {key[0]} is FALSE in Dynamics, and the last word is no")

@@ -74,11 +74,15 @@ class TableReader:
 
     def _gone(self, keys: Sequence[str], lane: Lane, highest: int) -> None:
         """`highest` that was read, or that our topics hold of the contact."""
+        read = [name for name in self.columns if self.cursor is None or name in self.cursor.columns]
         for key in keys:
             epoch, version = self.published.pop(key, (0, 0))
             seen = max(highest, version if epoch == self.epoch else 0)
             event = ChangeEvent("contact", key, "delete", lane, seen, None, self.clock.now(), {}, {}, self.epoch)
             self.kafka.publish(CHANGES, key, event, event_headers(lane, str(seen), "ingress-reader/sim"))
+            for number, name in enumerate(COLUMNS):
+                if name not in read:  # nothing will show again what was said while it was mapped
+                    self.dynamics.book.never_shown((key, number), "ingress")
 
     def _publish(self, contact: Contact, lane: Lane) -> None:
         row = {**contact.fields, **{name: fact.value for name, fact in contact.flags.items()}}
@@ -92,9 +96,10 @@ class TableReader:
         if contact.by == US:
             headers.append(("changed-by-us", b"1"))
         record = self.kafka.publish(topic, contact.key, event, headers)
+        stale = self.published.get(contact.key, (0, 0)) > (self.epoch, contact.version)  # the writers drop it, but for its TRUE
         self.published[contact.key] = (self.epoch, contact.version)
         for name in COLUMNS:
-            if name in self.columns:
+            if name in self.columns and not (stale and not contact.flags[name].value):
                 self._hear((contact.key, name), contact.flags[name], record, lane)
 
     def turn(self, place: tuple[str, str]) -> int | None:
@@ -112,8 +117,8 @@ class TableReader:
                 self.again.setdefault(place, (record.topic, record.offset))
             if before is not None and before.value and fact.word is not None and before.word is not None:
                 fact.word.since = before.word.since  # to this reader it has been so all along
-        elif before is not None and before.value and fact.stamp is not None and fact.stamp >= (before.stamp or 0):
-            self.waiting[place] = fact.stamp if fact.word is None else fact.word.at
+        elif before is not None and before.value and _turned(before, fact, lane):
+            self.waiting[place] = (fact.stamp or 0) if fact.word is None else fact.word.at
         if lane == "live" and place in self.waiting:
             self.turned[place] = self.waiting.pop(place)
             self.again.pop(place, None)
@@ -176,15 +181,28 @@ class ContactReader:
             self._hear((contact.key, name), contact.flags[name], looked)
 
     def _hear(self, place: tuple[str, str], fact: Fact, looked: int | None) -> None:
-        """TRUE that has come since the last look is not older than that look (rule 3)."""
+        """TRUE that has come since the last look is not older than that look (rule 3). FALSE that has come since then, in a record that
+        somebody has changed, was chosen with that change, if nothing shows that it is of a backup."""
         word = fact.word
+        if word is not None and looked is not None and not word.value and (self.seen.get(place) or self._wrote_after(place, word.since)):
+            word.since = max(word.since, word.at)
         if word is not None and looked is not None and word.value and self.seen.get(place) is False and "optin" not in word.heard:
             word.at = max(word.at, looked)
         fact.hear("optin")
         self.seen[place] = fact.value
 
+    def _wrote_after(self, place: tuple[str, str], since: int) -> bool:
+        return since < self.dynamics.our_true.get(place, since)
+
     def _highest(self) -> int:
         return max((each.version for each in self.dynamics.contacts.values()), default=0)
+
+
+def _turned(before: Fact, fact: Fact, lane: Lane) -> bool:
+    """Whether FALSE has come after that TRUE, as far as a reader can see: chosen later, or in a record that somebody has changed later, of
+    which nothing shows that it is of a backup."""
+    later = [fact.stamp] if fact.word is None or lane != "live" else [fact.stamp, fact.word.at]
+    return any(each is not None and each >= (before.stamp or 0) for each in later)
 
 
 def changed_since(dynamics: Dynamics, sequence: int) -> list[Contact]:

@@ -101,6 +101,17 @@ def test_campaign_is_lowered_for_a_later_turn_in_dynamics_only() -> None:
     assert not book.may_lower_campaign(PLACE, Word(True, LATE + 1, LATE + 1), LATE)
 
 
+def test_a_restore_takes_no_word_back_and_gives_none() -> None:
+    """One way: FALSE was chosen by hand, then a backup brought an earlier FALSE, which an edit says again."""
+    book = said("campaign-to-dynamics", ("campaign", True, EARLY), ("dynamics", False, LATE))
+    book.say(PLACE, "dynamics", False, LATE + 1, EARLY - 1)
+    assert not book.must_be_true(PLACE, "dynamics")
+
+    heard(book, book.say(PLACE, "dynamics", True, LATE + 2))
+    book.say(PLACE, "dynamics", False, LATE + 3, EARLY - 1)
+    assert book.must_be_true(PLACE, "dynamics")
+
+
 class Small:
     """Two systems and the readers of Dynamics, without a product."""
 
@@ -220,6 +231,38 @@ def test_spoiled_cells_and_rows_are_not_heard() -> None:
     assert names(bad_cell="flag") == ["1 Phone", "2 Email", "2 Phone"]
     assert names(bad_row="key") == ["2 Email", "2 Phone"]
     assert names(times="none") == ["1 Email", "2 Email"]
+
+
+def test_what_was_said_before_a_flag_was_unmapped_dies_with_the_contact() -> None:
+    world = Small("dynamics-to-campaign")
+    world.dynamics.say(KEYS[0], "donotemail", True)
+    world.poll()
+    assert world.book.must_be_true(PLACE, "campaign")
+    world.table.columns = ()
+    world.poll()
+    assert world.book.must_be_true(PLACE, "campaign")
+
+    world.dynamics.delete(KEYS[0])
+    world.poll()
+
+    assert not world.book.must_be_true(PLACE, "campaign")
+
+
+def test_a_false_of_an_unseen_backup_counts_with_the_edit_that_shows_it() -> None:
+    """Nothing tells the reader of a restore; but a record that only lies there as it was is no change."""
+    world = Small("dynamics-to-campaign")
+    backup = world.dynamics.copy()
+    world.dynamics.say(KEYS[0], "donotemail", True)
+    world.poll()
+    world.dynamics.restore(backup)
+    world.poll()
+    assert world.table.turn((KEYS[0], "donotemail")) is None
+    world.dynamics.version += 10  # its versions are above those seen
+
+    world.dynamics.say(KEYS[0], None, firstname="b")
+    world.poll()
+
+    assert world.table.turn((KEYS[0], "donotemail")) == world.time.now - 10_000
 
 
 async def test_a_history_is_the_same_each_time(tmp_path: Path) -> None:

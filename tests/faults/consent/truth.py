@@ -38,6 +38,7 @@ class Book:
 
     direction: Direction
     said: dict[tuple[Place, System], list[Word]] = field(default_factory=dict)
+    carried: dict[Place, list[Word]] = field(default_factory=dict)
 
     def say(self, place: Place, system: System, value: bool, at: int, since: int | None = None) -> Word:
         word = Word(value, at, at if since is None else since)
@@ -48,6 +49,7 @@ class Book:
         """A word of a contact that was merged into this one, where both systems are told what people said."""
         if self.direction in ("bidirectional", "both"):
             self.said.setdefault((place, "dynamics"), []).append(word)
+            self.carried.setdefault(place, []).append(word)
 
     def last(self, place: Place, system: System, hearer: Hearer | None = None) -> Word | None:
         """The latest word in a system; of two of one time the one that says no. Of those that say no only what `hearer` has heard."""
@@ -57,8 +59,12 @@ class Book:
     def must_be_true(self, place: Place, target: System) -> bool:
         """Whether `target` may not show this person as mailable: the last word is no, over all that was said, and without what nobody has
         heard as well."""
-        hearer: Hearer = "ingress" if self.direction == "dynamics-to-campaign" else "optin"
-        return all(self._says_no(place, target, each) for each in (None, hearer))
+        return all(self._says_no(place, target, each) for each in (None, self.hearer))
+
+    @property
+    def hearer(self) -> Hearer:
+        """Who has to have heard a word before it can bind."""
+        return "ingress" if self.direction == "dynamics-to-campaign" else "optin"
 
     def _says_no(self, place: Place, target: System, hearer: Hearer | None) -> bool:
         campaign, dynamics = self.last(place, "campaign", hearer), self.last(place, "dynamics", hearer)
@@ -66,12 +72,23 @@ class Book:
             case "bidirectional":
                 return by_rule(campaign, dynamics)
             case "both":  # a change of the column from TRUE to FALSE is a word as well there (rule 2)
-                return by_rule(campaign, dynamics) and not _taken_back(campaign, dynamics)
+                return by_rule(campaign, dynamics) and not self._taken_back(place, campaign, "dynamics", hearer)
             case "dynamics-to-campaign":
-                campaign = self.last(place, "campaign")  # looked at, not heard
-                return target == "campaign" and dynamics is not None and dynamics.value and not _taken_back(dynamics, campaign)
+                said = target == "campaign" and dynamics is not None and dynamics.value
+                return said and not self._taken_back(place, dynamics, "campaign", None)  # it is looked at, not heard
             case _:
-                return target == "dynamics" and campaign is not None and campaign.value and not _taken_back(campaign, dynamics)
+                said = target == "dynamics" and campaign is not None and campaign.value
+                return said and not self._taken_back(place, campaign, "dynamics", hearer)
+
+    def _taken_back(self, place: Place, no: Word | None, other: System, hearer: Hearer | None) -> bool:
+        """Whether somebody has chosen FALSE in the other system after that TRUE was chosen, and not TRUE since. A restore that brings an
+        earlier FALSE back there takes no word away."""
+        last = self.last(place, other, hearer)
+        if no is None or last is None or last.value:
+            return no is None
+        after = self.last_of(place, other, True, hearer)
+        said = [each for each in self.said[place, other] if not each.value and (after is None or each.at >= after.at)]
+        return any(each.since > no.since for each in said)
 
     def may_lower_dynamics(self, place: Place, held: Word | None) -> bool:
         """Whether TRUE may be taken back in Dynamics now. `held`: the word that its TRUE is, None if we wrote it ourselves.
@@ -109,6 +126,11 @@ class Book:
         said = [each for each in self.said[place, "dynamics"] if each.heard and (each.value, each.since) == (word.value, word.since)]
         return max(said, key=lambda each: each.at) if said else self.say(place, "dynamics", word.value, at, word.since)
 
+    def never_shown(self, place: Place, hearer: Hearer) -> None:
+        """The contact was deleted while the flag was not mapped: what was said of it before and not written yet is gone with it."""
+        for word in self.said.get((place, "dynamics"), ()):
+            word.heard.discard(hearer)
+
     def forgotten(self, hearer: Hearer) -> None:
         """The state was lost: what was heard has to be heard again, as far as a system still shows it."""
         for words in self.said.values():
@@ -123,8 +145,3 @@ def by_rule(campaign: Word | None, dynamics: Word | None) -> bool:
     if dynamics is None or campaign.at > dynamics.at:
         return campaign.value
     return campaign.value or dynamics.value
-
-
-def _taken_back(no: Word | None, yes: Word | None) -> bool:
-    """Whether somebody has chosen FALSE in the other system after that TRUE was chosen."""
-    return no is None or (yes is not None and not yes.value and yes.since > no.since)
