@@ -10,6 +10,21 @@ from bridge.errors import BridgeError, HaltError
 
 Workflow = Literal["ingress", "egress", "optin"]
 Status = Literal["RUNNING", "STOPPED", "STARTING", "FAILED"]
+OUTCOMES = (
+    "written",
+    "unchanged",
+    "stale",
+    "incomplete",
+    "filtered",
+    "deleted",
+    "delete_ignored",
+    "absent",
+    "observed_again",
+    "held",
+    "merged",
+    "dead_lettered",
+)
+"""What becomes of a record that a writer has taken from Kafka, one of these: together they are what was read and is done with."""
 WORKFLOWS: tuple[Workflow, ...] = ("ingress", "egress", "optin")
 HEARTBEAT_EVERY_S = 2.0
 HEARTBEAT_DEADLINE_S = 10.0

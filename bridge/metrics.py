@@ -18,12 +18,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from bridge.clock import Clock
+from bridge.desired import OUTCOMES
 from bridge.report import Report
 
 System = Literal["dynamics", "campaign", "journal", "sftp"]
 Result = Literal["ok", "busy", "refused", "failed"]
 Limit = Literal["requests", "seconds"]
-OUTCOMES = ("read", "written", "unchanged", "filtered", "deleted", "dead_lettered")
+COUNTED = ("read", *OUTCOMES)
 RESULTS: tuple[Result, ...] = ("ok", "busy", "refused", "failed")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -166,7 +167,7 @@ class Runs(Collector):
         report = self._ask()
         counted, role = self._before + _counted(report), [self._workflow, self._role]
         records = CounterMetricFamily(RECORDS.family, RECORDS.meaning, labels=RECORDS.labels)
-        for outcome in OUTCOMES:
+        for outcome in COUNTED:
             records.add_metric([*role, outcome], counted[outcome])
         parked = GaugeMetricFamily(PARKED.family, PARKED.meaning, labels=PARKED.labels)
         parked.add_metric(role, report.parked)
@@ -182,4 +183,4 @@ class Runs(Collector):
 
 
 def _counted(report: Report) -> Tally[str]:
-    return Tally({outcome: report.counters.get(outcome, 0) + report.consumed.get(outcome, 0) for outcome in OUTCOMES})
+    return Tally({outcome: report.counters.get(outcome, 0) + report.consumed.get(outcome, 0) for outcome in COUNTED})

@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from bridge.clock import Clock
 from bridge.consent.guard import of_all
-from bridge.desired import Desired, Workflow
+from bridge.desired import OUTCOMES, Desired, Workflow
 from bridge.events import Headers, Record
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.ports import Handler
@@ -30,16 +30,8 @@ from bridge.state import Known
 from bridge.tracing import OFF, Tracer
 
 E = TypeVar("E")
-COUNTED: Mapping[str, Sequence[str]] = {  # what the API tells: the outcomes it is the sum of
-    "written": ("created", "updated"),
-    "unchanged": ("unchanged", "incomplete", "delete_ignored", "absent", "observed_again"),
-    "stale": ("stale",),
-    "filtered": ("filtered",),
-    "deleted": ("deleted",),
-    "dead_lettered": ("dead_lettered",),
-    "optout_kept": ("optout_kept",),
-    "held": ("held", "lower_held"),
-}
+COUNTED: Mapping[str, Sequence[str]] = {name: (name,) for name in (*OUTCOMES, "optout_kept")} | {"written": ("created", "updated")}
+"""What the API tells: the outcomes of the loop that it is the sum of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ class Writer(Generic[E]):
                     result = await self._handler.write(job.event, self._known(job))
                     span.outcome = result.outcome
                 await self._keep(job, result)
-                self._count(result)
+                self._count(job, result)
             self._settle(job)
         except RetryError as exc:
             await self._failed(job, exc)
@@ -200,11 +200,13 @@ class Writer(Generic[E]):
         self._lease_check()  # the call may have taken long: the state may be another instance's to write by now
         await self._state.put(job.partition, self._handler.state_key(job.key), known)
 
-    def _count(self, result: Result) -> None:
+    def _count(self, job: Job[E], result: Result) -> None:
+        """One outcome for each record; of those that waited together the newest has it, the others are `merged`."""
         self._limit.passed()
         self._outage.over()
         self.trouble = None
         self.counters[result.outcome] += 1
+        self.counters["merged"] += len(job.records) - 1
         self.counters.update(result.more)
         self.last_written_at = self._clock.now()
 
@@ -275,8 +277,10 @@ class Writer(Generic[E]):
             return
         first_at = job.failures.first_at or self._clock.now()
         self._limit.set_aside()
-        for record in list(job.records) if self._handler.sums else [job.latest]:
+        letters = list(job.records) if self._handler.sums else [job.latest]
+        for record in letters:
             await self._dead_letter(record, exc, attempts, first_at)
+        self.counters["merged"] += len(job.records) - len(letters)
         known = self._handler.rejected(job.event, self._known(job))
         await self._patience.until_done(lambda: self._keep(job, Result("dead_lettered", replace(known, status=exc.status))))
         self._settle(job)

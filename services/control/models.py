@@ -76,12 +76,21 @@ class ServiceOut(Out):
 
 class CountersOut(Out):
     read: int = 0
-    written: int = 0
-    unchanged: int = 0
-    filtered: int = 0
+    written: int = Field(
+        0, description="Created or updated. From here to `dead_lettered` a record has one outcome; all are `read`."
+    )
+    unchanged: int = Field(0, description="Nothing to write: the target was so already.")
+    stale: int = Field(0, description="Older than what has been dealt with.")
+    incomplete: int = Field(0, description="Read before a column was added to the mapping; the whole row comes again.")
+    filtered: int = Field(0, description="Left out by the filter.")
     deleted: int = 0
-    parked: int = 0
+    delete_ignored: int = Field(0, description="Deleted in the source, and deletes are not to be carried out.")
+    absent: int = Field(0, description="The target has nobody to write to.")
+    observed_again: int = Field(0, description="The target was other than known: looked at again, to be decided again.")
+    held: int = Field(0, description="Waits for a person's release.")
+    merged: int = Field(0, description="Waited together with a newer one of the same key, which brought it along.")
     dead_lettered: int = 0
+    parked: int = 0
     optout_kept: int = Field(0, description="Opt-outs that a target keeps, since nobody's word takes them back.")
     target_calls: int = 0
 

@@ -80,5 +80,7 @@ async def _ends(
     poisoned = [each for each in records if (each.value or b"").startswith(b"bad")]
     lettered = [letter.record for letter in rig.letters.letters]
     assert all(lettered.count(each) == 1 for each in poisoned)
+    counted = rig.writer.counters
+    assert sum(counted.values()) - counted["read"] == counted["read"] == len(records), "each record has one outcome"
     assert not rig.writer.full(True)
     assert rig.writer.parked() == 0

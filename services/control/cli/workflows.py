@@ -35,7 +35,7 @@ def status(ctx: typer.Context, workflow: MaybeName = None, watch: Watch = False,
         _watch(api, workflow, as_json)
         return
     found = snapshot(api, workflow)
-    Screen(as_json).show(found[0] if workflow else {"workflows": found}, view(found))
+    Screen(as_json).show(found[0] if workflow else {"workflows": found}, view(found), *([counted(found[0])] if workflow else []))
     if any(each["status"] == "FAILED" for each in found):
         raise typer.Exit(NO)
 
@@ -126,6 +126,12 @@ def view(workflows: Iterable[dict[str, Any]], trouble: Failure | None = None) ->
     if trouble is not None:
         parts.append(Text("\nNot up to date. " + clean("\n".join(trouble.lines)), style="bold red"))
     return Group(*parts)
+
+
+def counted(workflow: dict[str, Any]) -> Text:
+    """What became of the records since the services started; what is 0 is left out."""
+    parts = [f"{name.replace('_', ' ')} {number:,}" for name, number in workflow["counters"].items() if number]
+    return Text(f"\nSince the services started: {', '.join(parts) or 'nothing'}.")
 
 
 def _row(workflow: dict[str, Any]) -> Sequence[Any]:
