@@ -38,6 +38,7 @@ from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.epoch import SourceEpoch
 from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
+from bridge.encoding import Encoding
 from bridge.events import Record
 from bridge.flow.reader import Feed
 from bridge.http import Pause
@@ -45,7 +46,7 @@ from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.state import LocalPart
-from bridge.kafka.topics import Topic, Topics
+from bridge.kafka.topics import MESSAGE_MAX_BYTES, Topic, Topics
 from bridge.reading import EventPublisher
 from bridge.rooms import CampaignSettings, ConsentSettings, DynamicsSettings, WriterSettings
 from bridge.settings import KafkaSettings, Secret, ServiceSettings
@@ -242,7 +243,9 @@ async def _reader(settings: KafkaSettings) -> float:
     publisher = TransactionalPublisher(settings, "ingress", 0)
     await asyncio.to_thread(publisher.start)
     number = HttpRegistry(settings).register("ingress.changes.contact-value", schema)
-    published = EventPublisher(publisher, {"ingress.changes.contact": Encoder(schema, number)}, 1)
+    encoders = {"ingress.changes.contact": Encoder(schema, number)}
+    encoding = Encoding(encoders, MESSAGE_MAX_BYTES, clock, workflow="ingress", prefix=settings.topic_prefix, revision=1)
+    published = EventPublisher(publisher, encoding, 1)
     at = {"page_link": None, "delta_link": "x", "version_seen": 0, "organisation": organisation}
     cursor = {"phase": "live", "columns": sorted(described.columns), **at}
     loop = Feed("dynamics:contact", feed, published, cursor, clock, random.Random())

@@ -22,6 +22,7 @@ from httpx_aiohttp import AiohttpTransport
 from bridge.clock import Clock
 from bridge.errors import HaltError, Origin, RetryError
 from bridge.metrics import UNMETERED, Meter, Result
+from bridge.text import storable_json, suspect
 
 call_guard: ContextVar[Callable[[], None]] = ContextVar("call_guard", default=lambda: None)
 """Asked last before each call of the current task; raises to prevent it (the writer: "is this partition still ours?")."""
@@ -142,9 +143,10 @@ def _port(url: httpx.URL) -> int | None:
 
 
 def parse_json(response: httpx.Response) -> Any:
-    """The body as JSON, decimals exact. Raises RetryError: half an answer or a gateway's page is no answer."""
+    """The body as JSON, decimals exact, texts storable. Raises RetryError: half an answer or a gateway's page is no answer."""
     try:
-        return json.loads(response.content, parse_float=Decimal)
+        found = json.loads(response.content, parse_float=Decimal)
+        return storable_json(found) if suspect(response.content) else found
     except ValueError as exc:
         raise RetryError(f"{where(response)}: the answer is not JSON", code="bad_answer", attempts=20) from exc
 

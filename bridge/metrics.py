@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from bridge.clock import Clock
 from bridge.desired import OUTCOMES
 from bridge.report import Report
+from bridge.text import mended
 
 System = Literal["dynamics", "campaign", "journal", "sftp"]
 Result = Literal["ok", "busy", "refused", "failed"]
@@ -57,7 +58,8 @@ REBALANCES = Definition(
     "bridge_rebalances_total", "counter", "rebalances", ("workflow", "role"), "assignments of partitions to an instance"
 )
 BUDGET = Definition("bridge_api_budget_left", "gauge", "requests or seconds", ("system", "limit"), "what the system says is left")
-METRICS = (RECORDS, PARKED, CALLS, SECONDS, AGE, DAYS, WAIT, REBALANCES, BUDGET)
+TEXTS = Definition("bridge_texts_mended_total", "counter", "texts", ("workflow", "role"), "texts that lost characters nobody can store")
+METRICS = (RECORDS, PARKED, CALLS, SECONDS, AGE, DAYS, WAIT, REBALANCES, BUDGET, TEXTS)
 
 
 class Meter:
@@ -179,7 +181,9 @@ class Runs(Collector):
             age.add_metric([self._workflow, feed], poll.age_s)
             if poll.days_left is not None:
                 days.add_metric([self._workflow, feed], poll.days_left)
-        return [records, parked, rebalances, age, days]
+        texts = CounterMetricFamily(TEXTS.family, TEXTS.meaning, labels=TEXTS.labels)
+        texts.add_metric(role, mended["texts"])
+        return [records, parked, rebalances, age, days, texts]
 
 
 def _counted(report: Report) -> Tally[str]:

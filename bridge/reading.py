@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from bridge.avro import Encoder, load_schema
 from bridge.clock import Clock
 from bridge.desired import Desired, Workflow
+from bridge.encoding import Encoding
 from bridge.events import Outgoing
 from bridge.flow.reader import Cursor, Feed, Source
 from bridge.kafka.client import Names
@@ -42,24 +43,23 @@ class Reading(Protocol):
     def counters(self) -> Mapping[str, int]:
         """What is to be told besides `read`."""
 
+    def smaller(self, event: Any) -> Any | None:
+        """What of an event has to arrive though the whole of it cannot (see bridge.encoding); None if nothing."""
+
     def told(self, desired: Desired) -> None: ...
 
     async def close(self) -> None: ...
 
 
 class EventPublisher:
-    """Encodes a feed's events and publishes them with its cursor, which gets the `revision` of the configuration that was read with. What
-    is bytes already (a dead letter) goes out as it is."""
+    """Encodes a feed's events and publishes them with its cursor, which gets the `revision` of the configuration that was read with."""
 
-    def __init__(self, publisher: TransactionalPublisher, encoders: Mapping[str, Encoder], revision: int | None) -> None:
-        self._publisher, self._encoders, self._revision = publisher, encoders, revision
+    def __init__(self, publisher: TransactionalPublisher, encoding: Encoding, revision: int | None) -> None:
+        self._publisher, self._encoding, self._revision = publisher, encoding, revision
 
     async def publish(self, events: Sequence[Outgoing], cursor_key: str, cursor: Cursor | None) -> None:
-        messages = [(each.topic, each.key.encode(), self.encoded(each), each.headers) for each in events]
+        messages = [message for each in events for message in self._encoding.messages(each)]
         await self._publisher.publish(messages, cursor_key, None if cursor is None else {**cursor, "revision": self._revision})
-
-    def encoded(self, outgoing: Outgoing) -> bytes:
-        return outgoing.event if isinstance(outgoing.event, bytes) else self._encoders[outgoing.topic].encode(outgoing.event)
 
 
 class PlainEventPublisher(EventPublisher):
@@ -68,16 +68,17 @@ class PlainEventPublisher(EventPublisher):
     def __init__(
         self,
         publisher: TransactionalPublisher,
-        encoders: Mapping[str, Encoder],
+        encoding: Encoding,
         revision: int | None,
         producer: KafkaProducer,
         topic: Callable[[str], str],
     ) -> None:
-        super().__init__(publisher, encoders, revision)
+        super().__init__(publisher, encoding, revision)
         self._producer, self._topic = producer, topic
 
     async def publish(self, events: Sequence[Outgoing], cursor_key: str, cursor: Cursor | None) -> None:
-        sends = (self._producer.send(self._topic(each.topic), each.key.encode(), self.encoded(each), each.headers) for each in events)
+        messages = [message for each in events for message in self._encoding.messages(each)]
+        sends = (self._producer.send(self._topic(topic), key, value, headers) for topic, key, value, headers in messages)
         await asyncio.gather(*sends)
         await super().publish([], cursor_key, cursor)
 
@@ -95,6 +96,7 @@ class ReaderRun:
         self._feeds: dict[str, Feed] = {}
         self._tasks: dict[int, list[asyncio.Task[None]]] = {}
         self._read_before = 0
+        self._encoding: Encoding | None = None
         self._producer = None if reading.transactional else KafkaProducer(kafka)
         self.ready = False
 
@@ -103,7 +105,9 @@ class ReaderRun:
         try:
             await self._prepare()
             wanted = {self._partition(key) for key in self._sources}
-            ownership = self._ownership = Ownership(self._kafka, self._reading.workflow, self._instance, wanted, self._gained, self._lost)
+            ownership = self._ownership = Ownership(
+                self._kafka, self._reading.workflow, self._instance, wanted, self._gained, self._lost, self._largest
+            )
             owning = asyncio.create_task(ownership.run())
             try:
                 self.ready = True
@@ -126,13 +130,17 @@ class ReaderRun:
         feeds = list(self._feeds.values())
         reads = [feed.last_read_at for feed in feeds if feed.last_read_at is not None]
         return Report(
-            counters={"read": self._read_before + sum(feed.read for feed in feeds), **self._reading.counters()},
+            counters={"read": self._read_before + sum(feed.read for feed in feeds), **self._counters()},
             last_read_at=max(reads).isoformat() if reads else None,
             trouble=next((each for feed in feeds for each in (feed.trouble, feed.notice) if each is not None), None),
             feeds={key.partition(":")[2]: feed.progress() for key, feed in self._feeds.items()},
             rebalances=self._ownership.rebalances if self._ownership is not None else 0,
             polls={key.partition(":")[2]: feed.poll() for key, feed in self._feeds.items()},
         )
+
+    def _counters(self) -> Mapping[str, int]:
+        of_feeds = self._reading.counters()
+        return {**of_feeds, "dead_lettered": of_feeds.get("dead_lettered", 0) + (self._encoding.dead_lettered if self._encoding else 0)}
 
     async def _prepare(self) -> None:
         """Topics, schemas and sources: what is wrong with the configuration shows here, before anything is read."""
@@ -142,17 +150,27 @@ class ReaderRun:
         registry, schema = HttpRegistry(self._kafka), load_schema(reading.schema)
         prefix = self._kafka.topic_prefix
         ids = await asyncio.gather(*(asyncio.to_thread(registry.register, f"{prefix}{topic.name}-value", schema) for topic in topics))
-        self._encoders = {topic.name: Encoder(schema, number) for topic, number in zip(topics, ids, strict=True)}
+        self._largest = await asyncio.to_thread(Topics(self._kafka).largest_message, topics)
+        self._encoding = Encoding(
+            {topic.name: Encoder(schema, number) for topic, number in zip(topics, ids, strict=True)},
+            self._largest,
+            self._clock,
+            workflow=reading.workflow,
+            prefix=prefix,
+            revision=self._revision,
+            smaller=reading.smaller,
+        )
         self._sources = await reading.sources(counts)
 
     def _partition(self, cursor_key: str) -> int:
         return partition_for(cursor_key.encode(), self._cursor_partitions)
 
     def _gained(self, partition: int, cursors: Cursors, publisher: TransactionalPublisher) -> None:
+        assert self._encoding is not None
         if self._producer is None:
-            publish = EventPublisher(publisher, self._encoders, self._revision)
+            publish = EventPublisher(publisher, self._encoding, self._revision)
         else:
-            publish = PlainEventPublisher(publisher, self._encoders, self._revision, self._producer, Names(self._kafka).topic)
+            publish = PlainEventPublisher(publisher, self._encoding, self._revision, self._producer, Names(self._kafka).topic)
         tasks = []
         for key, make in self._sources.items():
             if self._partition(key) == partition:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ import httpx
 from bridge.auth import TokenCache
 from bridge.campaign.errors import Meaning, NotFound, delete_error_for, error_for
 from bridge.clock import Clock
-from bridge.errors import Origin, RetryError
+from bridge.errors import Origin, RejectError, RetryError
 from bridge.http import Gate, Pause, ahead_s, build_client, parse_json, result_of, retry_after_s, same_origin, send, where
 from bridge.metrics import Result
 from bridge.rooms import CampaignSettings
@@ -106,8 +107,23 @@ class CampaignClient:
                 "Cache-Control": "no-cache",
                 "Content-Type": "application/json",
             }
-            request = self._http.build_request(method, url, json=body, headers=headers)
+            request = self._request(method, url, body, headers)
             response = await send(self._http, request, self._gate.meter, counts_as)
             self.ahead_s = ahead_s(response, self._clock.now())
             self._gate.heed(response, self._clock.now())
         return response
+
+    def _request(self, method: str, url: str, body: dict[str, Any] | None, headers: dict[str, str]) -> httpx.Request:
+        try:
+            return self._http.build_request(method, url, json=body, headers=headers)
+        except (ValueError, TypeError) as exc:  # half a character, a number that is none: of an event that others have written
+            field = next((name for name, value in (body or {}).items() if not _sendable(value)), "?")
+            raise RejectError(f"field {field}: the value cannot be sent as JSON", code="not_sendable", stage="write") from exc
+
+
+def _sendable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, TypeError):
+        return False
+    return True

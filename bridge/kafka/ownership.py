@@ -38,8 +38,9 @@ class Ownership:
         wanted: Collection[int],
         gained: GainedCall,
         lost: LostCall,
+        largest: int | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings, self._largest = settings, largest
         self._workflow = workflow
         names = Names(settings)
         self._topic = names.topic(f"{workflow}.cursors")
@@ -104,7 +105,7 @@ class Ownership:
         consumer.resume(partitions)  # a partition that was ours before comes back paused
 
     def _publisher(self, partition: int) -> TransactionalPublisher:
-        publisher = TransactionalPublisher(self._settings, self._workflow, partition)
+        publisher = TransactionalPublisher(self._settings, self._workflow, partition, self._largest)
         publisher.start()
         return publisher
 

@@ -15,18 +15,18 @@ from bridge.kafka.client import FencedError, Names, client_config, error_for, tr
 from bridge.kafka.producer import PARTITIONER
 from bridge.settings import KafkaSettings
 
-Message_ = tuple[str, bytes, bytes, Headers]  # topic, key, value, headers
+Message_ = tuple[str, bytes, bytes | None, Headers]  # topic, key, value, headers
 TIMEOUT_S = 30
 
 
 class TransactionalPublisher:
-    """Publishes for the owner of one partition of `<workflow>.cursors`.
+    """Publishes for the owner of one partition of `<workflow>.cursors`. `largest`: bytes of a batch that its topics take.
 
     The transactional id names that partition: whoever owned it before is fenced by `start` (FencedError at its next commit), and what
     it had left open is aborted.
     """
 
-    def __init__(self, settings: KafkaSettings, workflow: str, partition: int) -> None:
+    def __init__(self, settings: KafkaSettings, workflow: str, partition: int, largest: int | None = None) -> None:
         names = Names(settings)
         self._names = names
         self._cursors = names.topic(f"{workflow}.cursors")
@@ -43,6 +43,7 @@ class TransactionalPublisher:
                 compression_type="lz4",
                 transaction_timeout_ms=60_000,
                 queue_buffering_max_messages=200_000,
+                **({} if largest is None else {"message_max_bytes": largest}),
             )
         )
 

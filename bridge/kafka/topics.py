@@ -20,6 +20,7 @@ from bridge.settings import KafkaSettings
 
 DAY_MS = 86_400_000
 TIMEOUT_S = 5
+MESSAGE_MAX_BYTES = 1_000_000  # librdkafka's default
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,12 @@ class Topics:
             raise RetryError(f"Kafka does not show the new topic {absent[0]} yet", code="kafka_unavailable")
         return {topic.name: partitions[name] for name, topic in by_name.items()}
 
+    def largest_message(self, topics: Sequence[Topic]) -> int:
+        """Bytes of a message that fits into all of these topics, and that a producer sends (KAFKA_MESSAGE_MAX_BYTES)."""
+        names = [self._settings.topic_prefix + topic.name for topic in topics]
+        limits = [int(entries["max.message.bytes"].value) for entries in self._configs(names).values()]
+        return min([*limits, int(self._settings.client().get("message.max.bytes", MESSAGE_MAX_BYTES))])
+
     def partitions(self) -> dict[str, int]:
         """Partitions of every topic there is, by bare name."""
         prefix = self._settings.topic_prefix
@@ -198,17 +205,22 @@ class Topics:
                     raise error_for(exc, f"creating topic {name}") from exc
 
     def _check_cleanup(self, names: list[str], by_name: dict[str, Topic]) -> None:
+        for name, entries in self._configs(names).items():
+            policy = entries["cleanup.policy"].value
+            if policy != by_name[name].cleanup:
+                raise _mismatch(name, f"has cleanup.policy {policy}, it must be {by_name[name].cleanup}")
+
+    def _configs(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The configuration of these topics, by full name."""
         if not names:
-            return
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+            return {}
+        resources, found = [ConfigResource(ResourceType.TOPIC, name) for name in names], {}
         for resource, future in self._admin.describe_configs(resources, request_timeout=TIMEOUT_S).items():
             try:
-                entries: dict[str, Any] = future.result(TIMEOUT_S * 2)
+                found[resource.name] = future.result(TIMEOUT_S * 2)
             except KafkaException as exc:
                 raise error_for(exc, f"reading the configuration of {resource.name}") from exc
-            policy = entries["cleanup.policy"].value
-            if policy != by_name[resource.name].cleanup:
-                raise _mismatch(resource.name, f"has cleanup.policy {policy}, it must be {by_name[resource.name].cleanup}")
+        return found
 
 
 def topic_id(settings: KafkaSettings, name: str) -> str:

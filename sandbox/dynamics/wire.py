@@ -68,7 +68,8 @@ class Answer:
         if self.body is None or isinstance(self.body, bytes):
             return self.body or b""
         self.headers.setdefault("Content-Type", JSON_TYPE)
-        return json.dumps(self.body, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(self.body, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8", "backslashreplace")  # half a character travels as an escape
 
 
 class ODataError(Exception):

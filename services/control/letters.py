@@ -79,6 +79,16 @@ CURES: Mapping[str, tuple[str, str]] = {
         "A system refuses the flag.",
         "See the code in the reason: a column that cannot be written, a plug-in of the environment. Change that, then re-drive.",
     ),
+    "event_too_large": (
+        "A row with its columns is larger than Kafka takes.",
+        "Take the longest column out of the mapping, or raise max.message.bytes of the topics and KAFKA_MESSAGE_MAX_BYTES; then replay "
+        "its key and discard.",
+    ),
+    "not_storable": (
+        "A column holds what an event cannot carry.",
+        "Take the column out of the mapping or correct it in Dynamics; then replay its key and discard.",
+    ),
+    "not_sendable": ("A value cannot be sent as JSON: somebody else writes to our topic.", "Find the producer and stop it, then discard."),
     "not_avro": ("The message is not one of ours: somebody else writes to our topic.", "Find the producer and stop it, then discard."),
     "unknown_schema": ("The message's schema is not in the registry.", "Restore the registry's subjects, then re-drive; else discard."),
     "other_schema": ("The message was written with a schema that ours cannot read.", "Find the producer and stop it, then discard."),
@@ -198,11 +208,11 @@ def letter_out(row: sqlite3.Row, value: Any = None) -> LetterOut:
 
 def record_again(letter: Record, names: Names, workflow: Workflow) -> Record | None:
     """What goes back to where the letter came from: the original key, bytes and headers, and how often it has been re-driven now.
-    None for a letter that names a topic which is not this workflow's."""
+    None for a letter that names a topic which is not this workflow's, or that has no value."""
     topic = names.bare((letter.header("dlq.topic") or b"").decode("utf-8", "replace"))
     partition = (letter.header("dlq.partition") or b"").decode("ascii", "replace")
     ours = topic.startswith(f"{workflow}.") and not topic.endswith((".dead-letters", ".cursors", ".state"))
-    if not ours or not partition.isdigit():
+    if not ours or not partition.isdigit() or letter.value is None:
         return None
     kept = [header for header in without_parking(letter.headers) if not header[0].startswith("dlq.")]  # else its time to wait is up at once
     count = redriven(letter.headers) + 1

@@ -76,9 +76,7 @@ class ServiceOut(Out):
 
 class CountersOut(Out):
     read: int = 0
-    written: int = Field(
-        0, description="Created or updated. From here to `dead_lettered` a record has one outcome; all are `read`."
-    )
+    written: int = Field(0, description="Created or updated. From here to `dead_lettered` a record has one outcome; all are `read`.")
     unchanged: int = Field(0, description="Nothing to write: the target was so already.")
     stale: int = Field(0, description="Older than what has been dealt with.")
     incomplete: int = Field(0, description="Read before a column was added to the mapping; the whole row comes again.")

@@ -64,6 +64,9 @@ class EgressReading:
         counted = self._feed.counted
         return {"filtered": counted.total() - counted["dead_lettered"], "dead_lettered": counted["dead_lettered"]}
 
+    def smaller(self, event: object) -> None:
+        """Nothing has to arrive in part."""
+
     def told(self, desired: Desired) -> None:
         """Nothing but start and stop concerns the journal."""
 

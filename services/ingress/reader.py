@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from bridge.avro import Decoder, load_schema
 from bridge.clock import Clock, SystemClock
 from bridge.config import IngressConfig, TableMapping
+from bridge.consent.flags import OPT_OUT_FLAGS, canonical_flag
 from bridge.consent.meaning import PROFILE, doubts_of_table
 from bridge.desired import Desired, Workflow
 from bridge.dynamics.changes import TrackedTable
@@ -61,6 +63,13 @@ class IngressReading:
 
     def counters(self) -> Mapping[str, int]:
         return {}
+
+    def smaller(self, event: ChangeEvent) -> ChangeEvent:
+        """Its opt-outs: the writer takes a row that lacks columns for incomplete, but for these. And the comparison after a load finds its
+        version in the topics."""
+        mapped = {field.source for field in self._tables[event.table].fields if canonical_flag(field.target) in OPT_OUT_FLAGS}
+        flags = {name: value for name, value in event.fields.items() if name in mapped}
+        return replace(event, fields=flags, labels={})
 
     def told(self, desired: Desired) -> None:
         self._replays, self._epoch = desired.replays, desired.epoch

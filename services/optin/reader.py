@@ -83,6 +83,9 @@ class OptinReading:
         feed = self._export_feed
         return {"filtered": feed.counted["rows_skipped"] if feed else 0}
 
+    def smaller(self, event: object) -> None:
+        """Nothing has to arrive in part."""
+
     def told(self, desired: Desired) -> None:
         """Besides start and stop, that Dynamics was restored concerns the reader."""
         self._epoch = desired.epoch

@@ -6,22 +6,23 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 
-from bridge.avro import Encoder, load_schema
-from bridge.errors import BridgeError, RetryError
+from bridge.avro import Decoder, Encoder, load_schema
+from bridge.clock import SystemClock
+from bridge.encoding import Encoding
 from bridge.events import ChangeEvent, Outgoing
 from bridge.flow.reader import Publisher
 from bridge.kafka import publisher as publisher_module
-from bridge.kafka.client import FencedError
+from bridge.kafka.client import FencedError, headers_of
 from bridge.kafka.publisher import TransactionalPublisher
-from bridge.kafka.topics import ingress_topics, workflow_topics
-from bridge.memory import MemoryLog, MemoryPublisher
+from bridge.kafka.topics import Topics, ingress_topics, workflow_topics
+from bridge.memory import MemoryLog, MemoryPublisher, MemoryRegistry
 from bridge.reading import EventPublisher
 from bridge.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
@@ -30,9 +31,15 @@ from tests.contract.broker import content, frozen, latest, make
 TOPIC, CURSOR = "ingress.changes.contact", "dynamics:contact"
 
 
-def event(key: str, text: str = "x") -> Outgoing:
-    change = ChangeEvent("contact", key, "upsert", "live", 1, None, datetime(2026, 3, 1, tzinfo=UTC), {"lastname": text})
+def event(key: str, text: Any = "x", **more: Any) -> Outgoing:
+    fields = {"lastname": "King", "jobtitle": text, **more}
+    change = ChangeEvent("contact", key, "upsert", "live", 1, None, datetime(2026, 3, 1, tzinfo=UTC), fields)
     return Outgoing(TOPIC, key, change, (("origin-lane", b"live"),))
+
+
+def only_flags(change: ChangeEvent) -> ChangeEvent | None:
+    flags = {name: value for name, value in change.fields.items() if name.startswith("donot")}
+    return replace(change, fields=flags) if flags else None
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,10 @@ class TestTransactionalPublisher(PublisherContract):
         def publisher() -> Publisher:
             made = TransactionalPublisher(kafka_settings, "ingress", 1)
             made.start()
-            return EventPublisher(made, {TOPIC: encoder}, 3)
+            largest = Topics(kafka_settings).largest_message(ingress_topics(["contact"]))
+            settings = {"workflow": "ingress", "prefix": kafka_settings.topic_prefix, "revision": 3}
+            encoding = Encoding({TOPIC: encoder}, largest, SystemClock(), **settings, smaller=only_flags)  # type: ignore[arg-type]
+            return EventPublisher(made, encoding, 3)
 
         def keys() -> list[str]:
             return [(message.key() or b"").decode() for message in content(kafka_settings, TOPIC)]
@@ -209,15 +219,26 @@ class TestTransactionalPublisher(PublisherContract):
         assert sorted(place.keys()) == ["b", "c"]
         assert place.cursors() == {CURSOR: {"page": 2}}
 
-    async def test_an_event_too_large_for_kafka_is_not_taken_for_an_outage(self, place: Place) -> None:
-        """Publishing the same again can never help; a feed that is told so would wait for ever."""
-        publisher = place.publisher()
+    @pytest.mark.parametrize(
+        ("value", "code"),
+        [("x" * 1_500_000, "event_too_large"), ("half an \ud83d", "not_storable"), (["a", "list"], "not_storable")],
+        ids=["too large", "half a character", "no value"],
+    )
+    async def test_a_row_that_cannot_be_published_is_a_letter_and_the_page_goes_on(
+        self, place: Place, kafka_settings: KafkaSettings, value: Any, code: str
+    ) -> None:
+        await place.publisher().publish([event("a"), event("bad", value, donotemail=True), event("c")], CURSOR, {"page": 1})
 
-        with pytest.raises(BridgeError) as caught:
-            await publisher.publish([event("a"), event("big", "x" * 1_500_000)], CURSOR, {"page": 1})
-
-        assert (place.keys(), place.cursors()) == ([], {})
-        assert not isinstance(caught.value, RetryError)
+        assert (sorted(place.keys()), place.cursors()) == (["a", "bad", "c"], {CURSOR: {"page": 1}})
+        (letter,) = content(kafka_settings, "ingress.dead-letters")
+        told = {name: value or b"" for name, value in headers_of(letter)}
+        assert (letter.key(), letter.value(), told["dlq.code"]) == (b"bad", None, code.encode())
+        assert b"contact: " in told["dlq.reason"] and (code == "event_too_large" or b"jobtitle" in told["dlq.reason"])
+        registry, schema = MemoryRegistry(), load_schema("ChangeEvent")
+        assert registry.register(TOPIC, schema) == 1
+        decoder = Decoder(registry, schema, ChangeEvent)
+        rest = [await decoder.decode(each.value()) for each in content(kafka_settings, TOPIC) if each.key() == b"bad"]
+        assert [each.fields for each in rest] == [{"donotemail": True}], "its opt-out arrives"
 
     async def test_a_page_of_five_thousand_rows_goes_out_as_one(self, place: Place) -> None:
         rows = [event(f"key-{number:04}", json.dumps(list(range(50)))) for number in range(5000)]

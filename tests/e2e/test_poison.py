@@ -179,3 +179,19 @@ async def test_no_field_value_leaves_the_events(stack: Stack) -> None:
     assert all(canary not in str(headers_of(letter)) for letter in letters)
     assert canary not in service_logs(stack)
     assert "sandbox-secret" not in service_logs(stack)
+
+
+async def test_half_an_emoji_and_a_row_too_large_for_kafka_hold_up_nobody(stack: Stack) -> None:
+    half = stack.dynamics.upsert("contact", {"lastname": "Ann \ud83d"})
+    large = stack.dynamics.upsert("contact", {"lastname": "Large", "description": "é" * 2_000})
+    stack.campaign.add_field("profile", name="cusText", length=4_000)
+    stack.campaign.publish()
+    await run(stack, contacts(fields=CONTACT_FIELDS | {"description": "cusText"}), reader={"KAFKA_MESSAGE_MAX_BYTES": "5500"})
+    await everything_passed(stack)
+
+    profile = stack.campaign.get("profile", half) or {}
+    assert profile["lastName"] == "Ann \ufffd"
+    (letter,) = await until_messages(stack, LETTERS, 1)
+    assert (letter.key(), headers_of(letter)["dlq.code"]) == (large.encode(), "event_too_large")
+    counters = (await stack.workflow())["counters"]
+    assert (counters["dead_lettered"], counters["incomplete"], counters["read"]) == (1, 1, 3)  # with the sentinel
