@@ -64,7 +64,9 @@ class Desired:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Desired:
-        """Members of a later version are ignored."""
+        """Members of a later version are ignored. Raises TypeError for what is no JSON object: that is no wish to stop."""
+        if not isinstance(data, dict):
+            raise TypeError("no JSON object")
         return Desired(**{name: data[name] for name in Desired.__slots__ if name in data})
 
 

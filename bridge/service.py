@@ -29,6 +29,7 @@ from bridge.settings import KafkaSettings, ServiceSettings
 T = TypeVar("T")
 LONGEST_STOP_S = 9.0
 FENCINGS, FENCINGS_WITHIN_S = 5, 120.0
+FAULTS, FAULTS_WITHIN_S, LONGEST_FAULT_WAIT_S = 4, 900.0, 60.0  # of our own: so many are answered by another start
 
 
 class Run(Protocol):
@@ -79,6 +80,7 @@ class Service:
         self._reason: Reason | None = None
         self._beat_now = asyncio.Event()
         self._fencings: list[float] = []
+        self._faults: list[float] = []
         self.readiness = Readiness(clock)
 
     async def serve(self) -> None:
@@ -127,11 +129,18 @@ class Service:
 
     def _told(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            if entry.key == self._workflow and entry.value is not None:
-                self._desired = Desired.from_json(json.loads(entry.value))
+            if entry.value is None or entry.key not in WORKFLOWS:
+                continue
+            try:
+                told = Desired.from_json(json.loads(entry.value))
+            except (ValueError, TypeError, KeyError, AttributeError) as exc:  # of a stranger's: what was wanted before still is
+                log("desired_unreadable", "error", workflow=entry.key, offset=entry.offset, reason=type(exc).__name__)
+                continue
+            if entry.key == self._workflow:
+                self._desired = told
                 self._changed.set()
-            elif self._beside is not None and entry.key in WORKFLOWS and entry.value is not None:
-                self._beside(entry.key, Desired.from_json(json.loads(entry.value)))
+            elif self._beside is not None:
+                self._beside(entry.key, told)
 
     async def _one_run(self) -> None:
         """Waits until something is to run, runs it until that changes, and waits again."""
@@ -149,8 +158,9 @@ class Service:
             gc.collect()  # Kafka's clients are parts of cycles: until Python looks by itself their threads and pipes would stay
             if not again:
                 return
+            longest = LONGEST_FAULT_WAIT_S if self._faults else 15
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), backoff_s(attempt, self._rng, 15))
+                await asyncio.wait_for(self._changed.wait(), backoff_s(attempt, self._rng, longest))
 
     async def _run_once(self, wanted: Desired) -> bool:
         """True if it is to be started again with the same generation."""
@@ -174,15 +184,26 @@ class Service:
             self._now("STARTING", Reason.of(exc))
             return True
         except Exception as exc:
-            where = "".join(traceback.format_tb(exc.__traceback__)[-3:])
-            log("run_failed", "error", code="internal_error", reason=type(exc).__name__, where=where)
-            text = f"the service met a fault of its own ({type(exc).__name__})"
-            hint = "See the service's log, report the fault, then start again."
-            return await self._failed(Reason("internal_error", text, hint, "service"), wanted)
+            return await self._faulty(exc, wanted)
         finally:
             self._run = None
             self._metrics.runs.ended()
         return True
+
+    async def _faulty(self, exc: Exception, wanted: Desired) -> bool:
+        """A fault of our own. What passes by itself is over after another start; what does not ends in FAILED, with the record it met."""
+        now = self._clock.monotonic()
+        self._faults = [each for each in self._faults if now - each < FAULTS_WITHIN_S] + [now]
+        again = len(self._faults) <= FAULTS
+        where, at = "".join(traceback.format_tb(exc.__traceback__)[-3:]), ", ".join(getattr(exc, "__notes__", ()))
+        log("run_failed", "error", code="internal_error", reason=type(exc).__name__, at=at, where=where, again=again)
+        text = f"the service met a fault of its own ({type(exc).__name__}{f' at {at}' if at else ''})"
+        reason = Reason("internal_error", text, "See the service's log, report the fault, then start again.", "service")
+        if again:
+            self._now("STARTING", reason)
+            return True
+        self._faults.clear()
+        return await self._failed(reason, wanted)
 
     async def _fenced(self, exc: FencedError, wanted: Desired) -> bool:
         """Once may be a broker that restarted; again and again is another process with our name."""
@@ -230,9 +251,9 @@ class Service:
         while True:
             if self._run is not None and self._run.ready and self._status == "STARTING":
                 self._now("RUNNING")
-            beat = self._heartbeat()
-            value = json.dumps(beat.to_json(), separators=(",", ":")).encode()
             try:
+                beat = self._heartbeat()
+                value = json.dumps(beat.to_json(), separators=(",", ":")).encode()
                 await asyncio.wait_for(self._producer.send(topic, beat.key.encode(), value), HEARTBEAT_EVERY_S)
                 self.readiness.heard()
             except (FencedError, HaltError) as exc:
@@ -242,6 +263,8 @@ class Service:
                 self._producer = KafkaProducer(self._kafka)
             except (BridgeError, TimeoutError):
                 pass  # Kafka is away; control notices by the silence
+            except Exception as exc:  # without beats control would take this service for dead
+                log("internal_fault", "error", where="heartbeat", reason=type(exc).__name__)
             with suppress(TimeoutError):
                 self._beat_now.clear()
                 await asyncio.wait_for(self._beat_now.wait(), HEARTBEAT_EVERY_S if self._settled() else 0.2)

@@ -56,8 +56,10 @@ class Known:
 
     @staticmethod
     def from_json(value: bytes) -> Known:
-        """Members of a later version are ignored, missing ones have their defaults."""
-        data: dict[str, Any] = json.loads(value)
+        """Members of a later version are ignored, missing ones have their defaults. Raises ValueError for what is no such record."""
+        data: Any = json.loads(value)
+        if not isinstance(data, dict):
+            raise ValueError("no JSON object")
         return Known(**{name: data[name] for name in Known.__slots__ if name in data})
 
 

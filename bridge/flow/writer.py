@@ -127,6 +127,8 @@ class Writer(Generic[E]):
             except RetryError as exc:  # only when stopping: the job is left as it is, uncommitted
                 log("record_retried", "debug", key=job.key, code=exc.code)
             except Exception as exc:
+                if not isinstance(exc, BridgeError) and job.latest is not None:
+                    exc.add_note(f"{job.key} of {job.latest.topic}-{job.latest.partition}-{job.latest.offset}")
                 self._halt(exc)
             finally:
                 job.calling = False

@@ -12,6 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from bridge.errors import RetryError
 from bridge.events import Headers
 from bridge.kafka.client import client_config, headers_of, trouble
+from bridge.log import log
 from bridge.settings import KafkaSettings
 
 CATCH_UP_S = 30
@@ -93,6 +94,9 @@ class Follower:
                 self._take()
             except KafkaException as exc:  # a service that no longer follows would ignore every command
                 trouble(f"following {self._named}", exc)
+                self._closing.wait(1)
+            except Exception as exc:
+                log("internal_fault", "error", where=f"following {self._named}", reason=type(exc).__name__)
                 self._closing.wait(1)
         self._consumer.close()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from bridge.errors import BridgeError, HaltError
+from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, trouble
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.log import log
@@ -87,11 +87,19 @@ class Ownership:
             self._fail(exc)
         except KafkaException as exc:
             self._fail(error_for(exc, "owning tables"))
+        except Exception as exc:  # a thread that only ended would leave a run that says RUNNING and reads nothing
+            self._fail(exc)
         finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        try:
             self._consumer.close()
             self._release(sorted(self._owned))
+        except Exception as exc:
+            self._fail(exc)
 
-    def _fail(self, exc: BridgeError) -> None:
+    def _fail(self, exc: Exception) -> None:
         self._loop.call_soon_threadsafe(lambda: None if self._failed.done() else self._failed.set_exception(exc))
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -118,7 +126,12 @@ class Ownership:
         for partition in partitions:
             if partition in self._owned:
                 self._owned.discard(partition)
-                asyncio.run_coroutine_threadsafe(_awaited(self._lost, partition), self._loop).result(RELEASE_TIMEOUT_S)
+                future = asyncio.run_coroutine_threadsafe(_awaited(self._lost, partition), self._loop)
+                try:
+                    future.result(RELEASE_TIMEOUT_S)
+                except TimeoutError as exc:
+                    text = f"what is under way did not end in {RELEASE_TIMEOUT_S} s; the run begins again"
+                    raise RetryError(text, code="release_slow") from exc
 
     def _take(self, message: Message) -> None:
         error, partition = message.error(), message.partition()
@@ -130,12 +143,11 @@ class Ownership:
                 raise failure
             trouble("reading cursors", failure)
         elif partition in self._loading:
-            key = (message.key() or b"").decode()
-            value = message.value()
-            if value is None:
+            key = (message.key() or b"").decode("utf-8", "replace")
+            if (cursor := _cursor(key, message.value())) is None:
                 self._loading[partition].pop(key, None)
             else:
-                self._loading[partition][key] = json.loads(value)
+                self._loading[partition][key] = cursor
 
     def _loaded(self, partition: int | None) -> None:
         if partition is None or partition not in self._loading:
@@ -143,7 +155,31 @@ class Ownership:
         cursors, publisher = self._loading.pop(partition), self._publishers[partition]
         self._consumer.pause([TopicPartition(self._topic, partition)])
         self._owned.add(partition)
-        self._loop.call_soon_threadsafe(self._gained, partition, cursors, publisher)
+        self._loop.call_soon_threadsafe(self._give, partition, cursors, publisher)
+
+    def _give(self, partition: int, cursors: Cursors, publisher: TransactionalPublisher) -> None:
+        try:
+            self._gained(partition, cursors, publisher)
+        except Exception as exc:
+            self._fail(exc)
+
+
+def _cursor(key: str, value: bytes | None) -> dict[str, Any] | None:
+    """None for a deleted one. Raises HaltError for what is none: to begin again by ourselves would read everything, or lose a journal."""
+    if value is None:
+        return None
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise HaltError(
+            f"the cursor {key} cannot be read: somebody else has written it",
+            code="cursor_unreadable",
+            hint="Delete it (`bridge cursors delete`) and start: the table is read again from its beginning.",
+            origin="kafka",
+        )
+    return found
 
 
 async def _awaited(call: LostCall, partition: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -51,7 +51,18 @@ class TopicReader:
             answered = self._consumer.committed(asked, TIMEOUT_S)
         except KafkaException as exc:
             raise error_for(self._refusal() or exc, f"asking for committed offsets of {topic}") from exc
+        for each in answered:
+            if each.error is not None:
+                raise error_for(each.error, f"asking for committed offsets of {topic}")
         return [max(0, each.offset) for each in sorted(answered, key=lambda each: each.partition)]
+
+    def commit(self, topic: str, offsets: Mapping[int, int]) -> None:
+        """For the group given at the beginning, which must have no members."""
+        places = [TopicPartition(topic, number, at) for number, at in offsets.items()]
+        try:
+            self._consumer.commit(offsets=places, asynchronous=False)
+        except KafkaException as exc:
+            raise error_for(exc, f"committing offsets of {topic}") from exc
 
     def _refusal(self) -> KafkaError | None:
         """Why the group's coordinator was not told to us; the question itself only times out."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.events import Record
 from bridge.flow.offsets import OffsetLedger, Position
-from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, headers_of, trouble
+from bridge.kafka.client import OUT_OF_RANGE, SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, headers_of, trouble
 from bridge.log import log
 from bridge.settings import KafkaSettings
 
@@ -121,12 +121,20 @@ class KafkaRecords:
             self._fail(exc)
         except KafkaException as exc:
             self._fail(error_for(exc, "consuming"))
+        except Exception as exc:  # a thread that only ended would leave a run that says RUNNING and does nothing
+            self._fail(exc)
         finally:
-            self._release(self._owned())
-            self._commit_now()
-            self._consumer.close()
+            self._leave()
 
-    def _fail(self, exc: BridgeError) -> None:
+    def _leave(self) -> None:
+        steps: list[Callable[[], object]] = [lambda: self._release(self._owned()), self._commit_now, self._consumer.close]
+        for step in steps:  # closing calls `_revoke` again
+            try:
+                step()
+            except Exception as exc:
+                self._fail(exc)
+
+    def _fail(self, exc: Exception) -> None:
         self._loop.call_soon_threadsafe(lambda: None if self._failed.done() else self._failed.set_exception(exc))
 
     def _poll_until_closed(self) -> None:
@@ -178,11 +186,19 @@ class KafkaRecords:
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._ledger.reached_end((self._names.bare(topic), partition), offset)
             else:
-                self._error(error)
+                self._error(error, TopicPartition(topic, partition))
         if records:
-            self._loop.call_soon_threadsafe(self._taker.offer, records)
+            self._loop.call_soon_threadsafe(self._offer, records)
 
-    def _error(self, error: KafkaError) -> None:
+    def _offer(self, records: Sequence[Record]) -> None:
+        try:
+            self._taker.offer(records)
+        except Exception as exc:
+            self._fail(exc)
+
+    def _error(self, error: KafkaError, place: TopicPartition) -> None:
+        if error.code() in OUT_OF_RANGE:
+            self._tell_expired([place])
         failure = error_for(error, "consuming")
         if isinstance(failure, HaltError | FencedError):
             raise failure
@@ -215,7 +231,13 @@ class KafkaRecords:
         numbers = sorted({each.partition for each in partitions})
         asyncio.run_coroutine_threadsafe(self._gain(numbers), self._loop).result()
         self._paused.clear()
-        for each in consumer.committed(partitions, 30) if partitions else ():
+        found = consumer.committed(partitions, 30) if partitions else []
+        for each in found:
+            if each.error is not None:  # not "never": its beginning would be read again
+                raise error_for(each.error, f"asking for committed offsets of {each.topic}")
+        if expired := [each for each in found if each.offset < 0 and self._first(each) > 0]:
+            self._tell_expired(expired)
+        for each in found:
             committed = each.offset if each.offset >= 0 else None
             self._ledger.own((self._names.bare(each.topic), each.partition), committed)
             each.offset = OFFSET_BEGINNING if committed is None else committed
@@ -223,6 +245,20 @@ class KafkaRecords:
         consumer.assign(partitions)
         consumer.resume(partitions)  # a partition that was ours before comes back paused
         self._lease.renew()
+
+    def _first(self, place: TopicPartition) -> int:
+        """The first offset there is in a partition."""
+        return int(self._consumer.get_watermark_offsets(TopicPartition(place.topic, place.partition), 10)[0])
+
+    def _tell_expired(self, places: Sequence[TopicPartition]) -> None:
+        """What waited there is gone, or the group's offsets are, and with them how much of it was dealt with. It is told once: the next
+        start goes on with what is left. Raises HaltError."""
+        left = [TopicPartition(each.topic, each.partition, self._first(each)) for each in places]
+        try:
+            self._consumer.commit(offsets=left, asynchronous=False)
+        except KafkaException as exc:
+            raise error_for(exc, "committing") from exc
+        raise error_for(KafkaError(KafkaError.OFFSET_OUT_OF_RANGE), "consuming")
 
     async def _gain(self, partitions: Sequence[int]) -> None:
         await self._taker.gain(partitions)
@@ -249,8 +285,12 @@ class KafkaRecords:
             return []
 
     def _release(self, positions: Sequence[Position]) -> None:
-        if positions:
+        if not positions:
+            return
+        try:
             asyncio.run_coroutine_threadsafe(self._released(positions), self._loop).result(RELEASE_TIMEOUT_S)
+        except TimeoutError as exc:
+            raise RetryError(f"what is under way did not end in {RELEASE_TIMEOUT_S} s; the run begins again", code="release_slow") from exc
 
     async def _released(self, positions: Sequence[Position]) -> None:
         await self._taker.release(positions)

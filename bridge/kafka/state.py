@@ -56,7 +56,11 @@ class KafkaState:
         except sqlite3.DatabaseError as exc:
             _remove(part.path)
             raise FencedError("the local copy of the state is damaged; it is built again", code="state_damaged") from exc
-        return None if value is None else Known.from_json(value)
+        try:
+            return None if value is None else Known.from_json(value)
+        except (ValueError, TypeError):  # somebody else has written it: as if it had never been seen, which takes nothing away
+            log("state_unreadable", "warning", key=key)
+            return None
 
     async def put(self, partition: int, key: str, known: Known) -> None:
         part, value = self._part(partition), known.to_json()
@@ -223,7 +227,7 @@ def _batches(messages: Iterable[Message]) -> Iterator[tuple[dict[str, bytes | No
     records: dict[str, bytes | None] = {}
     next_offset = 0
     for message in messages:
-        records[(message.key() or b"").decode()] = message.value()
+        records[(message.key() or b"").decode("utf-8", "replace")] = message.value()
         next_offset = (message.offset() or 0) + 1
         if len(records) >= BATCH:
             yield records, next_offset

@@ -11,7 +11,7 @@ import logging
 import ssl
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -163,7 +163,7 @@ class FaustStream:
         async with self._one:
             try:
                 await self._taker.gain(mine)
-            except BridgeError as exc:
+            except Exception as exc:
                 self._fail(exc)
                 return
             self._mine = frozenset(mine)
@@ -175,9 +175,12 @@ class FaustStream:
         gone = sorted(each.partition for each in revoked if each.topic == self._topic)
         async with self._one:
             self._mine -= set(gone)
-            await self._taker.lose(gone)
+            try:
+                await self._taker.lose(gone)
+            except Exception as exc:
+                self._fail(exc)
 
-    def _fail(self, exc: BridgeError) -> None:
+    def _fail(self, exc: Exception) -> None:
         if not self._failed.done():
             self._failed.set_exception(exc)
 
@@ -229,14 +232,16 @@ class FaustStream:
     def _check_retention(self) -> None:
         with closing(TopicReader(self._settings, self._group)) as reader:
             committed = reader.committed(self._topic, self._partitions)
-            for number, offset in enumerate(committed):
-                if 0 < offset < reader.range(self._topic, number)[0]:
-                    raise HaltError(
-                        f"Kafka, consuming: observations that were waiting in {self._topic} have been deleted by the topic's retention",
-                        code="backlog_expired",
-                        hint="Delete the workflow's cursors, then start: all contacts are read again; ask for a full export of Campaign.",
-                        origin="kafka",
-                    )
+            first = [reader.range(self._topic, number)[0] for number in range(self._partitions)]
+            if expired := {number: at for number, at in enumerate(first) if committed[number] < at}:
+                with suppress(BridgeError):  # another instance is there, and has told it
+                    reader.commit(self._topic, expired)  # it is told once: the next start goes on with what is left
+                raise HaltError(
+                    f"Kafka, consuming: observations that were waiting in {self._topic} have been deleted by the topic's retention",
+                    code="backlog_expired",
+                    hint="Delete the workflow's cursors, then start: all contacts are read again; ask for a full export of Campaign.",
+                    origin="kafka",
+                )
 
 
 def _ended(why: BaseException | None) -> BridgeError:

@@ -196,7 +196,7 @@ class Topics:
             )
         for name, future in self._admin.create_topics(new, operation_timeout=TIMEOUT_S).items():
             try:
-                future.result(TIMEOUT_S * 2)
+                answered(future, f"creating topic {name}")
             except KafkaException as exc:
                 error: KafkaError = exc.args[0]
                 if error.code() == KafkaError.INVALID_REPLICATION_FACTOR:
@@ -217,10 +217,19 @@ class Topics:
         resources, found = [ConfigResource(ResourceType.TOPIC, name) for name in names], {}
         for resource, future in self._admin.describe_configs(resources, request_timeout=TIMEOUT_S).items():
             try:
-                found[resource.name] = future.result(TIMEOUT_S * 2)
+                found[resource.name] = answered(future, f"reading the configuration of {resource.name}")
             except KafkaException as exc:
                 raise error_for(exc, f"reading the configuration of {resource.name}") from exc
         return found
+
+
+def answered(future: Any, doing: str) -> Any:
+    """What Kafka answered. Raises KafkaException, or RetryError if nothing came: a TimeoutError is an OSError, which others take for the
+    disk's."""
+    try:
+        return future.result(TIMEOUT_S * 2)
+    except TimeoutError as exc:
+        raise RetryError(f"Kafka, {doing}: no answer", code="kafka_unavailable") from exc
 
 
 def topic_id(settings: KafkaSettings, name: str) -> str:
@@ -228,7 +237,7 @@ def topic_id(settings: KafkaSettings, name: str) -> str:
     admin = AdminClient(client_config(settings))  # has to live until the answer is there
     try:
         described = admin.describe_topics(TopicCollection([name]), request_timeout=TIMEOUT_S)
-        return str(described[name].result(TIMEOUT_S * 2).topic_id)
+        return str(answered(described[name], f"describing topic {name}").topic_id)
     except KafkaException as exc:
         raise error_for(exc, f"describing topic {name}") from exc
 

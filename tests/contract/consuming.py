@@ -73,7 +73,7 @@ async def consuming(settings: KafkaSettings, instance: str = "w1") -> AsyncItera
     finally:
         await member.records.close()
         run.cancel()
-        with suppress(asyncio.CancelledError, BridgeError):
+        with suppress(asyncio.CancelledError, BridgeError, LookupError):
             await run
 
 

@@ -220,6 +220,47 @@ async def test_records_deleted_before_they_were_read_halt_the_workflow(settings:
     assert caught.value.code == "backlog_expired"
     assert again.values() == []
 
+    async with consuming(settings) as (third, run):  # it was told: what is left goes on
+        await eventually(lambda: len(third.taken) == 2)
+        assert not run.done()
+
+
+async def test_records_deleted_together_with_the_offsets_are_told_once(settings: KafkaSettings) -> None:
+    """Both are kept for seven days: after a longer stop nothing says how much of them was dealt with."""
+    await fill(settings, LIVE, ["k"] * 5, partition=0)
+    admin = AdminClient(settings.client())
+    for future in admin.delete_records([TopicPartition(settings.topic_prefix + LIVE, 0, 3)]).values():
+        future.result(10)
+
+    async with consuming(settings) as (first, run):
+        with pytest.raises(HaltError) as caught:
+            await asyncio.wait_for(run, 20)
+    assert (caught.value.code, first.taken) == ("backlog_expired", [])
+
+    async with consuming(settings) as (again, run):
+        await eventually(lambda: len(again.taken) == 2)
+        assert not run.done()
+
+
+@pytest.mark.parametrize("where", ["offer", "gain", "release"])
+async def test_a_fault_in_what_the_thread_calls_ends_the_run_with_it(settings: KafkaSettings, where: str) -> None:
+    """Else it would say RUNNING and do nothing."""
+    await fill(settings, LIVE, ["k"], partition=0)
+
+    def broken(*_: object) -> None:
+        raise LookupError("a fault of ours")
+
+    async def broken_later(*_: object) -> None:
+        broken()
+
+    async with consuming(settings) as (member, run):
+        setattr(member, where, broken if where == "offer" else broken_later)
+        if where == "release":
+            await eventually(lambda: member.taken)
+            await member.records.close()
+        with pytest.raises(LookupError):
+            await asyncio.wait_for(run, 20)
+
 
 async def test_records_deleted_after_they_were_settled_are_no_matter(settings: KafkaSettings) -> None:
     await fill(settings, LIVE, ["k"] * 5, partition=0)

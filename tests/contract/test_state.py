@@ -178,6 +178,21 @@ class TestKafkaState(StateContract):
         assert [fresh.get(0, f"contact/{n:04}") for n in range(500)] == [Known(version=n) for n in range(500)]
         fresh.close()
 
+    async def test_what_a_stranger_wrote_counts_as_never_seen(
+        self, state: KafkaState, kafka_settings: KafkaSettings, producer: KafkaProducer, tmp_path: Path
+    ) -> None:
+        topic = f"{kafka_settings.topic_prefix}ingress.state"
+        for key, value in ((b"contact/1", b"no json"), (b"contact/2", b"[]"), (b"\xff\xfe", b"{}")):
+            await producer.send(topic, key, value, partition=0)
+        await producer.send(topic, b"contact/3", Known(version=3).to_json(), partition=0)
+        state.close()
+
+        fresh = self.again(kafka_settings, producer, tmp_path)
+        await fresh.gain([0])
+
+        assert [fresh.get(0, f"contact/{number}") for number in (1, 2, 3)] == [None, None, Known(version=3)]
+        fresh.close()
+
     async def test_a_tombstone_forgets_the_record(self, state: KafkaState, kafka_settings: KafkaSettings, producer: KafkaProducer) -> None:
         await state.put(0, "contact/1", FULL)
         state.lose(0)

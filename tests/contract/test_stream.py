@@ -7,8 +7,11 @@ from collections.abc import Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from bridge.errors import HaltError
 from bridge.events import Record
 from bridge.kafka.reader import TopicReader
 from bridge.kafka.records import Lease
@@ -80,3 +83,26 @@ async def test_lag_is_0_on_every_partition_behind_markers_and_where_nothing_ever
         await asyncio.gather(run, return_exceptions=True)
 
     assert taker.values == [b"0", b"1", b"committed", b"later"]
+
+
+async def test_observations_that_expired_before_they_were_heard_are_told_once(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+    await asyncio.to_thread(Topics(kafka_settings).ensure, [Topic(TOPIC, "delete")])
+    await fill(kafka_settings, TOPIC, ["a", "b", "c"], partition=0)
+    admin = AdminClient(kafka_settings.client())
+    for future in admin.delete_records([TopicPartition(kafka_settings.topic_prefix + TOPIC, 0, 2)]).values():
+        future.result(10)
+
+    with pytest.raises(HaltError) as caught:
+        await FaustStream(kafka_settings, GROUP, TOPIC, PARTITIONS, tmp_path, Noting(), Lease()).run()
+    assert caught.value.code == "backlog_expired"
+
+    taker = Noting()
+    run = asyncio.create_task(FaustStream(kafka_settings, GROUP, TOPIC, PARTITIONS, tmp_path, taker, Lease()).run())
+    try:
+        async with asyncio.timeout(40):
+            while taker.values != [b"2"]:
+                assert not run.done(), run
+                await asyncio.sleep(0.3)
+    finally:
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
