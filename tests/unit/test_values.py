@@ -107,6 +107,15 @@ async def test_a_day_stays_that_day(client: DynamicsClient, sandbox: DynamicsSan
     assert fields(read, "birthDate") == {"birthDate": "2026-06-15"}
 
 
+async def test_a_column_that_became_a_day_while_it_is_read_stays_that_day(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    read = await event(client, sandbox, DAY, "2026-06-15T00:00:00Z", LOS_ANGELES)
+    table = TrackedTable(client, await read_table(client, "contact", [DAY.name]), 10, LOS_ANGELES)
+
+    changed = table.upsert({"contactid": read.key, DAY.name: "2026-06-15"}, "live", NOON)
+
+    assert fields(changed, "birthDate") == {"birthDate": "2026-06-15"}
+
+
 @pytest.mark.parametrize("zone", ZONES)
 async def test_a_time_keeps_its_moment_in_any_zone(client: DynamicsClient, sandbox: DynamicsSandbox, zone: ZoneInfo | None) -> None:
     read = await event(client, sandbox, TIME, "2026-06-14T22:00:00Z", zone)
