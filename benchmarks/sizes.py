@@ -38,6 +38,7 @@ TEXTS = (
     "Oslo",
     "",
 )
+EXACT = ("emailaddress1", "fax", "mobilephone", "telephone1")
 FILES = 20_000  # records of the sqlite file that is measured
 URL = "https://mirror.example.campaign.adobe.com/res/img/" + "a" * 90
 
@@ -46,7 +47,7 @@ def change(columns: int) -> ChangeEvent:
     """A row with so many columns; the default mapping has eleven."""
     names = default_ingress().tables[0].columns()
     fields = {f"new_column{n}" if n >= len(names) else names[n]: TEXTS[n % len(TEXTS)] or None for n in range(columns)}
-    return ChangeEvent("contact", CONTACT, "upsert", "live", 915244, NOW, NOW, fields)
+    return ChangeEvent("contact", CONTACT, "upsert", "live", 915244, NOW, NOW, fields, exact=[name for name in EXACT if fields.get(name)])
 
 
 def known(columns: int) -> Known:

@@ -49,6 +49,8 @@ class ChangeEvent:
     fields: Mapping[str, Value] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     epoch: int = 0
+    exact: Sequence[str] = field(default_factory=list)
+    days: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

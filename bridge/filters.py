@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from bridge.config import Condition, Filter, Scalar
@@ -62,9 +63,12 @@ def equal(value: Value, operand: Scalar) -> bool:
 
 
 def text(value: Any) -> str:
-    """A value as people write it in a filter or a replacement: true, 1, 12.5, Oslo; nothing for empty."""
+    """A value as people write it in a filter, a replacement or a text: true, 1, 12.5, 0.00001, Oslo; nothing for empty."""
     if value is None:
         return ""
+    if isinstance(value, float) and isfinite(value):
+        written = format(Decimal(str(value or 0)), "f")
+        return written.removesuffix(".0")
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -82,21 +86,22 @@ def _ordered(value: Value, operand: Any, operator: str) -> bool:
 
 def _comparable(value: Any, operand: Any) -> tuple[Any, Any]:
     """Both sides as numbers, else as times, else as text."""
-    for convert in (_number, _time):
+    for convert in (number, _time):
         left, right = convert(value), convert(operand)
         if left is not None and right is not None:
             return left, right
     return text(value), text(operand)
 
 
-def _number(value: Any) -> Decimal | None:
-    """Text counts as a number only as Dynamics writes one: a postal code 01234 or a phone number +4712 is text."""
+def number(value: Any) -> Decimal | None:
+    """A value as a number, None for what is none. Text counts as one only as Dynamics writes it: a postal code 01234 or a phone number
+    +4712 is text."""
     if isinstance(value, str):
         return Decimal(value) if NUMBER.match(value) else None
     if value is None or isinstance(value, bool):
         return None
-    number = Decimal(str(value))
-    return number if number.is_finite() else None
+    found = Decimal(str(value))
+    return found if found.is_finite() else None
 
 
 def _time(value: Any) -> datetime | None:

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from bridge.config import FieldMapping, TableMapping
 from bridge.consent.flags import OPT_OUT_FLAGS, canonical_flag
-from bridge.convert import TargetField, convert
+from bridge.convert import TargetField, convert, cut
 from bridge.errors import RejectError
 from bridge.events import ChangeEvent, Value
-from bridge.filters import passes, text
+from bridge.filters import number, passes, text
 
 Doubt = Literal["truncated", "not_convertible"]
 
@@ -52,6 +52,7 @@ class Mapper:
         self._first_only = frozenset(to.name for field, to in self._fields if not field.apply_updates)
         self.flags = frozenset(to.name for _, to in self._fields) & frozenset(OPT_OUT_FLAGS)
         self._replacements = {(each.source, each.from_value): each.to for each in table.replacements}
+        self._numbers = {(each.source, number(each.from_value.strip())): each.to for each in reversed(table.replacements)}
 
     def to_campaign(self, event: ChangeEvent) -> Mapped | Skip:
         """The record for an upsert event."""
@@ -59,7 +60,7 @@ class Mapper:
             return Skip.INCOMPLETE
         if not passes({**event.fields, self.table.key.source: event.key}, self.table.filter):
             return Skip.FILTERED
-        fields = {to.name: convert(self._chosen(event, field), to) for field, to in self._fields if to.name not in self.flags}
+        fields = {to.name: self._converted(event, field, to) for field, to in self._fields if to.name not in self.flags}
         return Mapped(self.key(event.key), fields, self._first_only - self.flags)
 
     def said(self, event: ChangeEvent) -> dict[str, bool | None]:
@@ -70,7 +71,7 @@ class Mapper:
             if to.name not in self.flags or (field.source not in event.fields and field.source != self.table.key.source):
                 continue
             try:
-                value = convert(self._chosen(event, field), to)
+                value = self._converted(event, field, to)
             except RejectError:
                 value = None
             found[to.name] = value if isinstance(value, bool) else None
@@ -79,19 +80,18 @@ class Mapper:
     def doubts(self, event: ChangeEvent) -> Iterator[tuple[FieldMapping, TargetField, Doubt]]:
         """The fields of a row that lose something on the way, for the plan: cut at the target's length, or refused."""
         for field, to in self._fields:
-            chosen = self._chosen(event, field)
+            chosen, exact = self._chosen(event, field, to)
             try:
-                convert(chosen, to)
+                convert(chosen, to, exact)
             except RejectError:
                 yield field, to, "not_convertible"
                 continue
-            if to.kind == "string" and to.length is not None and chosen is not None and len(text(chosen)) > to.length:
+            if cut(chosen, to, exact):
                 yield field, to, "truncated"
 
-    def replaces(self, source: str, value: Value, label: str | None) -> bool:
-        """Whether a replacement takes this value, as technical value or, with display picklists, by its label."""
-        shown = label if self.table.picklists == "display" else None
-        return any(each is not None and (source, each) in self._replacements for each in (text(value), shown))
+    def replaces(self, event: ChangeEvent, source: str) -> bool:
+        """Whether a replacement takes the value of this column, as technical value or, with display picklists, by its label."""
+        return self._replaced(event, source, event.fields.get(source)) is not None
 
     def key(self, key: str) -> str:
         """The Campaign key of a Dynamics key: the same text. Raises RejectError if it does not fit."""
@@ -103,14 +103,32 @@ class Mapper:
             )
         return key
 
-    def _chosen(self, event: ChangeEvent, field: FieldMapping) -> Value:
-        """The value of one column: replaced, or its display value, or as it is."""
+    def _converted(self, event: ChangeEvent, field: FieldMapping, to: TargetField) -> Value:
+        chosen, exact = self._chosen(event, field, to)
+        return convert(chosen, to, exact)
+
+    def _chosen(self, event: ChangeEvent, field: FieldMapping, to: TargetField) -> tuple[Value, bool]:
+        """The value of one column: replaced, or its display value, or as it is; for a date the day it is where people live. And whether it
+        is more than words."""
         value = event.key if field.source == self.table.key.source else event.fields[field.source]
-        display = event.labels.get(field.source) if self.table.picklists == "display" else None
-        for shown in (text(value), display):
-            if shown is not None and (field.source, shown) in self._replacements:
-                return self._replacements[field.source, shown]
-        return value if display is None else display
+        replaced = self._replaced(event, field.source, value)
+        if replaced is not None:
+            return replaced, False
+        if to.kind == "date" and field.source in event.days:
+            return event.days[field.source], True
+        display = self._display(event, field.source)
+        return (value, field.source in event.exact) if display is None else (display, False)
+
+    def _display(self, event: ChangeEvent, source: str) -> str | None:
+        return event.labels.get(source) if self.table.picklists == "display" else None
+
+    def _replaced(self, event: ChangeEvent, source: str, value: Value) -> str | None:
+        """What replaces a value: found as it is written, else by its label, else a number as a number (`5` for `5.0000`)."""
+        for shown in (text(value), self._display(event, source)):
+            if shown is not None and (source, shown) in self._replacements:
+                return self._replacements[source, shown]
+        counted = number(value) if source in event.exact or not isinstance(value, str) else None
+        return None if counted is None else self._numbers.get((source, counted))
 
 
 def nested(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, model_validator
 
 from bridge.export_room import ExportSettings as ExportSettings
-from bridge.settings import KafkaSettings, Room, Secret, ServiceSettings, Url, WebOrigin
+from bridge.settings import KafkaSettings, Room, Secret, ServiceSettings, TimeZone, Url, WebOrigin
 
 TableName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=128)]  # logical name of a table or column
 
@@ -30,6 +31,15 @@ class DynamicsSettings(Room):
     page_size: int = Field(5000, alias="DYNAMICS_PAGE_SIZE", ge=1, le=5000, description="Rows per page")
     concurrency: int = Field(16, alias="DYNAMICS_CONCURRENCY", ge=1, le=52, description="Requests at once, of one process")
     request_timeout_s: float = Field(60, alias="DYNAMICS_REQUEST_TIMEOUT_S", gt=0, le=600, description="One request, seconds")
+    time_zone: TimeZone | None = Field(
+        None,
+        alias="DYNAMICS_TIME_ZONE",
+        description="Where the day of a *User local* time is told for a date of Campaign, by its IANA name (default: UTC)",
+    )
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        return ZoneInfo(self.time_zone) if self.time_zone else None
 
     @model_validator(mode="after")
     def _default_token_url(self) -> DynamicsSettings:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -86,8 +87,17 @@ def _origin(text: str) -> str:
     return f"{scheme}://{rest.removesuffix({'https': ':443', 'http': ':80'}[scheme])}"
 
 
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("must be the IANA name of a time zone, as Europe/Paris or UTC") from None
+    return name
+
+
 Url = Annotated[str, AfterValidator(_url)]
 WebOrigin = Annotated[str, AfterValidator(_origin)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
 class Room(BaseModel):

@@ -142,6 +142,7 @@ def _field(name: str, described: Mapping[str, Any]) -> TargetField:
         read_only=bool(described.get("readOnly")) or name == "PKey",
         label=str(described.get("label") or ""),
         options=_options(described.get("values")) if kind == "enumeration" else (),
+        policy=str(described.get("dataPolicy") or ""),
     )
 
 

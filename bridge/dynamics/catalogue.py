@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
-from bridge.dynamics.metadata import OPTIONS, definition, label, labelled_options, synchronised, type_name
+from bridge.dynamics.metadata import (
+    DESCRIBED,
+    OPTIONS,
+    behavior_of,
+    definition,
+    format_of,
+    label,
+    labelled_options,
+    synchronised,
+    type_name,
+)
 from bridge.errors import HaltError
 
-LENGTHS = ("String", "Memo")
+FURTHER = {**DESCRIBED, "String": f"{DESCRIBED['String']},MaxLength", "Memo": "LogicalName,MaxLength"}
 BOOLEAN = "Boolean"
 
 
@@ -25,7 +36,7 @@ class TableInfo:
 
 @dataclass(frozen=True, slots=True)
 class ColumnInfo:
-    """`type` as in bridge.dynamics.metadata.Column; `length` in characters; `options`: (value, display value)."""
+    """`type`, `format` and `behavior` as in bridge.dynamics.metadata.Column; `length` in characters; `options`: (value, display value)."""
 
     name: str
     label: str
@@ -34,6 +45,8 @@ class ColumnInfo:
     writable: bool
     key: bool
     options: tuple[tuple[str, str], ...]
+    format: str = ""
+    behavior: str = ""
 
 
 async def list_tables(client: DynamicsClient) -> list[TableInfo]:
@@ -57,16 +70,18 @@ async def list_columns(client: DynamicsClient, table: str, choices: bool = True)
     described = [each for each in answer["value"] if synchronised(each)]
     types = {str(each["LogicalName"]): _type(each) for each in described}
     kinds = set(types.values())
-    lengths, options = await asyncio.gather(_lengths(client, path, kinds), _options(client, path, kinds if choices else set()))
+    further, options = await asyncio.gather(_further(client, path, kinds), _options(client, path, kinds if choices else set()))
     columns = [
         ColumnInfo(
             name=name,
             label=_label(each),
             type=types[name],
-            length=lengths.get(name),
+            length=int(further[name].get("MaxLength") or 0) or None,
             writable=bool(each.get("IsValidForUpdate")),
             key=name == key,
             options=options.get(name, ()),
+            format=format_of(further[name]),
+            behavior=behavior_of(further[name]),
         )
         for each in described
         for name in [str(each["LogicalName"])]
@@ -88,10 +103,10 @@ def _type(attribute: Mapping[str, Any]) -> str:
     return type_name(attribute).removesuffix("Type")
 
 
-async def _lengths(client: DynamicsClient, path: str, types: set[str]) -> dict[str, int]:
-    kinds = [kind for kind in LENGTHS if kind in types]
-    answers = await asyncio.gather(*(_cast(client, path, kind, "LogicalName,MaxLength") for kind in kinds))
-    return {str(each["LogicalName"]): int(each["MaxLength"]) for answer in answers for each in answer if each.get("MaxLength")}
+async def _further(client: DynamicsClient, path: str, types: set[str]) -> defaultdict[str, dict[str, Any]]:
+    """Lengths, formats and behaviour, by column; nothing for columns of which nobody tells them."""
+    answers = await asyncio.gather(*(_cast(client, path, kind, select) for kind, select in FURTHER.items() if kind in types))
+    return defaultdict(dict, {str(each["LogicalName"]): each for answer in answers for each in answer})
 
 
 async def _options(client: DynamicsClient, path: str, types: set[str]) -> dict[str, tuple[tuple[str, str], ...]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
@@ -28,11 +29,14 @@ class Page:
 
 
 class TrackedTable:
-    """Reads one table of Dynamics. All methods raise RetryError or HaltError besides what they name."""
+    """Reads one table of Dynamics. All methods raise RetryError or HaltError besides what they name. `zone`: where the days of times in
+    each user's zone are told; None: in UTC."""
 
-    def __init__(self, client: DynamicsClient, table: Table, page_size: int) -> None:
-        self._client, self._page_size = client, page_size
+    def __init__(self, client: DynamicsClient, table: Table, page_size: int, zone: ZoneInfo | None = None) -> None:
+        self._client, self._page_size, self._zone = client, page_size, zone
         self.table = table
+        self._exact = [name for name, column in table.columns.items() if column.exact]
+        self._local = [name for name, column in table.columns.items() if column.behavior == "UserLocal"]
 
     @property
     def ahead_s(self) -> float | None:
@@ -112,6 +116,8 @@ class TrackedTable:
             fields=fields,
             labels=self._labels(fields),
             epoch=epoch,
+            exact=[name for name in self._exact if fields[name] and isinstance(fields[name], str)],
+            days=self._days(fields),
         )
 
     def delete(self, key: str, lane: Lane, seen_version: int | None, observed_at: datetime, epoch: int = 0) -> ChangeEvent:
@@ -149,6 +155,11 @@ class TrackedTable:
             return True
         return "reason" in item and "id" in item and self.table.key not in item
 
+    def _days(self, fields: Mapping[str, Value]) -> dict[str, str]:
+        """The days of times in each user's zone, where they are not those in UTC."""
+        days = {name: day_in(fields[name], self._zone) for name in self._local} if self._zone is not None else {}
+        return {name: day for name, day in days.items() if day is not None and not str(fields[name]).startswith(day)}
+
     def _labels(self, fields: Mapping[str, Value]) -> dict[str, str]:
         labels = {}
         for name, column in self.table.columns.items():
@@ -181,6 +192,15 @@ def _value(value: Any, type_name: str) -> Value:
     if isinstance(value, Decimal) or type_name == "Double":
         return float(value)
     return value if isinstance(value, int) else str(value)
+
+
+def day_in(value: Value, zone: ZoneInfo) -> str | None:
+    """The day of a time in this zone, YYYY-MM-DD; None for what is no time, or a day already."""
+    at = moment(value) if isinstance(value, str) and "T" in value else None
+    try:
+        return None if at is None else at.astimezone(zone).date().isoformat()
+    except OverflowError:  # 9999-12-31T23:00:00Z, which stands for "never"
+        return None
 
 
 def _shown(value: Value, options: Mapping[int, str]) -> str | None:

@@ -19,22 +19,32 @@ OPTIONS = {
     "StatusType": "Status",
     "MultiSelectPicklistType": "MultiSelectPicklist",
 }
+TEXTS = {"String", "Memo"}
+EXACT_FORMATS = {"Email", "Phone", "Url"}
+DESCRIBED = {"String": "LogicalName,FormatName", "DateTime": "LogicalName,Format,DateTimeBehavior"}
 NOT_SYNCHRONISED = {"PartyList", "CalendarRules", "ManagedProperty", "EntityName", "Image", "File", "Virtual"}
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """`type` is the AttributeType, for multi-select picklists `MultiSelectPicklist`. `options`: value → display value. `secured`: the
-    MetadataId of a column with column security, empty for all others."""
+    MetadataId of a column with column security, empty for all others. `format`: of texts and times (`Email`, `DateOnly`); `behavior`: of
+    times (`UserLocal`, `DateOnly`, `TimeZoneIndependent`). Empty where it is not told."""
 
     name: str
     type: str
     options: Mapping[int, str] = field(default_factory=dict)
     secured: str = ""
+    format: str = ""
+    behavior: str = ""
 
     @property
     def url_name(self) -> str:
         return f"_{self.name}_value" if self.type in LOOKUPS else self.name
+
+    @property
+    def exact(self) -> bool:
+        return is_exact(self.type, self.format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +101,18 @@ async def read_table(client: DynamicsClient, name: str, columns: list[str], trac
             hint="Correct the mapping or restore the column in Dynamics, then start again.",
             origin=client.origin,
         )
-    options = await _options(client, path, {types[column] for column in columns})
+    kinds = {types[column] for column in columns}
+    options, described_further = await asyncio.gather(_options(client, path, kinds), _further(client, path, kinds))
     found = {
-        column: Column(column, _plain(types[column]), options.get(column, {}), secured_id(described_columns[column])) for column in columns
+        column: Column(
+            column,
+            _plain(types[column]),
+            options.get(column, {}),
+            secured_id(described_columns[column]),
+            format_of(described_further.get(column, {})),
+            behavior_of(described_further.get(column, {})),
+        )
+        for column in columns
     }
     beside = {column: Column(column, _plain(types[column])) for column in also if column in types and column not in found}
     key = str(described["PrimaryIdAttribute"])
@@ -138,6 +157,21 @@ def type_name(attribute: Mapping[str, Any]) -> str:
     return str((attribute.get("AttributeTypeName") or {}).get("Value") or attribute["AttributeType"])
 
 
+def is_exact(type: str, format: str) -> bool:
+    """Whether the values of such a column are more than words (schemas/ChangeEvent.avsc, `exact`): to cut them would make another one."""
+    return type not in TEXTS or format in EXACT_FORMATS
+
+
+def format_of(attribute: Mapping[str, Any]) -> str:
+    """`Email`, `Phone`, `Url`, … of a text, `DateOnly` or `DateAndTime` of a time; empty where it is not told."""
+    return str((attribute.get("FormatName") or {}).get("Value") or attribute.get("Format") or "")
+
+
+def behavior_of(attribute: Mapping[str, Any]) -> str:
+    """`UserLocal`, `DateOnly` or `TimeZoneIndependent` of a time; empty where it is not told."""
+    return str((attribute.get("DateTimeBehavior") or {}).get("Value") or "")
+
+
 def synchronised(attribute: Mapping[str, Any]) -> bool:
     """Whether a column of this kind has a value that can be read and mapped."""
     addressable = attribute.get("IsValidForRead", True) and not attribute.get("AttributeOf")
@@ -155,14 +189,27 @@ async def _options(client: DynamicsClient, path: str, types: set[str]) -> dict[s
     return {name: options for answer in answers for name, options in answer.items()}
 
 
+async def _further(client: DynamicsClient, path: str, types: set[str]) -> dict[str, Mapping[str, Any]]:
+    """Formats of all texts, formats and behaviour of all times of the table, if such are mapped."""
+    kinds = sorted({_plain(each) for each in types} & DESCRIBED.keys())
+    answers = await asyncio.gather(*(_asked(client, path, kind, DESCRIBED[kind]) for kind in kinds))
+    return {str(each["LogicalName"]): each for answer in answers for each in answer}
+
+
 async def _cast(client: DynamicsClient, path: str, cast: str) -> dict[str, dict[int, str]]:
     expand = "OptionSet,GlobalOptionSet" if cast == "Picklist" else "OptionSet"
-    cast_path = f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata"
+    found = await _asked(client, path, cast, f"LogicalName&$expand={expand}")
+    return {str(each["LogicalName"]): labelled_options(each) for each in found}
+
+
+async def _asked(client: DynamicsClient, path: str, cast: str, select: str) -> list[dict[str, Any]]:
+    """What only a cast tells of the columns of one kind."""
     try:
-        answer = await client.get(f"{cast_path}?$select=LogicalName&$expand={expand}")
+        answer = await client.get(f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata?$select={select}")
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
-    return {str(each["LogicalName"]): labelled_options(each) for each in answer["value"]}
+    found: list[dict[str, Any]] = answer["value"]
+    return found
 
 
 def labelled_options(attribute: Mapping[str, Any]) -> dict[int, str]:

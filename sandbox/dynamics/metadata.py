@@ -21,6 +21,7 @@ _CASTS = (
     "Picklist", "State", "Status", "Boolean", "String", "Memo", "DateTime", "Integer", "Decimal", "Double", "Money",
     "Lookup", "MultiSelectPicklist",
 )  # fmt: skip
+FORMATS = {"emailaddress": "Email", "telephone": "Phone", "mobilephone": "Phone", "fax": "Phone"}  # by a part of the name
 _WITH_OPTIONS = ("Picklist", "State", "Status", "Boolean", "MultiSelectPicklist")
 
 
@@ -196,10 +197,10 @@ def _cast(table: Table, column: Column) -> Definition:
     """What a column of this type has beyond the common properties."""
     match column.type:
         case "String" | "Memo":
-            form = "Email" if column.name.startswith("emailaddress") else "Text"
+            form = column.format or next((form for part, form in FORMATS.items() if part in column.name), "Text")
             return {"MaxLength": column.length, "FormatName": {"Value": form}, "Format": form}
         case "DateTime":
-            form = "DateOnly" if column.behavior == "DateOnly" else "DateAndTime"
+            form = column.format or ("DateOnly" if column.behavior == "DateOnly" else "DateAndTime")
             return {"Format": form, "DateTimeBehavior": {"Value": column.behavior}}
         case "Integer" | "Decimal" | "Double" | "Money":
             return {"MinValue": column.low, "MaxValue": column.high, "Precision": column.precision}

@@ -36,6 +36,7 @@ class Column:
     options: Mapping[int, str] = field(default_factory=dict)  # of a Boolean: labels of 1 and 0
     states: Mapping[int, int] = field(default_factory=dict)  # of a Status: the statecode of each option
     behavior: str = "UserLocal"
+    format: str = ""  # of a text or a time, where it is not the usual one
     targets: tuple[str, ...] = ()
     readonly: bool = False
     default: Any = None

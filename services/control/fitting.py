@@ -12,6 +12,7 @@ from bridge.campaign.metadata import Resource
 from bridge.config import Condition, IngressConfig, OptinConfig, Replacement, TableMapping, canonical_flag
 from bridge.consent.meaning import doubts_of_optin, doubts_of_table
 from bridge.convert import TargetField, convert
+from bridge.dynamics.metadata import is_exact
 from bridge.dynamics.secured import Access
 from bridge.errors import RejectError
 from bridge.filters import FALSE, TRUE, text
@@ -22,6 +23,7 @@ from services.control.validation import Finding, Findings
 NUMERIC = {"Integer", "BigInt", "Decimal", "Double", "Money"}
 CHOICES = {"Picklist", "State", "Status", "MultiSelectPicklist", "Boolean"}
 NEVER = {("DateTime", "boolean"), ("DateTime", "integer"), ("DateTime", "number"), ("Boolean", "date"), ("Boolean", "datetime")}
+GUID_LENGTH = 36
 REFERENCES = ("Lookup", "Customer", "Owner", "Uniqueidentifier")
 NEVER |= {(kind, target) for kind in REFERENCES for target in ("integer", "number", "boolean", "date", "datetime")}
 
@@ -40,9 +42,14 @@ class Source:
 
 
 def fit_ingress(
-    findings: Findings, config: IngressConfig, sources: Mapping[str, Source | None], resources: Mapping[str, Resource | None]
+    findings: Findings,
+    config: IngressConfig,
+    sources: Mapping[str, Source | None],
+    resources: Mapping[str, Resource | None],
+    zoned: bool = False,
 ) -> None:
-    """Adds what does not fit. A name with None: there is no such table. A name that is missing: it could not be asked for."""
+    """Adds what does not fit. A name with None: there is no such table. A name that is missing: it could not be asked for. `zoned`:
+    DYNAMICS_TIME_ZONE is set."""
     for number, table in enumerate(config.tables):
         path = f"/tables/{number}"
         source = sources.get(table.source)
@@ -60,7 +67,7 @@ def fit_ingress(
         for doubt in doubts_of_table(table, shown(source.columns if source else {})):
             doubted(findings, doubt, f"{path}/fields/{doubt.place}/source")
         if source is not None and resource is not None:
-            _pairs(findings, table, path, source, resource)
+            _pairs(findings, table, path, source, resource, zoned)
 
 
 def fit_optin(findings: Findings, config: OptinConfig, contact: Source | None) -> None:
@@ -175,26 +182,35 @@ def _replacing(findings: Findings, table: TableMapping, path: str, resource: Res
 def _unfit(replacement: Replacement, field: TargetField) -> str | None:
     if field.kind in ("link", "collection", "item"):
         return None
+    if field.length is not None and len(replacement.to) > field.length:
+        return f"{field.name} holds {field.length} characters, the new value has {len(replacement.to)}"
     try:
         convert(replacement.to, field)
     except RejectError:
         named = f"; it takes {', '.join(name for name, _ in field.options[:20])}" if field.options else f" of type {field.kind}"
         return f"the new value does not fit {field.name}{named}"
-    if field.length is not None and len(replacement.to) > field.length:
-        return f"{field.name} holds {field.length} characters, the new value has {len(replacement.to)}"
     return None
 
 
-def _pairs(findings: Findings, table: TableMapping, path: str, source: Source, resource: Resource) -> None:
+def _pairs(findings: Findings, table: TableMapping, path: str, source: Source, resource: Resource, zoned: bool) -> None:
     """Warnings: the mapping works, but not for every value."""
     replaced = {each.source for each in table.replacements}
     for number, mapped in enumerate(table.fields):
         column, field = source.columns.get(mapped.source), resource.field(canonical_flag(mapped.target))
         if column is None or field is None:
             continue
-        if column.length and field.length and field.kind == "string" and column.length > field.length:
-            text = f"{mapped.source} holds {column.length} characters, {field.name} {field.length}: longer values will be cut"
+        length = GUID_LENGTH if column.type in REFERENCES else column.length
+        if length and field.length and field.kind == "string" and length > field.length:
+            exact = field.exact or is_exact(column.type, column.format or "")
+            what = "refused, since addresses, numbers and ids are not cut" if exact else "cut"
+            text = f"{mapped.source} holds {length} characters, {field.name} {field.length}: longer values will be {what}"
             findings.warnings.append(Finding(f"{path}/fields/{number}/target", "longer_than_target", text))
+        if column.behavior == "UserLocal" and field.kind == "date" and not zoned:
+            text = (
+                f"{mapped.source} holds times of each user's zone (User local), {field.name} a day: set DYNAMICS_TIME_ZONE, for the ingress"
+                " reader and for control, else it is the day in UTC"
+            )
+            findings.warnings.append(Finding(f"{path}/fields/{number}/source", "time_zone_missing", text))
         if (column.type, field.kind) in NEVER and mapped.source not in replaced:
             text = f"{mapped.source} is of type {column.type}, {field.name} of type {field.kind}: its values will be refused"
             findings.warnings.append(Finding(f"{path}/fields/{number}/target", "types_do_not_fit", text))

@@ -33,6 +33,10 @@ MAPPING = "Correct the mapping or add a replacement, save, stop and start the wo
 CURES: Mapping[str, tuple[str, str]] = {
     "not_convertible": ("A value does not fit the type of its Campaign field.", MAPPING),
     "key_too_long": ("The key is longer than the Campaign field that holds it.", "Choose a longer key field in Campaign, then re-drive."),
+    "too_long": (
+        "An address, a number or an id is longer than its Campaign field; it is not cut, since it would be another one.",
+        "Lengthen the field in Campaign and publish, or correct the value in Dynamics, then re-drive.",
+    ),
     "value_refused": ("Campaign refuses a value of the record.", MAPPING),
     "value_too_long": ("A value is longer than Campaign takes.", "Lengthen the field in Campaign and publish, then re-drive."),
     "unknown_field": (

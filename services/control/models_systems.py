@@ -78,6 +78,8 @@ class FieldOut(Out):
     writable: bool
     key: bool
     options: list[OptionOut]
+    format: str | None = Field(None, description="Of texts and times of Dynamics: `Email`, `Phone`, `Url`, `DateOnly`, …")
+    behavior: str | None = Field(None, description="Of times of Dynamics: `UserLocal`, `DateOnly` or `TimeZoneIndependent`.")
 
 
 class FieldsOut(Out):

@@ -133,7 +133,7 @@ class Planner:
         if (problem := missing_fields(resource, wanted)) is not None:
             raise problem
         fields = resource.only(wanted)
-        tracked = TrackedTable(self._systems.dynamics, described, min(sample, self._systems.page_size()))
+        tracked = TrackedTable(self._systems.dynamics, described, min(sample, self._systems.page_size()), self._systems.zone())
         return tracked, Target(table, resource, fields, Mapper(table, fields))
 
     async def _described(self, table: TableMapping) -> Table:
@@ -216,9 +216,8 @@ def _doubts(tally: Tally, mapper: Mapper, tracked: TrackedTable, event: ChangeEv
     for mapped in mapper.table.fields:
         column = tracked.table.columns.get(mapped.source)
         value = event.fields.get(mapped.source)
-        label = event.labels.get(mapped.source)
-        if column is not None and column.options and value is not None and not mapper.replaces(mapped.source, value, label):
-            tally.unreplaced[mapped.source, str(value), label] += 1
+        if column is not None and column.options and value is not None and not mapper.replaces(event, mapped.source):
+            tally.unreplaced[mapped.source, str(value), event.labels.get(mapped.source)] += 1
 
 
 def _table_plan(draft: Draft, consent: ConsentSettings) -> TablePlanOut:

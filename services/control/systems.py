@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
+from zoneinfo import ZoneInfo
 
 from bridge.campaign.catalogue import list_resources
 from bridge.campaign.client import CampaignClient
@@ -101,6 +102,11 @@ class Systems:
         settings = self._settings["dynamics"]
         return settings.page_size if isinstance(settings, DynamicsSettings) else 5000
 
+    def zone(self) -> ZoneInfo | None:
+        """As the ingress reader has it, if both were given the same."""
+        settings = self._settings["dynamics"]
+        return settings.zone if isinstance(settings, DynamicsSettings) else None
+
     def configured(self, system: System) -> bool:
         return self._settings[system] is not None
 
@@ -182,6 +188,8 @@ class Systems:
                 writable=each.writable,
                 key=each.key,
                 options=[OptionOut(value=value, label=label) for value, label in each.options],
+                format=each.format or None,
+                behavior=each.behavior or None,
             )
             for each in await list_columns(self.dynamics, table)
         ]

@@ -43,7 +43,7 @@ async def _ingress(systems: Systems, findings: Findings, config: IngressConfig) 
     wanted = {table.target: systems.resource(table.target) for table in config.tables} if systems.configured("campaign") else {}
     sources = await _all(systems, findings, "dynamics", asked)
     resources: dict[str, Resource | None] = await _all(systems, findings, "campaign", wanted)
-    fit_ingress(findings, config, sources, resources)
+    fit_ingress(findings, config, sources, resources, zoned=systems.zone() is not None)
 
 
 async def _egress(systems: Systems, findings: Findings) -> None:

@@ -81,7 +81,7 @@ class IngressReading:
         also = ("modifiedby",) if table.flags() else ()
         described = await read_table(self._client, table.source, table.columns(), also=also)
         described = await checked(self._client, described)
-        return TrackedTable(self._client, described, self._dynamics.page_size)
+        return TrackedTable(self._client, described, self._dynamics.page_size, self._dynamics.zone)
 
     def _feed(self, name: str, tracked: TrackedTable, partitions: Mapping[str, int]) -> TableFeed:
         topics = {topic.name: partitions[topic.name] for topic in ingress_topics([name])}

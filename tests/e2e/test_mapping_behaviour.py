@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.helpers import eventually, everything_passed, kept, new_key, run_through
+from sandbox.dynamics.tables import Column
+from tests.e2e.helpers import eventually, everything_passed, headers_of, kept, new_key, run_through, until_messages
 from tests.e2e.stack import CONTACT_FIELDS, Stack, contacts, mapping, vehicles
 
 
@@ -210,3 +211,23 @@ async def test_an_emptied_field_becomes_empty_in_campaign(stack: Stack) -> None:
 
     profile = stack.campaign.get("profile", key) or {}
     assert (profile["firstName"], profile["location"]["city"], profile["lastName"]) == ("", "", "Meyer")
+
+
+async def test_days_addresses_and_numbers_arrive_as_people_mean_them(stack: Stack) -> None:
+    stack.dynamics.add_column("contact", Column("new_memberday", "DateTime", behavior="UserLocal", format="DateOnly"))
+    stack.dynamics.add_column("contact", Column("new_homepage", "String", length=200, format="Url"))
+    stack.campaign.add_field("profile", name="cusShare", length=20)
+    stack.campaign.add_field("profile", name="cusHome", length=30)
+    stack.campaign.publish()
+    columns = {"emailaddress1": "email", "new_memberday": "birthDate", "new_homepage": "cusHome", "address1_latitude": "cusShare"}
+    row = {"lastname": "Meyer", "emailaddress1": "ada@example.org\u00a0", "new_memberday": "2026-06-14T22:00:00Z"}
+    key = stack.dynamics.upsert("contact", {**row, "address1_latitude": 0.00001})
+    refused = stack.dynamics.upsert("contact", {"lastname": "Meyer", "new_homepage": f"https://example.org/{'x' * 20}"})
+
+    await run_through(stack, contacts(fields=CONTACT_FIELDS | columns), reader={"DYNAMICS_TIME_ZONE": "Europe/Berlin"})
+
+    profile = stack.campaign.get("profile", key) or {}
+    assert (profile["birthDate"], profile["email"], profile["cusShare"]) == ("2026-06-15", "ada@example.org", "0.00001")
+    (letter,) = await until_messages(stack, "ingress.dead-letters", 1)
+    assert ((letter.key() or b"").decode(), headers_of(letter)["dlq.code"]) == (refused, "too_long")
+    assert stack.campaign.get("profile", refused) is None

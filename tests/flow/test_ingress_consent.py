@@ -30,7 +30,8 @@ from tests.flow.handling import PERSON, Rig
 
 BAD = {
     "an option that Campaign does not have": {"gendercode": 3},
-    "a blank behind the address": {"emailaddress1": "a@example.com "},
+    "a blank within the address": {"emailaddress1": "a @example.com"},
+    "an address that is too long": {"emailaddress1": f"{'a' * 120}@example.com"},
     "a name that Campaign refuses": {"firstname": "Bad Ann"},
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from bridge.dynamics.changes import TrackedTable
@@ -52,8 +52,10 @@ def an_event(
     version: int | None = 1,
     labels: Mapping[str, str] | None = None,
     table: str = "contact",
+    exact: Sequence[str] = (),
+    days: Mapping[str, str] | None = None,
 ) -> ChangeEvent:
-    return ChangeEvent(table, key, op, lane, version, None, NOON, dict(fields or {}), dict(labels or {}))
+    return ChangeEvent(table, key, op, lane, version, None, NOON, dict(fields or {}), dict(labels or {}), 0, list(exact), dict(days or {}))
 
 
 def a_record(offset: int = 0, *, partition: int = 0, topic: str = "ingress.changes.contact", key: str = "c-1") -> Record:

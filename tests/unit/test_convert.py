@@ -56,6 +56,10 @@ def rejection(value: Value, field: TargetField) -> RejectError:
         (0.0, "boolean", False),
         (3.0, "integer", 3),
         (2.5, "string", "2.5"),
+        (1.0, "string", "1"),
+        (-0.0, "string", "0"),
+        (0.00001, "string", "0.00001"),
+        (1e22, "string", "10000000000000000000000"),
         ("2018-05-17T08:44:49Z", "date", "2018-05-17"),
         ("2018-05-17T08:44:49Z", "string", "2018-05-17T08:44:49Z"),
         ("1980-05-17", "datetime", "1980-05-17 00:00:00.000Z"),
@@ -113,6 +117,80 @@ def test_a_string_is_cut_at_the_length_of_its_field(value: str, length: int) -> 
     converted = convert(value, a_field("string", length=length))
 
     assert converted == value[:length]
+
+
+@pytest.mark.parametrize(
+    "name",
+    "email cusEmail2 phone mobilePhone cusMobile fax cusURL cusHomepageUrl website cusLoyaltyID cusNumber location.zipCode".split(),
+)
+def test_what_identifies_or_addresses_somebody_is_never_cut(name: str) -> None:
+    field = TargetField(name, "string", length=10)
+
+    error = rejection(CANARY, field)
+
+    assert convert(CANARY[:10], field) == CANARY[:10]
+    assert (error.code, error.stage) == ("too_long", "map")
+    assert all(told in str(error) for told in (name, " 10 ", f" {len(CANARY)};"))
+    assert CANARY not in str(error)
+
+
+@pytest.mark.parametrize("field", [TargetField("cusA", "string", "uuid", 10), TargetField("cusA", "string", length=10, policy="email")])
+def test_a_fields_type_and_policy_tell_that_it_is_never_cut(field: TargetField) -> None:
+    assert rejection(CANARY, field).code == "too_long"
+
+
+@pytest.mark.parametrize("name", ["firstName", "location.address1", "cusHumidity", "cusCurlyHair", "cusKeynote"])
+def test_plain_words_are_cut_as_ever(name: str) -> None:
+    assert convert(CANARY, TargetField(name, "string", length=5)) == CANARY[:5]
+
+
+@pytest.mark.parametrize(("value", "exact"), [("new.address@example.org", True), (1234567, False), (1.2345678, False)])
+def test_what_its_column_says_is_more_than_words_is_never_cut_and_nor_are_numbers(value: Value, exact: bool) -> None:
+    with pytest.raises(RejectError) as caught:
+        convert(value, a_field("string", length=6), exact)
+
+    assert caught.value.code == "too_long"
+
+
+def test_length_counts_characters_as_campaign_does() -> None:
+    assert convert("😀😀😀", a_field("string", length=2)) == "😀😀"
+    assert convert("😀😀", TargetField("email", "string", length=2)) == "😀😀"
+
+
+BLANK = [" ", "\t\n", "\u00a0", "\u3000 \u2003", "\u200b", "\ufeff \u202a\u202c"]
+
+
+@pytest.mark.parametrize("kind", ["integer", "number", "boolean", "date", "datetime", "enumeration"])
+@pytest.mark.parametrize("value", BLANK)
+def test_blank_text_is_empty_for_what_is_no_text(value: str, kind: Kind) -> None:
+    assert convert(value, a_field(kind)) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "expected"),
+    [
+        ("\u00a012\u00a0", "integer", 12),
+        ("\u200b12.5", "number", 12.5),
+        (" Yes\u00a0", "boolean", True),
+        (" 1980-05-17\u00a0", "date", "1980-05-17"),
+        ("\u00a02018-05-17T08:44:49Z ", "datetime", "2018-05-17 08:44:49.000Z"),
+        ("male ", "enumeration", "male"),
+    ],
+)
+def test_white_space_around_a_value_does_not_refuse_it(value: str, kind: Kind, expected: Value) -> None:
+    assert convert(value, a_field(kind)) == expected
+
+
+def test_an_email_address_is_trimmed() -> None:
+    email = TargetField("email", "string", length=16)
+
+    assert convert(f"\u00a0 ada@example.org\u200b{' ' * 9}", email) == "ada@example.org"
+    assert convert("ada@example.org\u00a0", a_field("string"), exact=True) == "ada@example.org"
+    assert convert(BLANK[2], email) is None
+
+
+def test_words_keep_the_white_space_they_have() -> None:
+    assert convert(" Oslo\u00a0", a_field("string")) == " Oslo\u00a0"
 
 
 @pytest.mark.parametrize(

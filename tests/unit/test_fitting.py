@@ -15,9 +15,13 @@ from services.control.models_systems import FieldOut, OptionOut
 from services.control.validation import Findings
 
 
-def column(name: str, type: str = "String", length: int | None = None, key: bool = False, **options: str) -> FieldOut:
+def column(
+    name: str, type: str = "String", length: int | None = None, key: bool = False, format: str = "", behavior: str = "", **options: str
+) -> FieldOut:
     shown = [OptionOut(value=value.removeprefix("v"), label=label) for value, label in options.items()]
-    return FieldOut(name=name, label=name, type=type, length=length, writable=True, key=key, options=shown)
+    return FieldOut(
+        name=name, label=name, type=type, length=length, writable=True, key=key, options=shown, format=format, behavior=behavior
+    )
 
 
 COLUMNS = [
@@ -29,6 +33,11 @@ COLUMNS = [
     column("annualincome", "Money"),
     column("birthdate", "DateTime"),
     column("parentid", "Lookup"),
+    column("telephone1", length=50, format="Phone"),
+    column("memberday", "DateTime", format="DateOnly", behavior="UserLocal"),
+    column("metat", "DateTime", format="DateAndTime", behavior="UserLocal"),
+    column("opening", "DateTime", format="DateAndTime", behavior="TimeZoneIndependent"),
+    column("born", "DateTime", format="DateOnly", behavior="DateOnly"),
 ]
 FIELDS = [
     TargetField("externalId", "string", length=36),
@@ -36,6 +45,8 @@ FIELDS = [
     TargetField("cusShort", "string", length=10),
     TargetField("gender", "enumeration", options=(("male", "Male"), ("female", "Female"), ("unknown", "Unknown"))),
     TargetField("age", "integer", raw_type="long"),
+    TargetField("email", "string", length=20),
+    TargetField("seen", "datetime"),
     TargetField("birthDate", "date"),
     TargetField("blackListEmail", "boolean"),
     TargetField("isExternal", "boolean", read_only=True),
@@ -45,7 +56,7 @@ CONTACT = Source(True, {each.name: each for each in COLUMNS})
 PROFILE = Resource("profile", "profileAndServicesExt/profile", {each.name: each for each in FIELDS}, False)
 
 
-def fit(source: Source | None = CONTACT, resource: Resource | None = PROFILE, **more: Any) -> Findings:
+def fit(source: Source | None = CONTACT, resource: Resource | None = PROFILE, zoned: bool = False, **more: Any) -> Findings:
     table = {
         "source": "contact",
         "target": "profile",
@@ -53,7 +64,7 @@ def fit(source: Source | None = CONTACT, resource: Resource | None = PROFILE, **
         "fields": [{"source": "firstname", "target": "firstName"}],
     }
     findings = Findings()
-    fit_ingress(findings, IngressConfig.model_validate({"tables": [table | more]}), {"contact": source}, {"profile": resource})
+    fit_ingress(findings, IngressConfig.model_validate({"tables": [table | more]}), {"contact": source}, {"profile": resource}, zoned)
     return findings
 
 
@@ -180,6 +191,41 @@ def test_what_works_for_some_values_only_is_a_warning(fields: list[dict[str, str
 
     assert findings.errors == []
     assert [each.code for each in findings.warnings] == ([] if code is None else [code])
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "what"),
+    [
+        ("firstname", "cusShort", "cut"),
+        ("firstname", "email", "refused"),
+        ("telephone1", "cusShort", "refused"),
+        ("parentid", "cusShort", "refused"),
+    ],
+)
+def test_a_longer_value_is_cut_or_refused_as_its_column_and_field_say(source: str, target: str, what: str) -> None:
+    (warning,) = fit(fields=mapped(source, target)).warnings
+
+    assert warning.code == "longer_than_target"
+    assert f"longer values will be {what}" in warning.message
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "warned"),
+    [
+        ("memberday", "birthDate", True),
+        ("metat", "birthDate", True),
+        ("metat", "seen", False),
+        ("opening", "birthDate", False),
+        ("born", "birthDate", False),
+    ],
+)
+def test_a_day_that_depends_on_a_zone_asks_for_one(source: str, target: str, warned: bool) -> None:
+    found = fit(fields=mapped(source, target)).warnings
+    zoned = fit(fields=mapped(source, target), zoned=True).warnings
+
+    assert [(each.path, each.code) for each in found] == ([("/tables/0/fields/0/source", "time_zone_missing")] if warned else [])
+    assert all(source in each.message and "DYNAMICS_TIME_ZONE" in each.message for each in found)
+    assert zoned == []
 
 
 @pytest.mark.parametrize(("source", "code"), [("donotemail", None), ("firstname", "not_boolean"), ("nope", "unknown_field")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -41,8 +42,14 @@ def a_mapper(columns: dict[str, str], **more: Any) -> Mapper:
     return Mapper(TableMapping.model_validate({"source": "contact", "target": "profile", "key": key, "fields": listed} | more), TARGET)
 
 
-def mapped(mapper: Mapper, fields: dict[str, Value], labels: dict[str, str] | None = None) -> Mapped:
-    result = mapper.to_campaign(an_event(fields, labels=labels))
+def mapped(
+    mapper: Mapper,
+    fields: Mapping[str, Value],
+    labels: dict[str, str] | None = None,
+    exact: Sequence[str] = (),
+    days: dict[str, str] | None = None,
+) -> Mapped:
+    result = mapper.to_campaign(an_event(fields, labels=labels, exact=exact, days=days))
     assert isinstance(result, Mapped)
     return result
 
@@ -112,6 +119,76 @@ def test_f130_any_type_can_be_replaced_by_what_people_write_for_it(value: Value,
     mapper = a_mapper({"color": "cusColor"}, replacements=[{"source": "color", "from": written, "to": "F"}])
 
     assert mapped(mapper, {"color": value}).fields == {"cusColor": "F"}
+
+
+@pytest.mark.parametrize("written", ["5", "5.0", "5.0000", " 5 "])
+@pytest.mark.parametrize("value", ["5.0000", "5", 5, 5.0])
+def test_a_number_is_replaced_as_a_number(value: Value, written: str) -> None:
+    mapper = a_mapper({"price": "cusColor"}, replacements=[{"source": "price", "from": written, "to": "cheap"}])
+
+    assert mapped(mapper, {"price": value}, exact=["price"]).fields == {"cusColor": "cheap"}
+    assert mapper.replaces(an_event({"price": value}, exact=["price"]), "price")
+
+
+@pytest.mark.parametrize(("value", "exact"), [("1.10", []), ("01", ["code"]), ("", ["code"]), (None, []), (True, ["code"])])
+def test_what_is_no_number_is_not_replaced_as_one(value: Value, exact: list[str]) -> None:
+    mapper = a_mapper({"code": "cusColor"}, replacements=[{"source": "code", "from": each, "to": "!"} for each in ("1.1", "1")])
+
+    assert mapped(mapper, {"code": value}, exact=exact).fields["cusColor"] != "!"
+
+
+def test_the_replacement_that_is_written_as_the_value_is_counts_first() -> None:
+    pairs = {"5": "number", "5.0000": "text", "Five": "label"}
+    mapper = a_mapper(
+        {"price": "cusColor"}, picklists="display", replacements=[{"source": "price", "from": old, "to": new} for old, new in pairs.items()]
+    )
+
+    assert mapped(mapper, {"price": "5.0000"}, exact=["price"]).fields == {"cusColor": "text"}
+    assert mapped(mapper, {"price": 5.0}, {"price": "Five"}).fields == {"cusColor": "number"}
+    assert mapped(mapper, {"price": "5.00"}, {"price": "Five"}, exact=["price"]).fields == {"cusColor": "label"}
+
+
+@pytest.mark.parametrize("operand", [5, 5.0, "5", "5.0"])
+def test_a_filter_compares_money_and_decimals_as_numbers(operand: Any) -> None:
+    mapper = a_mapper({"price": "cusColor"}, filter={"conditions": [{"field": "price", "operator": "eq", "value": operand}]})
+
+    assert isinstance(mapper.to_campaign(an_event({"price": "5.0000"}, exact=["price"])), Mapped)
+    assert mapper.to_campaign(an_event({"price": "5.0001"}, exact=["price"])) is Skip.FILTERED
+
+
+def test_what_a_column_says_is_exact_is_dead_lettered_and_not_cut() -> None:
+    mapper = a_mapper({"telephone1": "cusColor"})
+    long = f"+47 {'1' * 40}"
+
+    with pytest.raises(RejectError) as caught:
+        mapper.to_campaign(an_event({"telephone1": long}, exact=["telephone1"]))
+
+    assert (caught.value.code, caught.value.stage) == ("too_long", "map")
+    assert [doubt for _, _, doubt in mapper.doubts(an_event({"telephone1": long}, exact=["telephone1"]))] == ["not_convertible"]
+    assert mapped(mapper, {"telephone1": long}).fields == {"cusColor": long[:30]}
+    assert [doubt for _, _, doubt in mapper.doubts(an_event({"telephone1": long}))] == ["truncated"]
+
+
+def test_the_labels_of_a_multi_select_picklist_are_words_and_its_numbers_are_not() -> None:
+    columns, fields, labels = {"features": "cusColor"}, {"features": ",".join(map(str, range(20)))}, {"features": "Navigation, " * 9}
+
+    assert mapped(a_mapper(columns, picklists="display"), fields, labels, ["features"]).fields == {"cusColor": ("Navigation, " * 9)[:30]}
+    with pytest.raises(RejectError):
+        a_mapper(columns).to_campaign(an_event(fields, labels=labels, exact=["features"]))
+
+
+def test_a_date_is_the_day_where_people_live_and_a_text_is_the_time_as_it_is() -> None:
+    at = "2026-06-14T22:00:00Z"
+    mapper = a_mapper({}, fields=[{"source": "memberday", "target": "birthDate"}, {"source": "memberday", "target": "cusColor"}])
+
+    assert mapped(mapper, {"memberday": at}, days={"memberday": "2026-06-15"}).fields == {"birthDate": "2026-06-15", "cusColor": at}
+    assert mapped(mapper, {"memberday": at}).fields == {"birthDate": "2026-06-14", "cusColor": at}
+
+
+def test_a_replacement_comes_before_the_day() -> None:
+    mapper = a_mapper({"memberday": "birthDate"}, replacements=[{"source": "memberday", "from": "1900-01-01T00:00:00Z", "to": ""}])
+
+    assert mapped(mapper, {"memberday": "1900-01-01T00:00:00Z"}, days={"memberday": "1899-12-31"}).fields == {"birthDate": None}
 
 
 @pytest.mark.parametrize("picklists", ["technical", "display"])

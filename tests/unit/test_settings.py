@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -63,6 +64,14 @@ def test_dynamics_has_the_documented_defaults() -> None:
 
     assert (dynamics.poll_interval_s, dynamics.page_size, dynamics.concurrency) == (5, 5000, 16)
     assert dynamics.token_url == "https://login.microsoftonline.com/tenant-1/oauth2/v2.0/token"
+
+
+def test_the_zone_of_dynamics_is_utc_unless_it_is_named() -> None:
+    assert load(DynamicsSettings, DYNAMICS).zone is None
+    assert load(DynamicsSettings, DYNAMICS | {"DYNAMICS_TIME_ZONE": "Europe/Berlin"}).zone == ZoneInfo("Europe/Berlin")
+    with pytest.raises(SettingsError) as caught:
+        load(DynamicsSettings, DYNAMICS | {"DYNAMICS_TIME_ZONE": "Berlin"})
+    assert "DYNAMICS_TIME_ZONE" in str(caught.value)
 
 
 def test_campaign_has_the_documented_defaults() -> None:
