@@ -26,6 +26,7 @@ OUTCOMES = (
 )
 """What becomes of a record that a writer has taken from Kafka, one of these: together they are what was read and is done with."""
 WORKFLOWS: tuple[Workflow, ...] = ("ingress", "egress", "optin")
+FAULT = "internal_error"
 HEARTBEAT_EVERY_S = 2.0
 HEARTBEAT_DEADLINE_S = 10.0
 
@@ -84,6 +85,18 @@ class Reason:
         if isinstance(error, HaltError):
             return Reason(error.code, str(error), error.hint, error.origin)
         return Reason(error.code, str(error), "Nothing to do: the service tries again by itself.", "service")
+
+    @staticmethod
+    def of_fault(exc: Exception) -> Reason:
+        """Of a fault of our own: its kind and its notes (which record it met), never its text, which may hold anything."""
+        at = ", ".join(getattr(exc, "__notes__", ()))
+        text = f"the service met a fault of its own ({type(exc).__name__}{f' at {at}' if at else ''})"
+        return Reason(FAULT, text, "See the service's log, report the fault, then start again.", "service")
+
+    @staticmethod
+    def of_displacement() -> Reason:
+        text = "another process of this role seems to use the same INSTANCE_ID: they keep displacing each other"
+        return Reason("instance_id_conflict", text, "Give every instance its own INSTANCE_ID, then start again.", "configuration")
 
 
 @dataclass(frozen=True, slots=True)

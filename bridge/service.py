@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from bridge import __version__
 from bridge.clock import Clock
-from bridge.desired import HEARTBEAT_EVERY_S, WORKFLOWS, Desired, Heartbeat, Reason, Status, Workflow
+from bridge.desired import FAULT, HEARTBEAT_EVERY_S, WORKFLOWS, Desired, Heartbeat, Reason, Status, Workflow
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.flow.waits import backoff_s
 from bridge.health import Readiness
@@ -23,13 +23,13 @@ from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.topics import Topics, control_topics, workflow_topics
 from bridge.log import log
 from bridge.metrics import Metrics
+from bridge.repeats import Repeats
 from bridge.report import Report
 from bridge.settings import KafkaSettings, ServiceSettings
 
 T = TypeVar("T")
-LONGEST_STOP_S = 9.0
-FENCINGS, FENCINGS_WITHIN_S = 5, 120.0
-FAULTS, FAULTS_WITHIN_S, LONGEST_FAULT_WAIT_S = 4, 900.0, 60.0  # of our own: so many are answered by another start
+FENCINGS, FENCINGS_WITHIN_S = 4, 120.0
+FAULTS, FAULTS_WITHIN_S, LONGEST_WAIT_S = 4, 900.0, 60.0  # of our own: so many are answered by another start
 
 
 class Run(Protocol):
@@ -79,8 +79,7 @@ class Service:
         self._since = clock.now().isoformat()
         self._reason: Reason | None = None
         self._beat_now = asyncio.Event()
-        self._fencings: list[float] = []
-        self._faults: list[float] = []
+        self._fencings, self._faults = Repeats(FENCINGS, FENCINGS_WITHIN_S, clock), Repeats(FAULTS, FAULTS_WITHIN_S, clock)
         self.readiness = Readiness(clock)
 
     async def serve(self) -> None:
@@ -158,9 +157,9 @@ class Service:
             gc.collect()  # Kafka's clients are parts of cycles: until Python looks by itself their threads and pipes would stay
             if not again:
                 return
-            longest = LONGEST_FAULT_WAIT_S if self._faults else 15
+            longest_s = LONGEST_WAIT_S if self._reason is not None and self._reason.code == FAULT else 15.0
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), backoff_s(attempt, self._rng, longest))
+                await asyncio.wait_for(self._changed.wait(), backoff_s(attempt, self._rng, longest_s))
 
     async def _run_once(self, wanted: Desired) -> bool:
         """True if it is to be started again with the same generation."""
@@ -192,29 +191,18 @@ class Service:
 
     async def _faulty(self, exc: Exception, wanted: Desired) -> bool:
         """A fault of our own. What passes by itself is over after another start; what does not ends in FAILED, with the record it met."""
-        now = self._clock.monotonic()
-        self._faults = [each for each in self._faults if now - each < FAULTS_WITHIN_S] + [now]
-        again = len(self._faults) <= FAULTS
-        where, at = "".join(traceback.format_tb(exc.__traceback__)[-3:]), ", ".join(getattr(exc, "__notes__", ()))
-        log("run_failed", "error", code="internal_error", reason=type(exc).__name__, at=at, where=where, again=again)
-        text = f"the service met a fault of its own ({type(exc).__name__}{f' at {at}' if at else ''})"
-        reason = Reason("internal_error", text, "See the service's log, report the fault, then start again.", "service")
-        if again:
-            self._now("STARTING", reason)
-            return True
-        self._faults.clear()
-        return await self._failed(reason, wanted)
+        again, reason, where = not self._faults.too_many(), Reason.of_fault(exc), "".join(traceback.format_tb(exc.__traceback__)[-3:])
+        log("run_failed", "error", code=FAULT, reason=reason.message, where=where, again=again)
+        if not again:
+            return await self._failed(reason, wanted)
+        self._now("STARTING", reason)
+        return True
 
     async def _fenced(self, exc: FencedError, wanted: Desired) -> bool:
         """Once may be a broker that restarted; again and again is another process with our name."""
-        now = self._clock.monotonic()
-        self._fencings = [each for each in self._fencings if now - each < FENCINGS_WITHIN_S] + [now]
         log("run_failed", "warning", code=exc.code, reason=str(exc), again=True)
-        if len(self._fencings) >= FENCINGS:
-            self._fencings.clear()
-            text = "another process of this role seems to use the same INSTANCE_ID: they keep displacing each other"
-            hint = "Give every instance its own INSTANCE_ID, then start again."
-            return await self._failed(Reason("instance_id_conflict", text, hint, "configuration"), wanted)
+        if self._fencings.too_many():
+            return await self._failed(Reason.of_displacement(), wanted)
         self._now("STARTING", Reason.of(exc))
         return True
 

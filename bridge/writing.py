@@ -19,8 +19,9 @@ from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
 from bridge.kafka.client import Names
 from bridge.kafka.dead_letters import KafkaDeadLetters
+from bridge.kafka.lease import Lease
 from bridge.kafka.producer import KafkaProducer
-from bridge.kafka.records import KafkaRecords, Lease
+from bridge.kafka.records import KafkaRecords
 from bridge.kafka.state import KafkaState
 from bridge.kafka.topics import Topic, Topics, workflow_topics
 from bridge.report import Report

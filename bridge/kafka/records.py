@@ -14,6 +14,7 @@ from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.events import Record
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.kafka.client import OUT_OF_RANGE, SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, headers_of, trouble
+from bridge.kafka.lease import Lease
 from bridge.log import log
 from bridge.settings import KafkaSettings
 
@@ -24,7 +25,6 @@ RELEASE_TIMEOUT_S = 20
 # The thread that polls waits while the state of new partitions is rebuilt (`_assign`), minutes with millions of records. That we are alive
 # is told by the session, that we may act by the lease: the time between two polls tells neither.
 LONGEST_REBUILD_MS = 3_600_000
-STALE_S = SESSION_TIMEOUT_MS / 1000 / 2
 
 
 class Taker(Protocol):
@@ -40,24 +40,6 @@ class Taker(Protocol):
 
     async def release(self, positions: Sequence[Position]) -> None:
         """Returns when nothing of these positions is in flight any more; what was not begun is dropped."""
-
-
-class Lease:
-    """Whether this process may still act for its partitions: it must have been heard by the group lately."""
-
-    def __init__(self) -> None:
-        self._renewed = time.monotonic()
-
-    def renew(self) -> None:
-        self._renewed = time.monotonic()
-
-    def stale(self) -> bool:
-        return time.monotonic() - self._renewed > STALE_S
-
-    def check(self) -> None:
-        """Raises RetryError when another instance may own our partitions by now (a paused process, say)."""
-        if self.stale():
-            raise RetryError("this process was held up; it first asks whether its partitions are still its own", code="lease")
 
 
 class KafkaRecords:
@@ -229,7 +211,7 @@ class KafkaRecords:
         self.rebalances += 1
         log("partitions_assigned", partitions=sorted({each.partition for each in partitions}))
         numbers = sorted({each.partition for each in partitions})
-        asyncio.run_coroutine_threadsafe(self._gain(numbers), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._taker.gain(numbers), self._loop).result()
         self._paused.clear()
         found = consumer.committed(partitions, 30) if partitions else []
         for each in found:
@@ -260,9 +242,6 @@ class KafkaRecords:
             raise error_for(exc, "committing") from exc
         raise error_for(KafkaError(KafkaError.OFFSET_OUT_OF_RANGE), "consuming")
 
-    async def _gain(self, partitions: Sequence[int]) -> None:
-        await self._taker.gain(partitions)
-
     def _revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         log("partitions_revoked", partitions=sorted({each.partition for each in partitions}))
         self._release([(self._names.bare(each.topic), each.partition) for each in partitions])
@@ -288,12 +267,9 @@ class KafkaRecords:
         if not positions:
             return
         try:
-            asyncio.run_coroutine_threadsafe(self._released(positions), self._loop).result(RELEASE_TIMEOUT_S)
+            asyncio.run_coroutine_threadsafe(self._taker.release(positions), self._loop).result(RELEASE_TIMEOUT_S)
         except TimeoutError as exc:
             raise RetryError(f"what is under way did not end in {RELEASE_TIMEOUT_S} s; the run begins again", code="release_slow") from exc
-
-    async def _released(self, positions: Sequence[Position]) -> None:
-        await self._taker.release(positions)
 
     def _offsets(self) -> tuple[dict[Position, int], list[TopicPartition]]:
         moved = self._ledger.commitable()

@@ -23,8 +23,8 @@ from faust.types import TP
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.events import Record
 from bridge.kafka.client import REFUSED, SESSION_TIMEOUT_MS, Names, error_for, trouble
+from bridge.kafka.lease import Lease
 from bridge.kafka.reader import TopicReader
-from bridge.kafka.records import Lease
 from bridge.log import log
 from bridge.settings import KafkaSettings
 

@@ -15,8 +15,8 @@ from bridge.flow.waits import LetterLimit
 from bridge.kafka.client import Names
 from bridge.kafka.dead_letters import KafkaDeadLetters
 from bridge.kafka.guard import KafkaGuard
+from bridge.kafka.lease import Lease
 from bridge.kafka.producer import KafkaProducer
-from bridge.kafka.records import Lease
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.state import KafkaState
 from bridge.kafka.stream import FaustStream

@@ -11,8 +11,9 @@ from bridge.errors import BridgeError
 from bridge.events import Record
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.kafka.lag import LagReader
+from bridge.kafka.lease import Lease
 from bridge.kafka.publisher import TransactionalPublisher
-from bridge.kafka.records import KafkaRecords, Lease
+from bridge.kafka.records import KafkaRecords
 from bridge.settings import KafkaSettings
 
 LIVE, REPLAY = "ingress.changes.contact", "ingress.replay.contact"

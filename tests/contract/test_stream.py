@@ -13,8 +13,8 @@ from confluent_kafka.admin import AdminClient
 
 from bridge.errors import HaltError
 from bridge.events import Record
+from bridge.kafka.lease import Lease
 from bridge.kafka.reader import TopicReader
-from bridge.kafka.records import Lease
 from bridge.kafka.stream import FaustStream
 from bridge.kafka.topics import Topic, Topics
 from bridge.settings import KafkaSettings
