@@ -14,6 +14,7 @@ from bridge.flow.waits import FIRST_S, LONGEST_S, backoff_s
 
 OUTAGE = 10  # records
 PARKED_SINCE = "parked-since"  # header of a record that was published again while its key was parked: milliseconds since 1970
+PARKED_TRIES = "parked-tries"  # another: how often it had been tried by then
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class Failures:
         if self.first_at is None:
             self.parked_since = _since(records)
             self.first_at = self.parked_since or now
+            self.count = max((_number(record, PARKED_TRIES) or 0 for record in records), default=0)
         self.count += 1
         if isinstance(exc, ParkError):
             return self._parked_s(now, exc.budget_s or budget_s, rng)
@@ -48,7 +50,7 @@ class Failures:
         """The record's own, and since when it is parked."""
         assert self.parked_since is not None
         since = str(int(self.parked_since.timestamp() * 1000)).encode()
-        return [*without_parking(record.headers), (PARKED_SINCE, since)]
+        return [*without_parking(record.headers), (PARKED_SINCE, since), (PARKED_TRIES, str(self.count).encode())]
 
     def _parked_s(self, now: datetime, budget_s: float, rng: random.Random) -> float | None:
         """Longer each time, up to a minute or a tenth of the time it has waited: what did not come in hours will not come within a minute.
@@ -83,9 +85,15 @@ class Outage:
 
 
 def without_parking(headers: Headers) -> Headers:
-    return [header for header in headers if header[0] != PARKED_SINCE]
+    return [header for header in headers if header[0] not in (PARKED_SINCE, PARKED_TRIES)]
 
 
 def _since(records: Sequence[Record]) -> datetime | None:
-    since = [int(text) for record in records if (text := record.header(PARKED_SINCE)) is not None]
+    since = [at for record in records if (at := _number(record, PARKED_SINCE)) is not None]
     return datetime.fromtimestamp(min(since) / 1000, UTC) if since else None
+
+
+def _number(record: Record, header: str) -> int | None:
+    """Of a header that anybody may have written; None for what is no number of a sane size."""
+    text = (record.header(header) or b"").decode("ascii", "replace")
+    return int(text) if text.isdigit() and len(text) <= 15 else None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from bridge.events import Record
 from bridge.flow.failures import Failures
+from bridge.flow.ports import Result
+from bridge.state import Known
 
 E = TypeVar("E")
 
@@ -35,6 +38,22 @@ class Job(Generic[E]):
     @property
     def size(self) -> int:
         return len(self.arrived) + len(self.records)
+
+    def noted(self, result: Result, now: datetime) -> Known | None:
+        """What is known after an attempt, with where, when and how often; None leaves the state as it is."""
+        latest = self.latest
+        if result.known is None or latest is None:
+            return None
+        return replace(
+            result.known,
+            outcome=result.outcome,
+            topic=latest.topic,
+            partition=latest.partition,
+            offset=latest.offset,
+            attempts=self.failures.count + 1,
+            read_at=datetime.fromtimestamp(latest.timestamp_ms / 1000, UTC).isoformat(),
+            settled_at=now.isoformat(),
+        )
 
 
 class JobQueue(Generic[E]):

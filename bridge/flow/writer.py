@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from bridge.clock import Clock
@@ -20,6 +20,7 @@ from bridge.events import Record
 from bridge.flow.failures import Outage
 from bridge.flow.jobs import Job, JobQueue
 from bridge.flow.offsets import OffsetLedger, Position
+from bridge.flow.parking import goes_to_the_end, is_a_letter, is_back
 from bridge.flow.patience import Patience
 from bridge.flow.ports import DeadLetters, Handler, Requeue, Result
 from bridge.flow.waits import LetterLimit
@@ -31,7 +32,6 @@ from bridge.tracing import OFF, Tracer
 E = TypeVar("E")
 
 ROOM = 4000  # records of one lane in hand before its topics are paused
-HELD_BACK = 500  # a parked record that keeps so many settled ones from being committed goes to the end of its topic
 DRAIN_S = 8.0  # a call under way gets so long to end when we have to stop
 
 
@@ -151,7 +151,9 @@ class Writer(Generic[E]):
     async def _attempt(self, job: Job[E]) -> None:
         try:
             await self._take_up(job)
-            if job.event is not None:
+            if is_a_letter(job.latest, self._known(job)):
+                self.counters["stale"] += len(job.records)
+            elif job.event is not None:
                 with self._tracer.span("write", job.latest) as span:
                     result = await self._handler.write(job.event, self._known(job))
                     span.outcome = result.outcome
@@ -186,19 +188,9 @@ class Writer(Generic[E]):
                 job.event = event if job.event is None else self._handler.merge(job.event, event)
 
     async def _keep(self, job: Job[E], result: Result) -> None:
-        latest = job.latest
-        if result.known is None or latest is None:
+        known = job.noted(result, self._clock.now())
+        if known is None:
             return
-        known = replace(
-            result.known,
-            outcome=result.outcome,
-            topic=latest.topic,
-            partition=latest.partition,
-            offset=latest.offset,
-            attempts=job.failures.count + 1,
-            read_at=datetime.fromtimestamp(latest.timestamp_ms / 1000, UTC).isoformat(),
-            settled_at=self._clock.now().isoformat(),
-        )
         self._lease_check()  # the call may have taken long: the state may be another instance's to write by now
         await self._state.put(job.partition, self._handler.state_key(job.key), known)
 
@@ -226,7 +218,7 @@ class Writer(Generic[E]):
         if wait_s is None:
             given_up = RejectError(str(exc), code=exc.code, status=exc.status)
             given_up.opt_outs = job.opt_outs
-            await self._reject(job, given_up, job.failures.count)
+            await self._reject(job, given_up, job.failures.count, in_vain=isinstance(exc, ParkError))
             return
         log("record_retried", "debug", key=job.key, code=exc.code, attempts=job.failures.count)
         if isinstance(exc, ParkError) or exc.attempts is not None:
@@ -254,9 +246,9 @@ class Writer(Generic[E]):
         await self._clock.sleep(seconds)
         if job.dropped:
             return
-        first, parked = job.records[0], job.failures.parked_since is not None  # else its tries end soon, and would begin again
         try:
-            if parked and self._ledger.settled_behind(first.position, first.offset) >= HELD_BACK:
+            since, now, budget_s = job.failures.parked_since, self._clock.now(), self._park_budget_s
+            if goes_to_the_end(job.records[0], since, now, budget_s, self._ledger.settled_behind):
                 await self._to_the_end(job)
             else:
                 self._queue.ready(job)
@@ -266,19 +258,27 @@ class Writer(Generic[E]):
             self._halt(exc)
 
     async def _to_the_end(self, job: Job[E]) -> None:
-        """Publishes the waiting records again behind all others, so that those can be committed."""
-        for record in job.records:
+        """Publishes the records in hand again behind all others. What arrives for the key meanwhile goes with them: older must not come
+        behind newer."""
+        published = 0
+        while published < len(job.records):
+            record = job.records[published]
             await self._requeue(record, job.failures.requeue_headers(record))
+            published += 1
+            if published == len(job.records) and job.arrived and not is_back(job.arrived[0]) and not job.dropped:
+                self._queue.decoded(job)
         log("record_requeued", key=job.key, attempts=job.failures.count)
         if not job.dropped:
             self._queue.unpark(job)
             self._settle(job)
 
-    async def _reject(self, job: Job[E], exc: RejectError, attempts: int) -> None:
+    async def _reject(self, job: Job[E], exc: RejectError, attempts: int, *, in_vain: bool = False) -> None:
+        """`in_vain`: it has waited for what did not come. That is no sign that we are wrong, however many there are."""
         if job.dropped or job.event is None or job.latest is None:
             return
         first_at = job.failures.first_at or self._clock.now()
-        self._limit.set_aside()
+        if not in_vain:
+            self._limit.set_aside()
         letters = list(job.records) if self._handler.sums else [job.latest]
         for record in letters:
             await self._dead_letter(record, exc, attempts, first_at)

@@ -32,11 +32,36 @@ async def test_over_its_budget_a_parked_record_is_a_dead_letter() -> None:
     await rig.work(one)
 
     (letter,) = rig.letters.letters
-    assert letter.record == one
+    assert (letter.record.key, letter.record.value) == (one.key, one.value)
     assert (letter.error.code, letter.error.status) == ("parent_missing", 404)
     assert letter.first_failed_at == began
     assert 100 <= (letter.failed_at - letter.first_failed_at).total_seconds() < 165
     assert rig.settled(one)
+
+
+async def test_records_that_waited_in_vain_stop_nothing_however_many_they_are() -> None:
+    rig = Rig(park_budget_s=10, in_a_row=5, concurrency=50)
+    keys = [f"k{number}" for number in range(300)]
+    rig.handler.always = dict.fromkeys(keys, no_parent)
+
+    await rig.work(*(record(key, number) for number, key in enumerate(keys)))
+
+    assert len(rig.letters.letters) == 300
+
+
+async def test_a_letter_is_written_once_though_its_offset_was_not_committed() -> None:
+    rig = Rig()
+    rig.handler.always["a"] = refused
+    one = record("a", 7)
+    await rig.work(one)
+
+    again = Rig(state=rig.state, letters=rig.letters)
+    await again.work(one)
+    assert (len(rig.letters.letters), again.handler.calls, again.writer.counters["stale"]) == (1, [], 1)
+
+    redriven = Rig(state=rig.state)
+    await redriven.work(record("a", 8))
+    assert redriven.handler.ended["a"] == ["a8"]
 
 
 async def test_an_error_may_bring_its_own_budget() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bridge.flow.failures import PARKED_SINCE
-from bridge.flow.writer import HELD_BACK
+from bridge.flow.parking import HELD_BACK
 from tests.flow.writing import Rig, Work, away, backed_off, no_parent, record, turns, until
 
 
@@ -121,7 +121,7 @@ async def test_what_arrives_for_a_parked_key_is_merged_and_kept_in_order() -> No
 
 
 async def test_a_parked_record_that_holds_back_many_goes_to_the_end_of_its_topic() -> None:
-    rig = Rig()
+    rig = Rig(comes_again=False)
     rig.handler.always["a"] = no_parent
     stuck = record("a", 0, headers=(("traceparent", b"t"),))
     began = rig.clock.now()
@@ -130,7 +130,7 @@ async def test_a_parked_record_that_holds_back_many_goes_to_the_end_of_its_topic
 
     ((again, headers),) = rig.requeued
     assert again == stuck
-    assert list(headers) == [("traceparent", b"t"), (PARKED_SINCE, str(int(began.timestamp() * 1000)).encode())]
+    assert list(headers)[:2] == [("traceparent", b"t"), (PARKED_SINCE, str(int(began.timestamp() * 1000)).encode())]
     assert rig.settled(stuck)
     assert rig.writer.parked() == 0
 
@@ -144,6 +144,33 @@ async def test_a_record_of_few_attempts_stays_where_it_is_or_they_would_begin_ag
 
     assert rig.requeued == []
     assert [letter.attempts for letter in rig.letters.letters] == [5]
+
+
+async def test_a_record_that_has_waited_for_a_minute_goes_to_the_end_with_the_time_it_began() -> None:
+    """Kafka keeps it there, whatever becomes of this process; it goes once."""
+    rig = Rig(park_budget_s=3600)
+    rig.handler.always["a"] = no_parent
+    began = rig.clock.now()
+
+    await rig.work(record("a", 0))
+
+    ((again, headers),) = rig.requeued
+    assert (again.offset, dict(headers)[PARKED_SINCE]) == (0, str(int(began.timestamp() * 1000)).encode())
+    (letter,) = rig.letters.letters
+    assert 3600 <= (letter.failed_at - letter.first_failed_at).total_seconds() < 3700
+
+
+async def test_what_arrives_while_a_record_goes_to_the_end_goes_with_it_in_order() -> None:
+    rig = Rig()
+    rig.handler.script["a"] = [no_parent()] * 8
+    first, second = record("a", 0, "v0"), record("a", 1, "v1")
+    rig.before_requeue = lambda each: rig.offer(second) if each == first else None
+
+    await rig.work(first)
+
+    assert [each.value for each, _ in rig.requeued] == [b"v0", b"v1"]
+    assert rig.handler.ended["a"] == ["v0", "v1"]
+    assert rig.settled(first, second)
 
 
 async def test_a_requeued_record_keeps_its_budget() -> None:

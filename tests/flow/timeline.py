@@ -7,13 +7,14 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from bridge.avro import Decoder, Encoder, load_schema
 from bridge.clock import Clock
 from bridge.dynamics.client import DynamicsClient
-from bridge.events import EmailEvent, Kind, Record
+from bridge.events import EmailEvent, Headers, Kind, Record
 from bridge.flow.batcher import Batcher, BatchSize
 from bridge.flow.offsets import OffsetLedger
 from bridge.flow.ports import Result
@@ -100,17 +101,19 @@ class Loop:
         with suppress(asyncio.CancelledError):
             await self._run
 
-    async def _requeue(self, record: Record, headers: object) -> None:
-        raise AssertionError("nothing is held back here")
+    async def _requeue(self, record: Record, headers: Headers) -> None:
+        self._take(replace(record, offset=self._read, headers=tuple(headers)))
 
     def offer(self, *events: EmailEvent) -> None:
         for event in events:
             headers = (("event-id", event.event_id.encode()),)
             value = self._encoder.encode(event)
-            record = Record(TOPIC, 0, self._read, int(NOON.timestamp() * 1000), event.contact_key.encode(), value, headers)
-            self._read += 1
-            self._ledger.read(record.position, record.offset, record.timestamp_ms)
-            self.writer.offer([record])
+            self._take(Record(TOPIC, 0, self._read, int(NOON.timestamp() * 1000), event.contact_key.encode(), value, headers))
+
+    def _take(self, record: Record) -> None:
+        self._read += 1
+        self._ledger.read(record.position, record.offset, record.timestamp_ms)
+        self.writer.offer([record])
 
     async def settle(self, *events: EmailEvent, within_s: float = 30) -> None:
         """Offers them and returns when each has been written or dead-lettered. `within_s` of real time."""

@@ -7,7 +7,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridge.errors import ParkError, RejectError, RetryError
 from bridge.events import Headers, Record
@@ -23,6 +23,7 @@ from tests.clock import FakeClock
 
 LIVE, REPLAY = "live", "replay"
 PARTITIONS = 3
+AT_THE_END = 100_000  # offsets from here on are those of records that were published again
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,8 @@ class Rig:
     clock: FakeClock = field(default_factory=FakeClock)
     tracer: Tracer = OFF
     requeued: list[tuple[Record, Headers]] = field(default_factory=list)
+    comes_again: bool = True
+    before_requeue: Callable[[Record], None] = lambda _: None
     lease_check: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
@@ -212,7 +215,11 @@ class Rig:
         )
 
     async def _requeue(self, record: Record, headers: Headers) -> None:
+        """It comes again, behind all others."""
+        self.before_requeue(record)
         self.requeued.append((record, headers))
+        if self.comes_again:
+            self.offer(replace(record, offset=AT_THE_END + len(self.requeued), headers=tuple(headers)))
 
     def offer(self, *records: Record) -> None:
         """As the consumer does: noted in the ledger first."""

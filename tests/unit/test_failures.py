@@ -82,5 +82,14 @@ def test_a_record_that_is_published_again_says_once_since_when_it_is_parked() ->
     course.fail(ABSENT)
 
     (since,) = first.headers
-    assert list(course.failures.requeue_headers(first)) == [since]
-    assert list(course.failures.requeue_headers(second)) == [("traceparent", b"t"), since]
+    assert list(course.failures.requeue_headers(first))[:1] == [since]
+    assert list(course.failures.requeue_headers(second)) == [("traceparent", b"t"), since, ("parked-tries", b"1")]
+
+
+def test_a_record_that_was_published_again_counts_its_tries_on() -> None:
+    tried = replace(a_record(), headers=((PARKED_SINCE, b"1772362800000"), ("parked-tries", b"7")))
+    course = Course(tried, replace(a_record(), headers=(("parked-tries", b"a stranger's"),)))
+
+    course.fail(ABSENT)
+
+    assert course.failures.count == 8

@@ -66,9 +66,10 @@ class Judge:
     def given_up(self, kafka: Kafka, begun: int, target: str) -> None:
         """Rule 1: what goes to the dead letters holds every flag that waited. `begun`: decisions up to there were made before
         `target` stopped to answer."""
-        letters = {(record.topic, record.offset) for record, _ in kafka.letters}
+        waiting = kafka.topics["optin.decisions"][kafka.committed["optin.decisions"] :]  # some of them for the second time
+        letters = {(record.key, record.value) for record in [*(record for record, _ in kafka.letters), *waiting]}
         for record in kafka.topics["optin.decisions"][begun : kafka.committed["optin.decisions"]]:
-            if record.header("target") != target.encode() or record.header("guard") == b"held" or (record.topic, record.offset) in letters:
+            if record.header("target") != target.encode() or record.header("guard") == b"held" or (record.key, record.value) in letters:
                 continue
             event = kafka.event(record)
             lost = [name for name, value in event.flags.items() if value and not self._holds(target, event.contact_key, name)]
