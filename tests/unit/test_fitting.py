@@ -144,15 +144,15 @@ def test_a_filter_on_a_column_that_is_not_there() -> None:
     ("old", "new", "path"),
     [
         ("1", "male", None),
-        ("Male", "male", None),
+        ("Male", "male", "/tables/0/replacements/0/from"),
         ("9", "male", "/tables/0/replacements/0/from"),
         ("1", "robot", "/tables/0/replacements/0/to"),
     ],
 )
 def test_a_replacement_takes_a_value_of_the_column_and_gives_one_of_the_field(old: str, new: str, path: str | None) -> None:
-    replacement = {"source": "gendercode", "from": old, "to": new}
+    replacements = [{"source": "gendercode", "from": old, "to": new}, {"source": "gendercode", "from": "2", "to": "female"}]
 
-    found = errors(fit(fields=mapped("gendercode", "gender"), replacements=[replacement]))
+    found = errors(fit(fields=mapped("gendercode", "gender"), replacements=replacements))
 
     assert found == ([] if path is None else [(path, "value_does_not_fit")])
 
@@ -169,8 +169,6 @@ def test_a_replacement_that_is_longer_than_the_field() -> None:
     ("fields", "code"),
     [
         (mapped("description", "firstName"), "longer_than_target"),
-        (mapped("parentid", "age"), "types_do_not_fit"),
-        (mapped("birthdate", "age"), "types_do_not_fit"),
         (mapped("annualincome", "firstName"), None),
         (mapped("birthdate", "birthDate"), None),
     ],
@@ -180,6 +178,16 @@ def test_what_works_for_some_values_only_is_a_warning(fields: list[dict[str, str
 
     assert findings.errors == []
     assert [each.code for each in findings.warnings] == ([] if code is None else [code])
+
+
+@pytest.mark.parametrize(("source", "target"), [("parentid", "age"), ("birthdate", "age"), ("contactid", "birthDate")])
+def test_a_mapping_that_works_for_no_value_is_an_error_unless_values_are_replaced(source: str, target: str) -> None:
+    value = {"age": "1", "birthDate": "2000-01-01"}[target]
+    known = "2000-01-01" if source == "birthdate" else "a1b2c3d4-0000-4000-8000-000000000001"
+    replaced = [{"source": source, "from": known, "to": value}]
+
+    assert errors(fit(fields=mapped(source, target))) == [("/tables/0/fields/0/target", "types_do_not_fit")]
+    assert errors(fit(fields=mapped(source, target), replacements=replaced)) == []
 
 
 @pytest.mark.parametrize(("source", "code"), [("donotemail", None), ("firstname", "not_boolean"), ("nope", "unknown_field")])
