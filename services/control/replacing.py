@@ -131,8 +131,9 @@ def _arrives(option: OptionOut, column: FieldOut, table: TableMapping, field: Ta
     """As bridge.mapping.Mapper makes it: replaced by value, then by label, else the label or the value."""
     label = option.label if table.picklists == "display" and column.type != BOOLEAN else option.value
     to = {each.from_value: each.to for each in table.replacements if each.source == column.name}
+    as_it_is = option.value == "true" if column.type == BOOLEAN else label  # a yes is a 1 for a number, too
     try:
-        convert(to.get(option.value, to.get(label, label)), field)
+        convert(to.get(option.value, to.get(label, as_it_is)), field)
     except RejectError:
         return False
     return True

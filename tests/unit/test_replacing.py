@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 
 from bridge.campaign.metadata import Resource
+from bridge.config import TableMapping
 from bridge.convert import TargetField
+from bridge.errors import RejectError
+from bridge.events import ChangeEvent, Value
+from bridge.mapping import Mapper
 from services.control.fitting import Source
+from services.control.models_systems import FieldOut, OptionOut
 from services.control.validation import Findings
+from tests.unit.fakes import NOON
 from tests.unit.test_fitting import CONTACT, PROFILE, column, errors, fit, mapped, warned
 
 TARGET, FROM, TO = "/tables/0/fields/0/target", "/tables/0/replacements/0/from", "/tables/0/replacements/0/to"
@@ -20,6 +26,7 @@ FIELDS = [
     *PROFILE.fields.values(),
     TargetField("cusStars", "enumeration", options=(("1", "One star"), ("2", "Two stars"))),
     TargetField("cusText", "string", length=50),
+    TargetField("cusYes", "boolean"),
 ]
 RESOURCE = Resource("profile", "profileAndServicesExt/profile", {each.name: each for each in FIELDS}, False)
 
@@ -58,6 +65,9 @@ def test_a_choice_of_which_campaign_takes_no_option_is_refused(source: str, targ
         ("rating", "cusStars", "technical", []),
         ("gendercode", "age", "technical", []),
         ("gendercode", "cusText", "technical", []),
+        ("donotemail", "age", "technical", []),
+        ("donotemail", "cusText", "display", []),
+        ("donotemail", "cusYes", "display", []),
         ("donotemail", "gender", "technical", [("true", "male"), ("false", "female")]),
         ("gendercode", "blackListEmail", "technical", []),  # services/control/trusting.py warns of those
     ],
@@ -67,6 +77,38 @@ def test_a_choice_whose_options_all_arrive_is_taken(source: str, target: str, pi
 
     assert findings.errors == []
     assert not any(code == "options_do_not_fit" for _, code in warned(findings))
+
+
+KINDS: list[tuple[str, str, str, Value]] = [
+    ("Picklist", "1", "Male", 1),
+    ("Boolean", "true", "Male", True),
+    ("MultiSelectPicklist", "1", "Male", "1"),
+]
+
+
+@pytest.mark.parametrize("replaced", [[], [("1", "male")], [("true", "1")], [("1", "")], [("Male", "2000-01-01")]], ids=str)
+@pytest.mark.parametrize("picklists", ["technical", "display"])
+@pytest.mark.parametrize("target", ["gender", "cusStars", "age", "cusText", "cusYes", "birthDate"])
+@pytest.mark.parametrize(("kind", "value", "label", "held"), KINDS, ids=[each[0] for each in KINDS])
+def test_an_option_is_refused_at_save_if_the_writer_would_refuse_it(
+    kind: str, value: str, label: str, held: Value, target: str, picklists: str, replaced: list[tuple[str, str]]
+) -> None:
+    shown: dict[str, Any] = {"name": "choice", "label": "choice", "type": kind, "length": None, "writable": True, "key": False}
+    option = OptionOut(value=value, label=label)
+    only = Source(True, {**CONTACT.columns, "choice": FieldOut(**shown, options=[option])})
+    changes = [{"source": "choice", "from": old, "to": new} for old, new in replaced]
+    findings = fit(source=only, resource=RESOURCE, fields=mapped("choice", target), replacements=changes, picklists=picklists)
+    table: dict[str, Any] = {"source": "contact", "target": "profile", "key": {"source": "contactid", "target": "externalId"}}
+    table |= {"fields": mapped("choice", target), "replacements": changes, "picklists": picklists}
+    labels = {} if kind == "Boolean" else {"choice": label}
+    event = ChangeEvent("contact", "k", "upsert", "live", 1, None, NOON, fields={"choice": held}, labels=labels)
+
+    try:
+        refused = Mapper(TableMapping.model_validate(table), RESOURCE.fields).to_campaign(event) is None
+    except RejectError:
+        refused = True
+
+    assert ((TARGET, "no_option_fits") in errors(findings)) is refused
 
 
 def test_options_that_would_be_refused_beside_others_are_a_warning_that_names_them() -> None:
