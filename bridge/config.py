@@ -12,8 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 from bridge.consent.flags import OPT_OUT_FLAGS as OPT_OUT_FLAGS  # flags are named in configurations, too
 from bridge.consent.flags import canonical_flag as canonical_flag
 
-Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "in", "is_empty", "is_not_empty"]
+Plain = Literal["eq", "ne", "lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "in", "is_empty", "is_not_empty"]
+Operator = Literal[Plain, "contains_any", "contains_all"]
 Scalar = bool | int | float | str | None
+Operand = Scalar | list[Scalar]
+LISTED = ("in", "contains_any", "contains_all", "eq", "ne")  # may have a list; `eq` and `ne` as the set of choices a column holds
+VALUED = ("lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "contains_any", "contains_all")
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # it stands in addresses and queries
 Dotted = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*$")]
@@ -47,9 +51,11 @@ class Condition(Shape):
 
     @model_validator(mode="after")
     def _value_fits_operator(self) -> Condition:
-        if (self.operator == "in") != isinstance(self.value, list):
-            raise ValueError("operator 'in' takes a list of values, every other operator a single value")
-        if self.operator in ("lt", "le", "gt", "ge", "contains", "begins_with", "ends_with") and self.value is None:
+        if self.operator == "in" and not isinstance(self.value, list):
+            raise ValueError("operator 'in' takes a list of values")
+        if isinstance(self.value, list) and self.operator not in LISTED:
+            raise ValueError(f"operator '{self.operator}' takes a single value, not a list")
+        if self.operator in VALUED and self.value is None:
             raise ValueError(f"operator '{self.operator}' needs a value; use is_empty or is_not_empty for empty fields")
         return self
 

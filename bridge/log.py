@@ -21,7 +21,7 @@ LogEvent = Literal[
     "faust_warning", "release_held", "delete_held", "guard_entry_unreadable", "merged_opt_out",
     "export_started", "export_done", "export_row_skipped", "export_failed", "export_changed", "export_vanished",
     "observed_again", "record_passed_over",
-    "column_security_unknown", "flag_may_mean_yes",
+    "option_unknown", "column_security_unknown", "flag_may_mean_yes",
     "internal_fault", "state_unreadable", "desired_unreadable",
 ]  # fmt: skip
 

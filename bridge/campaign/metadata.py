@@ -150,7 +150,7 @@ def _options(values: Any) -> tuple[tuple[str, str], ...]:
     """(name, label) of each value; `values` is an object by name or a list (its layout is not documented)."""
     entries = values.items() if isinstance(values, Mapping) else ((each.get("name"), each) for each in values or ())
     return tuple(
-        (str(name), str(each.get("label", name)) if isinstance(each, Mapping) else str(name))
+        (str(name), str(each.get("label") or name) if isinstance(each, Mapping) else str(name))
         for name, each in entries
         if name != "__Invalid_value__"
     )

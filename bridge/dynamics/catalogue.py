@@ -18,6 +18,7 @@ from bridge.dynamics.metadata import (
     format_of,
     label,
     labelled_options,
+    localized,
     synchronised,
     type_name,
 )
@@ -121,12 +122,15 @@ async def _choices(client: DynamicsClient, path: str, kind: str) -> dict[str, tu
     answer = await _cast(client, path, kind, f"LogicalName&$expand={expand}")
     if kind == BOOLEAN:
         return {str(each["LogicalName"]): _yes_no(each.get("OptionSet") or {}) for each in answer}
-    return {str(each["LogicalName"]): tuple((str(value), text) for value, text in labelled_options(each).items()) for each in answer}
+    return {
+        str(each["LogicalName"]): tuple((str(value), text or str(value)) for value, text in labelled_options(each).items())
+        for each in answer
+    }
 
 
 def _yes_no(option_set: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     pairs = (("true", option_set.get("TrueOption")), ("false", option_set.get("FalseOption")))
-    return tuple((value, label(option) if option else value) for value, option in pairs)
+    return tuple((value, (label(option) if option else "") or value) for value, option in pairs)
 
 
 async def _cast(client: DynamicsClient, path: str, kind: str, select: str) -> list[dict[str, Any]]:
@@ -144,6 +148,4 @@ async def _asked(client: DynamicsClient, path: str) -> dict[str, Any]:
 
 
 def _label(described: Mapping[str, Any]) -> str:
-    shown = described.get("DisplayName") or {}
-    chosen = shown.get("UserLocalizedLabel") or next(iter(shown.get("LocalizedLabels") or ()), None)
-    return str(chosen["Label"]) if chosen and chosen.get("Label") else str(described["LogicalName"])
+    return localized(described.get("DisplayName")) or str(described["LogicalName"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo
 
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
-from bridge.dynamics.metadata import Table
+from bridge.dynamics.metadata import OPTIONS, Table, with_options
 from bridge.errors import HaltError, RetryError
 from bridge.events import ChangeEvent, Lane, Value
 
 Row = Mapping[str, Any]
+UnknownOption = tuple[str, int]  # the column's name, the value
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,16 @@ class TrackedTable:
             if exc.code != "bad_answer":
                 raise
             return None
+
+    def unknown_options(self, rows: Iterable[Row]) -> frozenset[UnknownOption]:
+        """Options in these rows that the metadata did not have when they were read."""
+        columns = [column for column in self.table.columns.values() if column.type in OPTIONS.values()]
+        held = ((column, each) for row in rows for column in columns for each in _numbers(row.get(column.url_name)))
+        return frozenset((column.name, each) for column, each in held if each not in column.options)
+
+    async def with_options(self) -> TrackedTable:
+        """The same table, with the options its columns have now."""
+        return TrackedTable(self._client, await with_options(self._client, self.table), self._page_size)
 
     def key(self, row: Row) -> str:
         return str(row[self.table.key]).lower()
@@ -203,9 +214,14 @@ def day_in(value: Value, zone: ZoneInfo) -> str | None:
         return None
 
 
+def _numbers(value: Any) -> list[int]:
+    """The options in a value: none, one, or several as one text."""
+    return [int(part) for part in str(value).split(",") if part.strip().lstrip("-").isdigit()]
+
+
 def _shown(value: Value, options: Mapping[int, str]) -> str | None:
     """The display value; of a multi-select picklist all of them. None if an option has none."""
-    labels = [options.get(int(part)) for part in str(value).split(",") if part.strip().lstrip("-").isdigit()]
+    labels = [options.get(each) for each in _numbers(value)]
     return ", ".join(label for label in labels if label) if labels and all(labels) else None
 
 

@@ -21,6 +21,7 @@ API = "/api/data/v9.2/"
 HEADERS = {"Accept": "application/json", "OData-MaxVersion": "4.0", "OData-Version": "4.0"}
 LINKS = {"@odata.nextLink", "@odata.deltaLink"}
 FRESH = {"If-None-Match": "null"}  # no cached metadata
+STRONG = {"Consistency": "Strong"}  # nor those that the server itself has kept; slower
 METADATA_TRIES = 20
 LAG_WAITS_S = (3.0, 5.0)  # metadata right after a publication may be those of before it (§6.3)
 LONGEST_METADATA_WAIT_S = 10.0  # a longer wait is told as the reason why the service does not start
@@ -75,21 +76,22 @@ class DynamicsClient:
             self._token.forget()
         await self._token.get()
 
-    async def get(self, path: str, prefer: str = "") -> Any:
-        """The JSON of `path` (below /api/data/v9.2/) or of an absolute link that the server gave.
+    async def get(self, path: str, prefer: str = "", strong: bool = False) -> Any:
+        """The JSON of `path` (below /api/data/v9.2/) or of an absolute link that the server gave. `strong`: metadata as they are now, past
+        caches that are up to half a minute old.
 
         Raises RetryError, HaltError, TrackingExpired or QueryRefused. Metadata are asked for again when the limits are reached: they are
         many small questions, and a start that begins again after each refusal would never end.
         """
-        response = await self._ask(path, prefer)
+        response = await self._ask(path, prefer, strong)
         tries = METADATA_TRIES if path.startswith("EntityDefinitions") else 1
         while response.status_code == 429 and (tries := tries - 1) and self._gate.wait_left_s <= LONGEST_METADATA_WAIT_S:
-            response = await self._ask(path, prefer)
+            response = await self._ask(path, prefer, strong)
         for wait_s in self._lag_waits_s if path.startswith("EntityDefinitions") else ():
             if response.status_code not in (400, 404):
                 break
             await self._clock.sleep(wait_s)
-            response = await self._ask(path, prefer)
+            response = await self._ask(path, prefer, strong)
         if response.status_code != 200:
             raise self._error(response)
         return parse_json(response)
@@ -177,9 +179,9 @@ class DynamicsClient:
         if busy := [answer for answer in answers if answer.status == 429]:
             self._gate.close_for(min(max(float(each.retry_after) if each.retry_after.isdigit() else 1.0 for each in busy), LONGEST_WAIT_S))
 
-    async def _ask(self, path: str, prefer: str) -> httpx.Response:
+    async def _ask(self, path: str, prefer: str, strong: bool = False) -> httpx.Response:
         url = same_origin(path, self._settings.url + API, self.origin)
-        headers = HEADERS | FRESH | ({"Prefer": prefer} if prefer else {})
+        headers = HEADERS | FRESH | ({"Prefer": prefer} if prefer else {}) | (STRONG if strong else {})
         return await self._authorized(lambda: self._http.build_request("GET", url, headers=headers))
 
     async def _authorized(self, build: Build) -> httpx.Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bridge.dynamics.client import DynamicsClient
@@ -27,9 +27,9 @@ NOT_SYNCHRONISED = {"PartyList", "CalendarRules", "ManagedProperty", "EntityName
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`type` is the AttributeType, for multi-select picklists `MultiSelectPicklist`. `options`: value → display value. `secured`: the
-    MetadataId of a column with column security, empty for all others. `format`: of texts and times (`Email`, `DateOnly`); `behavior`: of
-    times (`UserLocal`, `DateOnly`, `TimeZoneIndependent`). Empty where it is not told."""
+    """`type` is the AttributeType, for multi-select picklists `MultiSelectPicklist`. `options`: value → display value, empty for an option
+    without one. `secured`: the MetadataId of a column with column security, empty for all others. `format`: of texts and times (`Email`,
+    `DateOnly`); `behavior`: of times (`UserLocal`, `DateOnly`, `TimeZoneIndependent`). Empty where it is not told."""
 
     name: str
     type: str
@@ -119,6 +119,14 @@ async def read_table(client: DynamicsClient, name: str, columns: list[str], trac
     return Table(name, str(described["EntitySetName"]), key, found, "modifiedon" in types, "versionnumber" in types, also=beside)
 
 
+async def with_options(client: DynamicsClient, table: Table) -> Table:
+    """The table with the options its choice columns have now, just added ones too."""
+    types = {column.type for column in table.columns.values()}
+    options = await _options(client, f"EntityDefinitions(LogicalName='{table.name}')", types, strong=True)
+    columns = {name: replace(column, options=options.get(name, column.options)) for name, column in table.columns.items()}
+    return replace(table, columns=columns)
+
+
 async def definition(client: DynamicsClient, path: str, name: str) -> dict[str, Any]:
     """Of one table. Raises HaltError if there is none of this name."""
     select = "LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled"
@@ -182,10 +190,10 @@ def _plain(type_name: str) -> str:
     return type_name.removesuffix("Type")
 
 
-async def _options(client: DynamicsClient, path: str, types: set[str]) -> dict[str, dict[int, str]]:
+async def _options(client: DynamicsClient, path: str, types: set[str], strong: bool = False) -> dict[str, dict[int, str]]:
     """Display values of all choice columns of the table, for the kinds of choice that are mapped."""
     casts = [OPTIONS[each if each.endswith("Type") else f"{each}Type"] for each in types if f"{_plain(each)}Type" in OPTIONS]
-    answers = await asyncio.gather(*(_cast(client, path, cast) for cast in sorted(casts)))
+    answers = await asyncio.gather(*(_cast(client, path, cast, strong) for cast in sorted(casts)))
     return {name: options for answer in answers for name, options in answer.items()}
 
 
@@ -196,16 +204,16 @@ async def _further(client: DynamicsClient, path: str, types: set[str]) -> dict[s
     return {str(each["LogicalName"]): each for answer in answers for each in answer}
 
 
-async def _cast(client: DynamicsClient, path: str, cast: str) -> dict[str, dict[int, str]]:
+async def _cast(client: DynamicsClient, path: str, cast: str, strong: bool) -> dict[str, dict[int, str]]:
     expand = "OptionSet,GlobalOptionSet" if cast == "Picklist" else "OptionSet"
-    found = await _asked(client, path, cast, f"LogicalName&$expand={expand}")
+    found = await _asked(client, path, cast, f"LogicalName&$expand={expand}", strong)
     return {str(each["LogicalName"]): labelled_options(each) for each in found}
 
 
-async def _asked(client: DynamicsClient, path: str, cast: str, select: str) -> list[dict[str, Any]]:
+async def _asked(client: DynamicsClient, path: str, cast: str, select: str, strong: bool = False) -> list[dict[str, Any]]:
     """What only a cast tells of the columns of one kind."""
     try:
-        answer = await client.get(f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata?$select={select}")
+        answer = await client.get(f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata?$select={select}", strong=strong)
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
     found: list[dict[str, Any]] = answer["value"]
@@ -213,13 +221,18 @@ async def _asked(client: DynamicsClient, path: str, cast: str, select: str) -> l
 
 
 def labelled_options(attribute: Mapping[str, Any]) -> dict[int, str]:
-    """Value → display value of a choice column's metadata."""
+    """Value → display value of a choice column's metadata, empty for an option without a label."""
     option_set = attribute.get("OptionSet") or attribute.get("GlobalOptionSet") or {}
     return {int(option["Value"]): label(option) for option in option_set.get("Options") or ()}
 
 
 def label(option: Mapping[str, Any]) -> str:
-    """The display value of one option, in the caller's language if it has one."""
-    shown = option.get("Label") or {}
-    chosen = shown.get("UserLocalizedLabel") or next(iter(shown.get("LocalizedLabels") or ()), None)
-    return str(chosen["Label"]) if chosen else str(option["Value"])
+    """The display value of one option; empty if it has none."""
+    return localized(option.get("Label"))
+
+
+def localized(label: Mapping[str, Any] | None) -> str:
+    """The text of a Label, in the caller's language if it has one; empty if there is none in any language, or all are null."""
+    shown = label or {}
+    texts = [(each or {}).get("Label") for each in (shown.get("UserLocalizedLabel"), *(shown.get("LocalizedLabels") or ()))]
+    return next((str(text) for text in texts if text is not None and str(text).strip()), "")

@@ -46,6 +46,8 @@ def routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
     def columns(_: web.Request, body: Body) -> Body:
         if "add" in body:
             sandbox.add_column(body["table"], _column(body["add"]))
+        elif "option" in body:
+            sandbox.add_option(body["table"], body["column"], int(body["option"]), body["label"])
         elif "rename" in body:
             sandbox.rename_column(body["table"], body["rename"], body["to"])
         else:

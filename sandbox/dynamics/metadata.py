@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
@@ -60,7 +61,8 @@ def _attributes(store: Store, call: Call, table: Table, rest: str, where: str) -
     cast, name = found["cast"] or "", found["name"]
     kind = f"{cast}AttributeMetadata"
     secured = {name for of, name in store.secured if of == table.name}
-    rows = [row for column in table.columns.values() for row in _columns(table, column, cast, column.name in secured)]
+    shown = [_as_cached(store, call, table, column) for column in table.columns.values()]
+    rows = [row for column in shown for row in _columns(table, column, cast, column.name in secured)]
     if cast and name:
         rows = [row for row in rows if row["LogicalName"] == name]
     if name is None:
@@ -82,6 +84,15 @@ def _attributes(store: Store, call: Call, table: Table, rest: str, where: str) -
             {"@odata.context": _context(call, f"{where}/{rest}", "/$entity")} | _picked(call, options, "OptionSetMetadata"),
         )
     return Answer(200, {"@odata.context": _context(call, f"{where}/{rest}", "/$entity")} | _picked(call, row, kind))
+
+
+def _as_cached(store: Store, call: Call, table: Table, column: Column) -> Column:
+    """Without the options that the cache does not know yet, unless the caller wants to read past it [2]."""
+    since = store.now().timestamp() - store.settings.metadata_lag_s
+    late = {value for (of, name, value), at in store.options_added.items() if (of, name) == (table.name, column.name) and at > since}
+    if not late or call.header("Consistency") == "Strong":
+        return column
+    return replace(column, options={value: label for value, label in column.options.items() if value not in late})
 
 
 def _context(call: Call, what: str, suffix: str = "") -> str:
@@ -131,15 +142,16 @@ def _id(*names: str) -> str:
     return str(uuid5(NAMESPACE_OID, "/".join(names)))
 
 
-def _label(text: str) -> Definition:
+def _label(text: str | None) -> Definition:
+    """Without any label if the text is empty, with one that is null if it is None."""
     one = {
         "Label": text,
         "LanguageCode": 1033,
         "IsManaged": False,
-        "MetadataId": _id("label", text),
+        "MetadataId": _id("label", str(text)),
         "HasChanged": None,
     }
-    return {"LocalizedLabels": [one], "UserLocalizedLabel": one} if text else {"LocalizedLabels": [], "UserLocalizedLabel": None}
+    return {"LocalizedLabels": [one], "UserLocalizedLabel": one} if text != "" else {"LocalizedLabels": [], "UserLocalizedLabel": None}
 
 
 def _managed(value: Any, name: str) -> Definition:
@@ -230,7 +242,7 @@ def _option_set(table: Table, column: Column) -> Definition:
     }  # fmt: skip
 
 
-def _option(table: Table, column: Column, value: int, text: str) -> Definition:
+def _option(table: Table, column: Column, value: int, text: str | None) -> Definition:
     extra: Definition = {}
     if column.type == "State":
         statuses = table.columns["statuscode"].states

@@ -82,7 +82,7 @@ def formatted(store: Store, column: Column, value: Any) -> str | None:
         target = store.target_of(column.targets, value)
         return None if target is None else store.data[target].rows[value][store.tables[target].primary_name]
     if column.type == "MultiSelectPicklist":
-        return "; ".join(column.options[int(part)] for part in value.split(","))
+        return "; ".join(column.options[int(part)] or "" for part in value.split(","))
     if column.type == "Boolean" or column.type in CHOICE_TYPES:
         return column.options[int(value)]
     if column.type == "Money":

@@ -21,6 +21,13 @@ def add_column(store: Store, table: str, column: Column) -> None:
     store.expire_tokens(table)
 
 
+def add_option(store: Store, table: str, column: str, value: int, label: str | None) -> None:
+    """Of a choice column; metadata that are cached know it `metadata_lag_s` later [2]. `label` None: the label is there, but null."""
+    definition = store.tables[table].columns[column]
+    store.tables[table].columns[column] = replace(definition, options={**definition.options, value: label})
+    store.options_added[table, column, value] = store.now().timestamp()
+
+
 def remove_column(store: Store, table: str, name: str) -> None:
     del store.tables[table].columns[_free(store, table, name)]
     for row in store.data[table].rows.values():

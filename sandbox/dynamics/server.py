@@ -84,6 +84,10 @@ class DynamicsSandbox:
         """From now on in every row; the table's delta tokens expire [4.7]."""
         schema.add_column(self.store, table, column)
 
+    def add_option(self, table: str, column: str, value: int, label: str | None) -> None:
+        """From now on rows may hold it; the metadata show it after `metadata_lag_s`. None: with a label that is null."""
+        schema.add_option(self.store, table, column, value, label)
+
     def remove_column(self, table: str, name: str) -> None:
         schema.remove_column(self.store, table, name)
 

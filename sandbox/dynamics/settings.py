@@ -34,6 +34,7 @@ class Settings:
     attribute_privileges: Literal["told", "forbidden", "missing"] = "told"  # RetrievePrincipalAttributePrivileges
     security_tables: Literal["told", "forbidden", "missing"] = "told"  # profiles, permissions, roles, masking rules
     page_limit: int = 5000  # also the cap of $count
+    metadata_lag_s: float = 0.0  # options that were just added are not seen for so long, but with `Consistency: Strong`
     total_count_lag: int = 0  # RetrieveTotalRecordCount tells this many rows too few
     foreign_links: bool = False  # links in answers lead to another host
     organization: str = ORGANIZATION  # WhoAmI tells it: another one is another environment, or a copy

@@ -82,6 +82,7 @@ class Store:
         self.data = {name: TableData() for name in self.tables}
         self.writes: list[dict[str, Any]] = []
         self.secured: Permissions = {}
+        self.options_added: dict[tuple[str, str, int], float] = {}  # when, by table, column and value
         self._undo: list[_Undo] | None = None
         self.advance_s = 0.0
         self.version = max(self.version + 1, int(self.now().timestamp() * 1000))

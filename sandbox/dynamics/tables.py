@@ -33,7 +33,7 @@ class Column:
     low: float | None = None
     high: float | None = None
     precision: int | None = None
-    options: Mapping[int, str] = field(default_factory=dict)  # of a Boolean: labels of 1 and 0
+    options: Mapping[int, str | None] = field(default_factory=dict)  # of a Boolean: labels of 1 and 0
     states: Mapping[int, int] = field(default_factory=dict)  # of a Status: the statecode of each option
     behavior: str = "UserLocal"
     format: str = ""  # of a text or a time, where it is not the usual one

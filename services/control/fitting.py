@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from decimal import Decimal, InvalidOperation
-from typing import Any
 
 from bridge.campaign.metadata import Resource
-from bridge.config import Condition, IngressConfig, OptinConfig, Replacement, TableMapping, canonical_flag
+from bridge.config import IngressConfig, OptinConfig, TableMapping, canonical_flag
 from bridge.consent.meaning import doubts_of_optin, doubts_of_table
-from bridge.convert import TargetField, convert
 from bridge.dynamics.metadata import is_exact
 from bridge.dynamics.secured import Access
-from bridge.errors import RejectError
-from bridge.filters import FALSE, TRUE, text
+from services.control.comparing import REFERENCES, compare
 from services.control.models_systems import FieldOut
+from services.control.replacing import options_arrive, replaced, replacing
 from services.control.trusting import doubted, readable, shown, unclear_flags
 from services.control.validation import Finding, Findings
 
-NUMERIC = {"Integer", "BigInt", "Decimal", "Double", "Money"}
-CHOICES = {"Picklist", "State", "Status", "MultiSelectPicklist", "Boolean"}
-NEVER = {("DateTime", "boolean"), ("DateTime", "integer"), ("DateTime", "number"), ("Boolean", "date"), ("Boolean", "datetime")}
 GUID_LENGTH = 36
-REFERENCES = ("Lookup", "Customer", "Owner", "Uniqueidentifier")
+NEVER = {("DateTime", "boolean"), ("DateTime", "integer"), ("DateTime", "number")}
 NEVER |= {(kind, target) for kind in REFERENCES for target in ("integer", "number", "boolean", "date", "datetime")}
 
 
@@ -60,14 +53,15 @@ def fit_ingress(
             _target(findings, table, path, resource)
         if source is not None:
             _conditions(findings, table, path, source)
-            _replaced(findings, table, path, source)
+            replaced(findings, table, path, source.columns)
             unclear_flags(findings, table, path, source.columns)
         if resource is not None:
-            _replacing(findings, table, path, resource)
+            replacing(findings, table, path, resource)
         for doubt in doubts_of_table(table, shown(source.columns if source else {})):
             doubted(findings, doubt, f"{path}/fields/{doubt.place}/source")
         if source is not None and resource is not None:
             _pairs(findings, table, path, source, resource, zoned)
+            options_arrive(findings, table, path, source.columns, resource)
 
 
 def fit_optin(findings: Findings, config: OptinConfig, contact: Source | None) -> None:
@@ -128,73 +122,13 @@ def _target(findings: Findings, table: TableMapping, path: str, resource: Resour
 def _conditions(findings: Findings, table: TableMapping, path: str, source: Source) -> None:
     for number, condition in enumerate(table.filter.conditions):
         column = source.columns.get(condition.field)
-        if column is not None and (problem := _condition(condition, column)):
-            findings.error(f"{path}/filter/conditions/{number}/value", "value_does_not_fit", problem)
-
-
-def _condition(condition: Condition, column: FieldOut) -> str | None:
-    if condition.operator in ("is_empty", "is_not_empty", "contains", "begins_with", "ends_with"):
-        return None
-    values: Sequence[Any] = condition.value if isinstance(condition.value, list) else [condition.value]
-    return next((problem for value in values if value is not None and (problem := _value(value, column))), None)
-
-
-def _value(value: Any, column: FieldOut) -> str | None:
-    """Why this value can never be found in this column; None if it can."""
-    shown = text(value)
-    if column.type in NUMERIC:
-        try:
-            Decimal(shown)
-        except InvalidOperation:
-            return f"{column.name} is of type {column.type}: give a number"
-    if column.type == "DateTime" and not _is_time(shown):
-        return f"{column.name} is a date: give it as 2026-01-31 or 2026-01-31T12:00:00Z"
-    if column.type in CHOICES and column.type != "MultiSelectPicklist" and column.options:
-        known = {each for option in column.options for each in (option.value, option.label)}
-        if shown not in known and not (column.type == "Boolean" and shown.lower() in (*TRUE, *FALSE)):
-            return f"{column.name} has no such value; it has {', '.join(option.value for option in column.options[:20])}"
-    return None
-
-
-def _is_time(shown: str) -> bool:
-    try:
-        datetime.fromisoformat(shown)
-    except ValueError:
-        return False
-    return True
-
-
-def _replaced(findings: Findings, table: TableMapping, path: str, source: Source) -> None:
-    for number, replacement in enumerate(table.replacements):
-        column = source.columns.get(replacement.source)
-        if column is not None and (problem := _value(replacement.from_value, column)):
-            findings.error(f"{path}/replacements/{number}/from", "value_does_not_fit", problem)
-
-
-def _replacing(findings: Findings, table: TableMapping, path: str, resource: Resource) -> None:
-    for number, replacement in enumerate(table.replacements):
-        for mapped in table.fields:
-            field = resource.field(canonical_flag(mapped.target))
-            if mapped.source == replacement.source and field is not None and (problem := _unfit(replacement, field)):
-                findings.error(f"{path}/replacements/{number}/to", "value_does_not_fit", problem)
-
-
-def _unfit(replacement: Replacement, field: TargetField) -> str | None:
-    if field.kind in ("link", "collection", "item"):
-        return None
-    if field.length is not None and len(replacement.to) > field.length:
-        return f"{field.name} holds {field.length} characters, the new value has {len(replacement.to)}"
-    try:
-        convert(replacement.to, field)
-    except RejectError:
-        named = f"; it takes {', '.join(name for name, _ in field.options[:20])}" if field.options else f" of type {field.kind}"
-        return f"the new value does not fit {field.name}{named}"
-    return None
+        if column is not None:
+            compare(findings, f"{path}/filter/conditions/{number}", condition, column)
 
 
 def _pairs(findings: Findings, table: TableMapping, path: str, source: Source, resource: Resource, zoned: bool) -> None:
-    """Warnings: the mapping works, but not for every value."""
-    replaced = {each.source for each in table.replacements}
+    """What works for no value is an error, what works for some only a warning."""
+    changed = {each.source for each in table.replacements}
     for number, mapped in enumerate(table.fields):
         column, field = source.columns.get(mapped.source), resource.field(canonical_flag(mapped.target))
         if column is None or field is None:
@@ -211,6 +145,6 @@ def _pairs(findings: Findings, table: TableMapping, path: str, source: Source, r
                 " reader and for control, else it is the day in UTC"
             )
             findings.warnings.append(Finding(f"{path}/fields/{number}/source", "time_zone_missing", text))
-        if (column.type, field.kind) in NEVER and mapped.source not in replaced:
-            text = f"{mapped.source} is of type {column.type}, {field.name} of type {field.kind}: its values will be refused"
-            findings.warnings.append(Finding(f"{path}/fields/{number}/target", "types_do_not_fit", text))
+        if (column.type, field.kind) in NEVER and mapped.source not in changed:
+            text = f"{mapped.source} is of type {column.type}, {field.name} of type {field.kind}: its values would be refused"
+            findings.error(f"{path}/fields/{number}/target", "types_do_not_fit", f"{text}; map another field")

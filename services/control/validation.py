@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from bridge.config import OPT_OUT_FLAGS, Config, IngressConfig, OptinConfig, TableMapping, canonical_flag
+from bridge.config import OPT_OUT_FLAGS, Config, Filter, IngressConfig, OptinConfig, TableMapping, canonical_flag
 from bridge.desired import Workflow
+from bridge.filters import holds, text
 from services.control.workflows import SHAPES
 
 MOST_TABLES, MOST_FIELDS = 20, 50
@@ -90,6 +91,7 @@ def _ingress(findings: Findings, config: IngressConfig, before: IngressConfig) -
 
 def _table(findings: Findings, table: TableMapping, path: str, before: TableMapping | None) -> None:
     _key(findings, table, path, before)
+    _filter(findings, table.filter, f"{path}/filter")
     taken = {table.key.target: "the key"}
     for number, mapped in enumerate(table.fields):
         place, target = f"{path}/fields/{number}/target", canonical_flag(mapped.target)
@@ -111,6 +113,32 @@ def _table(findings: Findings, table: TableMapping, path: str, before: TableMapp
         if (replacement.source, replacement.from_value) in seen:
             findings.error(f"{place}/from", "replaced_twice", "this value of the field has a replacement already")
         seen.add((replacement.source, replacement.from_value))
+
+
+def _filter(findings: Findings, wanted: Filter, path: str) -> None:
+    """What no record passes, whatever the columns are: with *delete filtered out* it would take all of them away."""
+    for place, condition in enumerate(wanted.conditions):
+        if condition.value == []:
+            findings.error(f"{path}/conditions/{place}/value", "no_value", "give at least one value; for empty fields use is_empty")
+    for place in _never_true(wanted):
+        text = f"no value of {wanted.conditions[place].field} fulfils all conditions on it: correct them, use in for one of several, or Or"
+        findings.error(f"{path}/conditions/{place}/value", "never_true", text)
+
+
+def _never_true(wanted: Filter) -> Iterator[int]:
+    """The places of conditions that no value fulfils together with the others on the same column. Without conditions on equality among
+    them it is not looked for."""
+    for place, condition in enumerate(wanted.conditions if wanted.match == "all" else ()):
+        if condition.operator in ("eq", "in"):
+            together = [each for each in wanted.conditions if each.field == condition.field]
+            values = condition.value if condition.operator == "in" and isinstance(condition.value, list) else [_as_value(condition.value)]
+            if values and not any(all(holds(value, each) for each in together) for value in values):
+                yield place
+
+
+def _as_value(operand: Any) -> Any:
+    """What a column holds that equals this: several choices are one text."""
+    return ",".join(text(each) for each in operand) if isinstance(operand, list) else operand
 
 
 def _key(findings: Findings, table: TableMapping, path: str, before: TableMapping | None) -> None:

@@ -12,7 +12,7 @@ bridge/dynamics/epoch.py: `version_seen` begins again with each epoch.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from bridge.events import OURS, SOURCE_AHEAD, ChangeEvent, Lane, Outgoing, event
 from bridge.flow.reader import Cursor, Step
 from bridge.log import log
 from services.ingress import replay
+from services.ingress.options import NewOptions
 from services.ingress.reconcile import Reconciliation
 
 RESTARTS = 3
@@ -68,6 +69,7 @@ class TableFeed:
         self._wait_s = poll_interval_s
         self._next_poll = 0.0  # monotonic; until then a replay may go on
         self._run, self._replay_lookups = DeltaRun(), Lookups()
+        self._new_options = NewOptions(clock)
 
     async def step(self, cursor: Cursor | None) -> Step:
         if self._tracked.table.also and not self._us:
@@ -144,6 +146,7 @@ class TableFeed:
             return await self._again(cursor, exc, cursor["lane"])
         if went_back(cursor, page.rows):
             return self._halted(cursor, VERSIONS)
+        await self._learn_options(page.rows)
         events = [self._upsert(cursor, row, cursor["lane"]) for row in page.rows]
         seen = {"version_seen": self._highest(cursor, page.rows), **noted(cursor, page.rows)}
         after = {**cursor, "refused": False, "rows": cursor["rows"] + len(events), **seen}
@@ -163,7 +166,7 @@ class TableFeed:
     async def _reconcile(self, cursor: Cursor) -> Step:
         """Rows that changed, came or went while the load was running (its token reflects its last page only). After a resync they carry
         its lane, by which no opt-out is ever taken back; they go to the live topic either way."""
-        differences = await self._reconciliation.next(self._tracked, cursor["starts"], epoch(cursor))
+        differences = await self._reconciliation.next(self._tracked, cursor["starts"], epoch(cursor), self._learn_options)
         if (known := self._reconciliation.known_epoch) > epoch(cursor):
             log("epoch_known", "warning", table=self._table, epoch=known)  # a cursor was lost: what was just read looks old to the writers
             return await self._begin("resync", cursor, known + 1)
@@ -193,6 +196,7 @@ class TableFeed:
 
     async def _replay(self, cursor: Cursor, request: Replay, side: replay.State) -> Step:
         rows, after = await replay.page(self._tracked, request, side, self._replay_lookups)
+        await self._learn_options(rows)
         if not replay.running(after):
             log("replay_finished", table=self._table, rows=after["rows"])
         events = [self._upsert(cursor, row, "replay") for row in rows]
@@ -205,7 +209,9 @@ class TableFeed:
             return await self._again(cursor, exc, "resync")
         if went_back(cursor, page.rows):
             return self._halted(cursor, VERSIONS)
+        await self._learn_options(page.rows)
         there, gone = await self._run.looked_up(self._tracked, page)
+        await self._learn_options(there)
         seen = self._highest(cursor, [*page.rows, *there])
         events = [self._upsert(cursor, row, "live") for row in [*page.rows, *there]]
         events += [self._delete(cursor, key, "live", seen) for key in gone]
@@ -259,6 +265,10 @@ class TableFeed:
         if cursor["phase"] == "live" and cursor["page_link"]:
             return Step([], {**cursor, "page_link": None, "refused": False, "restarts": restarts})
         return await self._begin(lane, {**cursor, "restarts": restarts})
+
+    async def _learn_options(self, rows: Sequence[Row]) -> None:
+        """Before events are made of these rows, which carry labels beside the values."""
+        self._tracked = await self._new_options.learned(self._tracked, rows)
 
     def _upsert(self, cursor: Cursor, row: Row, lane: Lane, topic: str = "") -> Outgoing:
         event = self._tracked.upsert(row, lane, self._clock.now(), epoch(cursor))

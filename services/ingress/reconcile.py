@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from bridge.errors import RetryError
 from bridge.kafka.published import Published, Seen
 from bridge.log import log
 
+Learn = Callable[[Sequence[Row]], Awaitable[None]]
 CHUNK = 50
 LOOKS, LOOK_AGAIN_S = 2, 3.0
 SCHEMA = """
@@ -88,9 +89,9 @@ class Reconciliation:
         self._listing, self._found, self._looks, self.known_epoch = None, None, 0, 0
         return await asyncio.to_thread(self._published.committed, self._topics)
 
-    async def next(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]], epoch: int) -> list[Difference] | None:
-        """Some differences to what there is now, in this source epoch; None when there are no more. Raises RetryError, the next call then
-        goes on where this one was, or HaltError."""
+    async def next(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]], epoch: int, learn: Learn) -> list[Difference] | None:
+        """Some differences to what there is now, in this source epoch; None when there are no more. `learn` is told the rows before they
+        count as dealt with. Raises RetryError, the next call then goes on where this one was, or HaltError."""
         if self._found is None:
             self._found = await self._compare(tracked, starts, epoch)
         if not self._found:
@@ -103,6 +104,7 @@ class Reconciliation:
         if hidden and self._looks < LOOKS:  # another server may not have it yet (dataverse.md §8.3): it would be taken for deleted
             self._looks += 1
             raise RetryError("a row that was listed does not show yet", code="source_busy", retry_after_s=LOOK_AGAIN_S)
+        await learn([row for row in rows if row is not None])
         self._looks = 0
         del self._found[-len(chunk) :]
         return [Difference(key, row, seen) for (key, seen, _), row in zip(chunk, rows, strict=True)]

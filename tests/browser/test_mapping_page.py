@@ -120,6 +120,12 @@ async def test_f112_the_key_of_contact_is_externalid_even_when_it_is_added_again
     assert (await mapping(idle))["key"] == {"source": "contactid", "target": "externalId"}
 
 
+async def send_labels(page: Page) -> None:
+    """Display values of picklists: Campaign's gender takes Male, and no number."""
+    group = page.get_by_role("group", name="Use technical values in Microsoft Dynamics 365 picklists?")
+    await group.get_by_role("radio", name="No", exact=True).check()
+
+
 async def test_f114_f115_f116_f117_a_new_row_offers_the_fields_of_both_tables_with_their_types(idle: Stack, visits: Visits) -> None:
     page = await opened(visits)
     number = len(DEFAULT["tables"][0]["fields"]) + 1
@@ -137,6 +143,7 @@ async def test_f114_f115_f116_f117_a_new_row_offers_the_fields_of_both_tables_wi
     await pick(page, f"Campaign field, row {number}", "gender")
     await expect(target(page, number)).to_have_accessible_description(re.compile("^enum"))
     await expect(source(page, 1)).to_have_accessible_description(re.compile(r"^String \(50\)"))
+    await send_labels(page)
     await save(page)
     assert (await mapping(idle))["fields"][-1] == {"source": "gendercode", "target": "gender", "apply_updates": True}
 
@@ -224,6 +231,7 @@ async def test_plan_tells_what_a_draft_would_do_to_a_live_sample_and_writes_noth
     page = await opened(visits)
     number = len(DEFAULT["tables"][0]["fields"]) + 1
     await add_field(page, number, "gendercode", "gender")
+    await send_labels(page)
     await page.get_by_role("button", name="Plan", exact=True).click()
     plan = page.get_by_role("region", name="Plan")
     await expect(plan).to_contain_text(words("A live sample of", "contact", "Nothing was written"))

@@ -10,7 +10,7 @@ from playwright.async_api import Locator, Page, expect
 
 from tests.browser.browsing import Visits, pick, save
 from tests.browser.conftest import put
-from tests.e2e.stack import Stack, contacts
+from tests.e2e.stack import Stack, contacts, vehicles
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 PATH = "/workflows/ingress/tables/contact"
@@ -23,8 +23,8 @@ DELETE_FILTERED = "Do you want to delete records in Adobe Campaign Standard that
 
 
 async def opened(stack: Stack, visits: Visits, **more: Any) -> Page:
-    """The page of a contact mapping with a field of every kind."""
-    await put(stack, "ingress", {"tables": [await whole(stack, contacts(fields=FIELDS, **more))]})
+    """The page of a contact mapping with a field of every kind; its picklists go out with the labels that Campaign has as well."""
+    await put(stack, "ingress", {"tables": [await whole(stack, contacts(fields=FIELDS, picklists="display", **more))]})
     page = await visits.page(PATH)
     await expect(page.get_by_role("heading", name="Field Replacements")).to_be_visible()
     return page
@@ -149,6 +149,32 @@ async def test_f133_the_value_fits_the_field_and_the_comparison(idle: Stack, vis
     await expect(page.get_by_role("group", name="Filter 1").get_by_label("Value")).to_have_value("0")
     await expect(page.get_by_role("group", name="Filter 3").get_by_role("checkbox", name="Female")).to_be_checked()
     await expect(page.get_by_role("group", name="Filter 4").get_by_label("Value")).to_have_value("false")
+
+
+async def test_f133_a_field_with_several_choices_is_compared_with_sets_of_them(idle: Stack, visits: Visits) -> None:
+    await put(idle, "ingress", {"tables": [await whole(idle, vehicles())]})
+    page = await visits.page("/workflows/ingress/tables/new_vehicle")
+    features = await condition(page, "new_features")
+    sets = ["equals", "does not equal", "contains any of", "contains all of", "is empty", "is not empty"]
+    assert await choices(features.get_by_label("Comparison")) == sets
+    await features.get_by_role("checkbox", name="Navigation").check()
+    await features.get_by_role("checkbox", name="Sunroof").check()
+    await features.get_by_label("Comparison").select_option("contains any of")
+    await expect(features.get_by_role("checkbox", name="Sunroof")).to_be_checked()
+    await save(page)
+    assert (await mapping(idle))["filter"]["conditions"] == [{"field": "new_features", "operator": "contains_any", "value": [1, 3]}]
+    await page.reload()
+    again = page.get_by_role("group", name="Filter 1")
+    await expect(again.get_by_role("checkbox", checked=True)).to_have_count(2)
+    await expect(again.get_by_label("Comparison")).to_have_value("contains_any")
+
+
+async def test_f133_a_comparison_that_says_nothing_about_a_field_is_not_offered(idle: Stack, visits: Visits) -> None:
+    page = await opened(idle, visits)
+    flag = await condition(page, "donotemail")
+    assert await choices(flag.get_by_label("Comparison")) == ["equals", "does not equal", "is one of", "is empty", "is not empty"]
+    state = await condition(page, "statecode")
+    assert await choices(state.get_by_label("Comparison")) == [each for each in OPERATORS if each not in OPERATORS[6:9]]
 
 
 async def test_f135_filters_are_joined_by_and_or_or(idle: Stack, visits: Visits) -> None:

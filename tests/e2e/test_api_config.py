@@ -115,8 +115,19 @@ def with_filter(field: str, operator: str, value: Any) -> dict[str, Any]:
     return contacts(filter={"conditions": [{"field": field, "operator": operator, "value": value}]})
 
 
-def replacing(source: str, old: str, new: str) -> dict[str, Any]:
-    return contacts(fields=FIELDS, replacements=[{"source": source, "from": old, "to": new}])
+def replacing(source: str, old: str, new: str, **more: Any) -> dict[str, Any]:
+    fields = {each: FIELDS[each] for each in {"firstname", source}}
+    return contacts(fields=fields, replacements=[{"source": source, "from": old, "to": new}], **more)
+
+
+def leaving(field: str, operator: str, value: Any, **more: Any) -> dict[str, Any]:
+    """What the filter lets through stays; all else is deleted in Campaign."""
+    conditions = [{"field": field, "operator": operator, "value": value}]
+    return contacts(filter={"conditions": conditions, "delete_filtered_out": True}, **more)
+
+
+def features(operator: str, value: Any) -> dict[str, Any]:
+    return vehicles() | {"filter": {"conditions": [{"field": "new_features", "operator": operator, "value": value}]}}
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
@@ -141,6 +152,14 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("a filter that compares a number with a text", with_filter("numberofchildren", "gt", "many"), "/tables/0/filter/conditions/0/value"),
     ("one bad value among good ones", with_filter("gendercode", "in", [1, 2, 9]), "/tables/0/filter/conditions/0/value"),
     ("a filter that compares a yes/no with a text", with_filter("donotemail", "eq", "perhaps"), "/tables/0/filter/conditions/0/value"),
+    ("a filter by a label", leaving("gendercode", "eq", "Female", picklists="display"), "/tables/0/filter/conditions/0/value"),
+    ("a filter by a company's name", leaving("parentcustomerid", "eq", "Contoso"), "/tables/0/filter/conditions/0/value"),
+    ("a filter by no value", leaving("gendercode", "in", []), "/tables/0/filter/conditions/0/value"),
+    ("a filter by one of several choices with in", features("in", [1]), "/tables/0/filter/conditions/0/operator"),
+    ("a filter by a part of a choice's number", features("contains", "1"), "/tables/0/filter/conditions/0/operator"),
+    ("a choice that is not there", features("contains_any", [1, 7]), "/tables/0/filter/conditions/0/value"),
+    ("a technical picklist to a list of Campaign", contacts(fields={"gendercode": "gender"}), "/tables/0/fields/0/target"),
+    ("a label that is never replaced", replacing("gendercode", "Female", "female"), "/tables/0/replacements/0/from"),
     ("a filter that compares a date with a text", with_filter("birthdate", "gt", "yesterday"), "/tables/0/filter/conditions/0/value"),
 ]
 
@@ -161,6 +180,11 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ("a date", with_filter("birthdate", "ge", "1990-01-01")),
     ("a filter by an unmapped column (F132)", with_filter("jobtitle", "begins_with", "N")),
     ("empty", with_filter("emailaddress1", "is_not_empty", None)),
+    ("a company's GUID in capitals", with_filter("parentcustomerid", "eq", "{A1B2C3D4-0000-4000-8000-00000000000F}")),
+    ("any of several choices", features("contains_any", [1, 3])),
+    ("all of several choices", features("contains_all", ["1", "3"])),
+    ("exactly these choices", features("eq", [3, 1])),
+    ("a replaced label", replacing("gendercode", "Female", "female", picklists="display")),
     ("a replaced option (F128)", replacing("gendercode", "1", "male")),
     ("a replaced text (F129)", replacing("firstname", "Jo", "Joseph")),
 ]

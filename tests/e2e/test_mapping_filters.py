@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.dynamics.tables import Column
 from tests.e2e.helpers import everything_passed, kept, names, run_through
 from tests.e2e.stack import CONTACT_FIELDS, Stack, contacts
 
@@ -72,6 +73,30 @@ async def test_f133_operators_on_text_dates_lists_and_empty_fields(stack: Stack)
     await run_through(stack, contacts(filter=wanted))
 
     assert names(stack) == {"Contains", "Begins", "Listed", "Old", "Rich", "Empty"}
+
+
+async def test_f133_several_choices_are_compared_as_sets_and_guids_in_any_form(stack: Stack) -> None:
+    options = {100_000_000: "Sport", 100_000_002: "Music", 11: "Go"}
+    stack.dynamics.add_column("contact", Column("new_interests", "MultiSelectPicklist", options=options))
+    company = stack.dynamics.upsert("account", {"name": "Contoso"})
+    rows: dict[str, dict[str, Any]] = {
+        "Any": {"new_interests": "11,100000002"},
+        "Exactly": {"new_interests": "11,100000000"},
+        "None": {"new_interests": "11"},
+        "Company": {"parentcustomerid": company},
+    }
+    for last, values in rows.items():
+        stack.dynamics.upsert("contact", {"lastname": last, **values})
+    wanted = only(
+        condition("new_interests", "contains_any", [100_000_002]),
+        condition("new_interests", "eq", [100_000_000, 11]),
+        condition("parentcustomerid", "eq", f"{{{company.upper()}}}"),
+        SENTINEL,
+    )
+
+    await run_through(stack, contacts(filter=wanted))
+
+    assert names(stack) == {"Any", "Exactly", "Company"}
 
 
 async def test_f136_yes_deletes_who_leaves_the_filter_and_creates_who_comes_back(stack: Stack) -> None:

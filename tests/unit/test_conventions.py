@@ -58,6 +58,8 @@ PURE = [
     "services/control/validation.py",
     "bridge/consent/meaning.py",
     "services/control/fitting.py",
+    "services/control/comparing.py",
+    "services/control/replacing.py",
     "services/control/trusting.py",
     "services/control/commands.py",
     "services/control/tables.py",

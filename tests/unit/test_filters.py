@@ -12,7 +12,9 @@ from bridge.filters import holds, passes
 
 OPERATORS: tuple[Operator, ...] = (
     *("eq", "ne", "lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "in", "is_empty", "is_not_empty"),
+    *("contains_any", "contains_all"),
 )
+GUID = "a1b2c3d4-0000-4000-8000-00000000000f"
 json_scalars: st.SearchStrategy[Scalar] = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.from_regex(r"\A[-+]?[0-9]{1,5}([.,][0-9]{1,4})?\Z"),
     st.datetimes().map(lambda moment: moment.isoformat()), st.dates().map(lambda day: day.isoformat()),
@@ -107,6 +109,53 @@ def test_an_empty_value_may_be_one_of_those_of_in() -> None:
 def test_a_text_that_only_looks_like_a_number_is_compared_as_text(text: str, number: str) -> None:
     """Postal codes, telephone numbers, customer numbers: money and decimals never come in these forms."""
     assert not on(text, "eq", number)
+
+
+@pytest.mark.parametrize(
+    ("value", "operator", "operand", "expected"),
+    [
+        ("11,12", "eq", [12, 11], True),
+        ("11,12", "eq", "12, 11", True),
+        ("11,12", "eq", ["11", "12", "13"], False),
+        ("11,12", "eq", 11, False),
+        ("11", "eq", 11, True),
+        ("11", "eq", ["11"], True),
+        ("11,12", "ne", [12, 11], False),
+        ("11,12", "ne", [11], True),
+        (None, "ne", [11], True),
+        ("11,12", "in", ["12,11", 5], True),
+        ("11,12", "contains_any", [1], False),
+        ("11,12", "contains_any", [1, 12], True),
+        ("11,12", "contains_any", "12", True),
+        ("11,12", "contains_any", ["1,12"], True),
+        ("11", "contains_any", 11, True),
+        (None, "contains_any", [11], False),
+        ("", "contains_any", [""], False),
+        ("11,12", "contains_all", [12], True),
+        ("11,12", "contains_all", [12, 11], True),
+        ("11,12", "contains_all", [11, 13], False),
+        ("11,12", "contains_all", [1], False),
+        (None, "contains_all", [11], False),
+        ("Oslo, Bergen", "eq", "Bergen, Oslo", False),
+    ],
+)
+def test_a_column_with_several_choices_is_a_set_of_options(
+    value: Value, operator: Operator, operand: Scalar | list[Scalar], expected: bool
+) -> None:
+    assert on(value, operator, operand) is expected
+
+
+@pytest.mark.parametrize("written", [GUID, GUID.upper(), f"{{{GUID}}}", f"{{{GUID.upper()}}}", f" ({GUID}) "])
+def test_a_guid_is_the_same_in_capitals_and_in_braces(written: str) -> None:
+    assert on(GUID, "eq", written) and on(written, "eq", GUID)
+    assert on(GUID, "in", [1, written])
+    assert not on(GUID, "ne", written)
+    assert not on(GUID, "eq", written.replace("f", "e").replace("F", "E"))
+
+
+def test_a_part_of_a_guid_may_be_in_capitals() -> None:
+    assert on(GUID, "begins_with", "{A1B2") and on(GUID, "contains", "-4000-") and on(GUID, "ends_with", "F}")
+    assert not on(GUID, "begins_with", "B2")
 
 
 @given(json_scalars, st.sampled_from(["lt", "le", "gt", "ge", "contains", "begins_with", "ends_with"]))

@@ -155,15 +155,15 @@ def test_a_filter_on_a_column_that_is_not_there() -> None:
     ("old", "new", "path"),
     [
         ("1", "male", None),
-        ("Male", "male", None),
+        ("Male", "male", "/tables/0/replacements/0/from"),
         ("9", "male", "/tables/0/replacements/0/from"),
         ("1", "robot", "/tables/0/replacements/0/to"),
     ],
 )
 def test_a_replacement_takes_a_value_of_the_column_and_gives_one_of_the_field(old: str, new: str, path: str | None) -> None:
-    replacement = {"source": "gendercode", "from": old, "to": new}
+    replacements = [{"source": "gendercode", "from": old, "to": new}, {"source": "gendercode", "from": "2", "to": "female"}]
 
-    found = errors(fit(fields=mapped("gendercode", "gender"), replacements=[replacement]))
+    found = errors(fit(fields=mapped("gendercode", "gender"), replacements=replacements))
 
     assert found == ([] if path is None else [(path, "value_does_not_fit")])
 
@@ -180,8 +180,6 @@ def test_a_replacement_that_is_longer_than_the_field() -> None:
     ("fields", "code"),
     [
         (mapped("description", "firstName"), "longer_than_target"),
-        (mapped("parentid", "age"), "types_do_not_fit"),
-        (mapped("birthdate", "age"), "types_do_not_fit"),
         (mapped("annualincome", "firstName"), None),
         (mapped("birthdate", "birthDate"), None),
     ],
@@ -226,6 +224,16 @@ def test_a_day_that_depends_on_a_zone_asks_for_one(source: str, target: str, war
     assert [(each.path, each.code) for each in found] == ([("/tables/0/fields/0/source", "time_zone_missing")] if warned else [])
     assert all(source in each.message and "DYNAMICS_TIME_ZONE" in each.message for each in found)
     assert zoned == []
+
+
+@pytest.mark.parametrize(("source", "target"), [("parentid", "age"), ("birthdate", "age"), ("contactid", "birthDate")])
+def test_a_mapping_that_works_for_no_value_is_an_error_unless_values_are_replaced(source: str, target: str) -> None:
+    value = {"age": "1", "birthDate": "2000-01-01"}[target]
+    known = "2000-01-01" if source == "birthdate" else "a1b2c3d4-0000-4000-8000-000000000001"
+    replaced = [{"source": source, "from": known, "to": value}]
+
+    assert errors(fit(fields=mapped(source, target))) == [("/tables/0/fields/0/target", "types_do_not_fit")]
+    assert errors(fit(fields=mapped(source, target), replacements=replaced)) == []
 
 
 @pytest.mark.parametrize(("source", "code"), [("donotemail", None), ("firstname", "not_boolean"), ("nope", "unknown_field")])

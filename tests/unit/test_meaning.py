@@ -75,7 +75,9 @@ def test_no_column_of_dynamics_own_opt_outs_is_doubted(sandbox: DynamicsSandbox)
     columns = {name: each for name, each in sandbox.store.tables["contact"].columns.items() if name.startswith("donot")}
 
     assert len(columns) == 7
-    assert {means_yes(name, shown) for name, each in columns.items() for shown in (UNSHOWN, Shown(each.label, each.options[1]))} == {None}
+    assert {means_yes(name, shown) for name, each in columns.items() for shown in (UNSHOWN, Shown(each.label, each.options[1] or ""))} == {
+        None
+    }
 
 
 def test_followemail_is_documented_whatever_it_is_called() -> None:

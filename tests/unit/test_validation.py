@@ -58,6 +58,7 @@ def test_every_operator_and_option_of_the_contract_is_taken() -> None:
     conditions = [{"field": "a", "operator": operator, "value": 1} for operator in operators]
     conditions += [{"field": "a", "operator": "in", "value": [1, "b", None]}, {"field": "a", "operator": "is_empty"}]
     conditions += [{"field": "a", "operator": "is_not_empty"}]
+    conditions += [{"field": "a", "operator": operator, "value": [1, 2]} for operator in ("contains_any", "contains_all", "eq", "ne")]
     table = a_table(
         fields=[{"source": "firstname", "target": "firstName", "apply_updates": False}],
         replacements=[{"source": "firstname", "from": "1", "to": "male"}],
@@ -121,6 +122,53 @@ def test_a_value_is_replaced_by_one_other_value() -> None:
     replacements = [{"source": "firstname", "from": "1", "to": to} for to in ("a", "b")]
 
     assert codes(ingress(a_table(replacements=replacements))) == [("/tables/0/replacements/1/from", "replaced_twice")]
+
+
+def filtered(*conditions: tuple[str, str, Any], match: str = "all") -> list[tuple[str, str]]:
+    made = [{"field": field, "operator": operator, "value": value} for field, operator, value in conditions]
+    return codes(ingress(a_table(filter={"match": match, "conditions": made})))
+
+
+@pytest.mark.parametrize("operator", ["in", "contains_any", "contains_all", "eq", "ne"])
+def test_a_filter_by_no_value_at_all_is_refused(operator: str) -> None:
+    assert ("/tables/0/filter/conditions/0/value", "no_value") in filtered(("a", operator, []))
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [("a", "eq", "Oslo"), ("a", "eq", "Bergen")],
+        [("a", "in", [1, 2]), ("a", "gt", 2)],
+        [("a", "eq", True), ("a", "ne", "yes")],
+        [("a", "eq", "Oslo"), ("a", "is_empty", None)],
+        [("a", "eq", [1, 2]), ("a", "contains_any", [3])],
+    ],
+)
+def test_conditions_that_no_value_fulfils_together_are_refused(conditions: list[tuple[str, str, Any]]) -> None:
+    assert ("/tables/0/filter/conditions/0/value", "never_true") in filtered(*conditions)
+    assert filtered(*conditions, match="any") == []
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [("a", "eq", "Oslo"), ("b", "eq", "Bergen")],
+        [("a", "in", [1, 2]), ("a", "gt", 1)],
+        [("a", "eq", "Oslo"), ("a", "begins_with", "O")],
+        [("a", "eq", [2, 1]), ("a", "contains_all", [1])],
+        [("a", "eq", None), ("a", "is_empty", None)],
+        [("a", "ne", 1), ("a", "ne", 2)],
+    ],
+)
+def test_conditions_on_one_column_that_a_value_fulfils_are_taken(conditions: list[tuple[str, str, Any]]) -> None:
+    assert filtered(*conditions) == []
+
+
+@pytest.mark.parametrize(
+    ("operator", "value"), [("in", 1), ("contains", [1]), ("lt", [1]), ("contains_any", None), ("contains_all", None), ("is_empty", [1])]
+)
+def test_a_value_of_another_shape_than_its_operator_takes_is_refused(operator: str, value: Any) -> None:
+    assert [path for path, _ in filtered(("a", operator, value))] == ["/tables/0/filter/conditions/0"]
 
 
 def test_twenty_tables_besides_contact_are_allowed_and_one_more_is_told() -> None:

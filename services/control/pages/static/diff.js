@@ -20,6 +20,8 @@ export const OPERATORS = {
   begins_with: "begins with",
   ends_with: "ends with",
   in: "is one of",
+  contains_any: "contains any of",
+  contains_all: "contains all of",
   is_empty: "is empty",
   is_not_empty: "is not empty",
 };

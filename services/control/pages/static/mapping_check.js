@@ -1,5 +1,5 @@
 // What has not been filled in yet, in words that help; everything else is the server's to say.
-import { choices } from "./values.js";
+import { choices, takesList } from "./values.js";
 
 const NEED = ["lt", "le", "gt", "ge", "contains", "begins_with", "ends_with"];
 
@@ -23,7 +23,8 @@ export function holes(page) {
   draft.filter.conditions.forEach((each, i) => {
     const path = `/filter/conditions/${i}`;
     if (!each.field) need(`${path}/field`, "Choose a field, or delete the row.");
-    else if (each.operator === "in" && !each.value.length) need(`${path}/value`, "Give at least one value.");
+    else if (takesList(page.field("dynamics", each.field), each.operator) && each.value?.toString() === "")
+      need(`${path}/value`, "Give at least one value.");
     else if (each.value === "" && (NEED.includes(each.operator) || choices(page.field("dynamics", each.field)).length))
       need(`${path}/value`, "Give a value.");
   });

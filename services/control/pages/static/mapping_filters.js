@@ -3,9 +3,11 @@ import { $, button, fill, h, newId, radios } from "./dom.js";
 import { OPERATORS } from "./diff.js";
 import { kind } from "./format.js";
 import { Picker } from "./picker.js";
-import { filterValue } from "./values.js";
+import { filterValue, takesList } from "./values.js";
 
 const TEXT = ["contains", "begins_with", "ends_with"];
+const ORDER = ["lt", "le", "gt", "ge"];
+const SETS = ["contains_any", "contains_all"];
 const NEEDS_TEXT = new Set(["String", "Memo"]);
 
 /** Shows the rows and the two questions. */
@@ -38,7 +40,8 @@ function line(page, each, i) {
     options: () => fields(page),
     under: (name) => page.under("dynamics", name, kind),
     picked: (value) => {
-      Object.assign(each, { field: value, value: each.operator === "in" ? [] : each.operator.endsWith("_empty") ? null : "" });
+      const operator = offered(page.field("dynamics", value), each.operator) ? each.operator : "eq";
+      Object.assign(each, { field: value, operator, value: shaped(page.field("dynamics", value), operator, "") });
       filterRows(page);
       page.changed();
     },
@@ -75,12 +78,19 @@ function fields(page) {
   return page.known.dynamics ? page.dynamics.map((each) => ({ name: each.name, label: each.label, note: kind(each) })) : null;
 }
 
+/** Whether a comparison says something about a field: the server refuses the others. */
+function offered(field, operator) {
+  if (!field) return true;
+  if (field.type === "MultiSelectPicklist") return operator !== "in" && !TEXT.includes(operator) && !ORDER.includes(operator);
+  if (SETS.includes(operator)) return false;
+  if (TEXT.includes(operator)) return NEEDS_TEXT.has(field.type);
+  return field.type !== "Boolean" || !ORDER.includes(operator);
+}
+
 function comparison(page, each, i) {
   const id = newId("comparison");
-  const type = page.field("dynamics", each.field)?.type;
-  const offered = Object.entries(OPERATORS).filter(
-    ([name]) => !type || NEEDS_TEXT.has(type) || !TEXT.includes(name) || name === each.operator,
-  );
+  const field = page.field("dynamics", each.field);
+  const names = Object.entries(OPERATORS).filter(([name]) => offered(field, name) || name === each.operator);
   const select = h(
     "select",
     {
@@ -89,22 +99,22 @@ function comparison(page, each, i) {
       on: {
         change: (event) => {
           each.operator = event.target.value;
-          each.value = shaped(each.operator, each.value);
+          each.value = shaped(field, each.operator, each.value);
           filterRows(page);
           page.changed();
           $(`[data-pointer="/filter/conditions/${i}/operator"]`).focus();
         },
       },
     },
-    offered.map(([name, words]) => h("option", { value: name, selected: name === each.operator }, words)),
+    names.map(([name, words]) => h("option", { value: name, selected: name === each.operator }, words)),
   );
   return h("div", { class: "field" }, h("label", { for: id }, "Comparison"), select);
 }
 
 /** The value in the shape the operator takes: none, several, one. */
-function shaped(operator, value) {
+function shaped(field, operator, value) {
   if (operator.endsWith("_empty")) return null;
-  if (operator === "in") return Array.isArray(value) ? value : value === null || value === "" ? [] : [value];
+  if (takesList(field, operator)) return Array.isArray(value) ? value : value === null || value === "" ? [] : [value];
   return Array.isArray(value) ? (value[0] ?? "") : (value ?? "");
 }
 

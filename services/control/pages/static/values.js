@@ -59,18 +59,30 @@ function typeHint(field) {
 /** A value of a filter, as text is turned into what the configuration holds: true, 12, Oslo. */
 export function typed(field, text) {
   if (field?.type === "Boolean" && (text === "true" || text === "false")) return text === "true";
-  const countable = NUMERIC.has(field?.type) || (field?.options.length && field.type !== "MultiSelectPicklist");
+  const countable = NUMERIC.has(field?.type) || field?.options.length;
   const value = Number(text);
   if (countable && text.trim() !== "" && Number.isSafeInteger(value) && String(value) === text.trim()) return value;
   return text;
 }
+
+/** Whether a filter's value is a list: of several values, or of the options of a column that holds several. */
+export function takesList(field, operator) {
+  const set = field?.type === "MultiSelectPicklist" && ["eq", "ne"].includes(operator);
+  return set || ["in", "contains_any", "contains_all"].includes(operator);
+}
+
+/** What a filter holds as a list; several options may be one text. */
+const asList = (field, value) =>
+  (Array.isArray(value) ? value : value === null || value === "" ? [] : [value]).flatMap((each) =>
+    field?.type === "MultiSelectPicklist" && typeof each === "string" ? each.split(",").map((part) => part.trim()) : [each],
+  );
 
 const asText = (value) => (value === null || value === undefined ? "" : String(value));
 
 /** The control for a filter's value: none, one, or several. `picked(value)` is told what the configuration is to hold. */
 export function filterValue({ field, operator, value, picked, pointer }) {
   if (operator.endsWith("_empty")) return h("p", { class: "hint" }, "needs no value");
-  if (operator === "in") return several(field, Array.isArray(value) ? value : [], picked, pointer);
+  if (takesList(field, operator)) return several(field, asList(field, value), picked, pointer);
   const plain = ["contains", "begins_with", "ends_with"].includes(operator);
   return textValue({
     label: "Value",
