@@ -12,6 +12,8 @@ from bridge.events import ChangeEvent, Value
 from bridge.mapping import Mapped, Skip
 from bridge.state import Digests, Known
 
+FULL = "full"  # in Known.times: epoch and version of the last load or replay that brought the fields with Apply updates off
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -136,25 +138,25 @@ def decide_delete(wanted: Change, table: TableMapping, known: Known | None) -> D
     if stale(event, known):
         return Nothing("stale")
     after = noted(before, event, gone=True)
-    if before.gone and before.outcome in ("deleted", "delete_ignored"):
+    if before.gone and before.outcome in ("deleted", "delete_ignored", "absent"):
         return Nothing("unchanged", after)
     if not table.apply_deletes:
         return Nothing("delete_ignored", after)
-    if known is not None and not known.exists and wanted.merged == 1:
-        return Nothing("unchanged", after)
     return Delete(replace(after, exists=False, visible=False, digests={}, times={}))
 
 
 def decide_upsert(wanted: Change, table: TableMapping, mapped: Mapped | Skip, known: Known | None, digests: Digests) -> Decision:
     event, before = wanted.event, known or Known()
     if stale(event, known):
-        return Nothing("stale")
+        return _overtaken(wanted, mapped, before, digests)
     after = noted(before, event, gone=False)
     if mapped is Skip.INCOMPLETE:
         return Nothing("incomplete")
     if isinstance(mapped, Skip):
         return _filtered_out(wanted, table, before, after, known)
     fresh = digests.of(mapped.fields)
+    if wanted.full and mapped.first_only:
+        after = replace(after, times={**after.times, FULL: _place(event)})
     if not before.exists:
         return Create(worth_creating(mapped.fields), replace(after, exists=True, visible=False, digests=fresh))
     held = frozenset() if wanted.full else mapped.first_only
@@ -163,6 +165,29 @@ def decide_upsert(wanted: Change, table: TableMapping, mapped: Mapped | Skip, kn
     flags = {name: digest for name, digest in before.digests.items() if is_flag(name)}  # they are not this function's business
     then = replace(after, digests={name: digest for name, digest in fresh.items() if name not in held} | kept | flags)
     return Update(changed, then) if changed else Nothing("unchanged", then)
+
+
+def _overtaken(wanted: Change, mapped: Mapped | Skip, before: Known, digests: Digests) -> Decision:
+    """A load or replay that newer changes of the record have overtaken. They did not bring the fields with Apply updates off: it does, if
+    none that was read later has."""
+    waits = any(name.startswith("held") for name in before.times)
+    if not wanted.full or not isinstance(mapped, Mapped) or not before.exists or before.gone or waits:
+        return Nothing("stale")
+    if _order_of(before.times.get(FULL)) >= (order(wanted.event) or (0, 0)):
+        return Nothing("stale")
+    fresh = digests.of({name: value for name, value in mapped.fields.items() if name in mapped.first_only})
+    changed = {name: mapped.fields[name] for name, digest in fresh.items() if before.digests.get(name) != digest}
+    then = replace(before, digests={**before.digests, **fresh}, times={**before.times, FULL: _place(wanted.event)})
+    return Update(changed, then) if changed else Nothing("stale", then if fresh else None)
+
+
+def _place(event: ChangeEvent) -> str:
+    return " ".join(map(str, order(event) or (0, 0)))
+
+
+def _order_of(place: str | None) -> Order:
+    epoch, _, version = (place or "0 0").partition(" ")
+    return int(epoch), int(version)
 
 
 def _filtered_out(wanted: Change, table: TableMapping, before: Known, after: Known, known: Known | None) -> Decision:

@@ -210,6 +210,8 @@ class IngressHandler:
         rule = DELETED if work.event.event.op == "delete" else FILTERED
         after = decision.then
         before = replace(work.known or Known(), version=after.version, epoch=after.epoch, gone=after.gone)
+        if not before.exists and work.known is not None and await self._consent.look(work.place) is None:
+            return Result("absent", replace(after, status=404))  # it never was, or an earlier integration had made it: that one is deleted
         if HELD_DELETE in before.times or not await self._consent.may_delete(work.place, work.event, rule):
             times = await self._opt_out(work)
             known = having(before if HELD_DELETE in before.times else with_held_delete(before, work.event), times or {})

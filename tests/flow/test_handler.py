@@ -10,6 +10,7 @@ import pytest
 from bridge.avro import Encoder, load_schema
 from bridge.errors import ParkError, RejectError, RetryError
 from bridge.events import Record
+from bridge.state import Known
 from sandbox.web import Fault
 from services.ingress.decide import change
 from tests.flow.handling import CAR, CONTACTS, PERSON, VEHICLES, Rig, in_oslo, serving_rig
@@ -163,6 +164,26 @@ async def test_a_delete_is_one_call(rig: Rig) -> None:
     assert (result.outcome, rig.calls()[-1]) == ("deleted", ("DELETE", 200))
     assert rig.sandbox.get("profile", PERSON) is None
     assert (rig.known[PERSON].exists, rig.known[PERSON].gone, rig.known[PERSON].digests) == (False, True, {})
+
+
+@pytest.mark.parametrize("outcome", ["filtered", "dead_lettered"])
+async def test_a_delete_reaches_what_an_earlier_integration_made(rig: Rig, outcome: str) -> None:
+    """Else a person's data would stay in Campaign for ever."""
+    rig.sandbox.put("profile", {"externalId": PERSON, "firstName": "Anna"})
+    rig.known[PERSON] = Known(version=1, outcome=outcome)
+
+    result = await rig.apply(rig.contact(op="delete"))
+
+    assert (result.outcome, rig.sandbox.get("profile", PERSON)) == ("deleted", None)
+
+
+async def test_a_delete_of_what_never_was_in_campaign_is_absent_and_uses_up_no_limit(rig: Rig) -> None:
+    rig.known[PERSON] = Known(version=1, outcome="filtered")
+
+    result = await rig.apply(rig.contact(op="delete"))
+    again = await rig.apply(rig.contact(op="delete"))
+
+    assert (result.outcome, again.outcome, rig.calls()) == ("absent", "unchanged", [])
 
 
 async def test_a_delete_of_what_is_gone_already_is_done(rig: Rig) -> None:

@@ -142,7 +142,7 @@ async def test_an_opt_out_that_went_to_the_dead_letters_leaves_with_the_next_eve
 
         await rig.apply(row(rig, donotemail=True, address1_city="Bergen") if then == "filtered out" else row(rig, op="delete"))
 
-        assert flag(rig)
+        assert rig.sandbox.get("profile", PERSON) is None if then == "deleted" else flag(rig)  # an earlier integration had made it
 
 
 async def test_an_opt_out_makes_no_profile_of_who_never_passed_the_filter() -> None:

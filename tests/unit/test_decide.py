@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -161,6 +162,34 @@ def test_an_older_event_never_overwrites_a_newer_one() -> None:
     assert decision == Nothing("stale")
 
 
+@pytest.mark.parametrize("lane", ["initial", "replay"])
+def test_a_replay_that_a_live_change_has_overtaken_brings_the_fields_that_the_change_does_not(lane: Lane) -> None:
+    held, known = frozenset({"email"}), written({"firstName": "Live", "email": "old@example.com"}, version=9)
+    row: dict[str, Value] = {"firstName": "Old", "email": "new@example.com"}
+
+    decision = upsert(row, known, version=8, lane=lane, first_only=held)
+
+    assert isinstance(decision, Update) and decision.fields == {"email": "new@example.com"}
+    after = known_after(decision)
+    assert (after.version, after.digests["firstName"]) == (9, known.digests["firstName"])
+    assert upsert(row, after, version=8, lane=lane, first_only=held) == Nothing("stale"), "once"
+    older: dict[str, Value] = {"firstName": "Old", "email": "older@example.com"}
+    assert upsert(older, after, version=7, lane=lane, first_only=held) == Nothing("stale"), "never an older one over it"
+
+
+@pytest.mark.parametrize("more", [{"gone": True}, {"times": {"held-delete": "x"}}, {"exists": False}])
+def test_what_is_gone_or_waits_for_a_person_is_left_to_what_is_newer(more: dict[str, Any]) -> None:
+    known = replace(written(ADA, version=9), **more)
+
+    assert upsert({"email": "new@example.com"}, known, version=8, lane="replay", first_only=frozenset({"email"})) == Nothing("stale")
+
+
+def test_a_resync_that_was_overtaken_brings_nothing() -> None:
+    known = written(ADA, version=9)
+
+    assert upsert({"email": "new@example.com"}, known, version=8, lane="resync", first_only=frozenset({"email"})) == Nothing("stale")
+
+
 def test_an_older_event_does_not_bring_a_deleted_record_back() -> None:
     gone = known_after(delete(written(ADA, version=5), version=6))
 
@@ -266,8 +295,10 @@ def test_a_second_delete_is_no_call(outcome: str) -> None:
     assert known_after(decision).version == 8
 
 
-def test_a_delete_of_a_record_that_was_never_written_is_no_call() -> None:
-    assert isinstance(delete(Known(version=5, outcome="filtered")), Nothing)
+@pytest.mark.parametrize("outcome", ["filtered", "dead_lettered"])
+def test_a_delete_of_a_record_that_we_have_never_written_is_passed_on(outcome: str) -> None:
+    """An earlier integration may have made it."""
+    assert isinstance(delete(Known(version=5, outcome=outcome)), Delete)
 
 
 def test_a_delete_that_is_older_than_what_is_known_is_stale() -> None:
