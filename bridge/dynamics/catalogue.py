@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.answers import readable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.metadata import OPTIONS, definition, label, labelled_options, synchronised, type_name
@@ -39,12 +40,13 @@ class ColumnInfo:
 async def list_tables(client: DynamicsClient) -> list[TableInfo]:
     """All tables a mapping can have, by name; those that do not track changes too, so that it can be said why they do not work."""
     select = "LogicalName,DisplayName,ChangeTrackingEnabled,EntitySetName,IsActivity,IsIntersect"
-    answer = await _asked(client, f"EntityDefinitions?$select={select}&$filter=IsPrivate eq false")
-    found = [
-        TableInfo(str(each["LogicalName"]), _label(each), bool(each.get("ChangeTrackingEnabled")))
-        for each in answer["value"]
-        if each.get("EntitySetName") and not each.get("IsIntersect")
-    ]
+    listed = await _listed(client, f"EntityDefinitions?$select={select}&$filter=IsPrivate eq false")
+    with readable("Dynamics: EntityDefinitions"):
+        found = [
+            TableInfo(str(each["LogicalName"]), _label(each), bool(each.get("ChangeTrackingEnabled")))
+            for each in listed
+            if each.get("EntitySetName") and not each.get("IsIntersect")
+        ]
     return sorted(found, key=lambda each: each.name)
 
 
@@ -53,15 +55,17 @@ async def list_columns(client: DynamicsClient, table: str, choices: bool = True)
     path = f"EntityDefinitions(LogicalName='{table}')"
     key = str((await definition(client, path, table))["PrimaryIdAttribute"])
     select = "LogicalName,DisplayName,AttributeType,AttributeTypeName,IsValidForRead,IsValidForUpdate,AttributeOf"
-    answer = await _asked(client, f"{path}/Attributes?$select={select}")
-    described = [each for each in answer["value"] if synchronised(each)]
-    types = {str(each["LogicalName"]): _type(each) for each in described}
+    listed = await _listed(client, f"{path}/Attributes?$select={select}")
+    with readable(f"Dynamics: {path}/Attributes"):
+        described = [each for each in listed if synchronised(each)]
+        types = {str(each["LogicalName"]): _type(each) for each in described}
+        labels = {str(each["LogicalName"]): _label(each) for each in described}
     kinds = set(types.values())
     lengths, options = await asyncio.gather(_lengths(client, path, kinds), _options(client, path, kinds if choices else set()))
     columns = [
         ColumnInfo(
             name=name,
-            label=_label(each),
+            label=labels[name],
             type=types[name],
             length=lengths.get(name),
             writable=bool(each.get("IsValidForUpdate")),
@@ -81,7 +85,8 @@ async def yes_no_labels(client: DynamicsClient, table: str) -> dict[str, tuple[s
         described = await _cast(client, path, BOOLEAN, "LogicalName,DisplayName&$expand=OptionSet")
     except HaltError:
         return {}
-    return {str(each["LogicalName"]): (_label(each), _yes_no(each.get("OptionSet") or {})[0][1]) for each in described}
+    with readable(f"Dynamics: {path}"):
+        return {str(each["LogicalName"]): (_label(each), _yes_no(each.get("OptionSet") or {})[0][1]) for each in described}
 
 
 def _type(attribute: Mapping[str, Any]) -> str:
@@ -91,7 +96,8 @@ def _type(attribute: Mapping[str, Any]) -> str:
 async def _lengths(client: DynamicsClient, path: str, types: set[str]) -> dict[str, int]:
     kinds = [kind for kind in LENGTHS if kind in types]
     answers = await asyncio.gather(*(_cast(client, path, kind, "LogicalName,MaxLength") for kind in kinds))
-    return {str(each["LogicalName"]): int(each["MaxLength"]) for answer in answers for each in answer if each.get("MaxLength")}
+    with readable(f"Dynamics: {path}"):
+        return {str(each["LogicalName"]): int(each["MaxLength"]) for answer in answers for each in answer if each.get("MaxLength")}
 
 
 async def _options(client: DynamicsClient, path: str, types: set[str]) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -104,9 +110,10 @@ async def _options(client: DynamicsClient, path: str, types: set[str]) -> dict[s
 async def _choices(client: DynamicsClient, path: str, kind: str) -> dict[str, tuple[tuple[str, str], ...]]:
     expand = "OptionSet,GlobalOptionSet" if kind == "Picklist" else "OptionSet"
     answer = await _cast(client, path, kind, f"LogicalName&$expand={expand}")
-    if kind == BOOLEAN:
-        return {str(each["LogicalName"]): _yes_no(each.get("OptionSet") or {}) for each in answer}
-    return {str(each["LogicalName"]): tuple((str(value), text) for value, text in labelled_options(each).items()) for each in answer}
+    with readable(f"Dynamics: {path}"):
+        if kind == BOOLEAN:
+            return {str(each["LogicalName"]): _yes_no(each.get("OptionSet") or {}) for each in answer}
+        return {str(each["LogicalName"]): tuple((str(value), text) for value, text in labelled_options(each).items()) for each in answer}
 
 
 def _yes_no(option_set: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -115,17 +122,14 @@ def _yes_no(option_set: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 async def _cast(client: DynamicsClient, path: str, kind: str, select: str) -> list[dict[str, Any]]:
-    answer = await _asked(client, f"{path}/Attributes/Microsoft.Dynamics.CRM.{kind}AttributeMetadata?$select={select}")
-    found: list[dict[str, Any]] = answer["value"]
-    return found
+    return await _listed(client, f"{path}/Attributes/Microsoft.Dynamics.CRM.{kind}AttributeMetadata?$select={select}")
 
 
-async def _asked(client: DynamicsClient, path: str) -> dict[str, Any]:
+async def _listed(client: DynamicsClient, path: str) -> list[dict[str, Any]]:
     try:
-        answer: dict[str, Any] = await client.get(path)
+        return await client.listed(path)
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
-    return answer
 
 
 def _label(described: Mapping[str, Any]) -> str:

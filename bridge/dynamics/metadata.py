@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bridge.answers import BAD_ANSWER_TRIES, readable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
-from bridge.errors import HaltError
+from bridge.errors import HaltError, RetryError
 
 UNMASKED = "UnMaskedData=true"
 LOOKUPS = {"Lookup", "Customer", "Owner"}
@@ -101,10 +102,10 @@ async def read_table(client: DynamicsClient, name: str, columns: list[str], trac
 
 
 async def definition(client: DynamicsClient, path: str, name: str) -> dict[str, Any]:
-    """Of one table. Raises HaltError if there is none of this name."""
+    """Of one table, with `PrimaryIdAttribute` and `EntitySetName`. Raises HaltError if there is none of this name."""
     select = "LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled"
     try:
-        found: dict[str, Any] = await client.get(f"{path}?$select={select}")
+        found = await client.get(f"{path}?$select={select}")
     except QueryRefused as exc:
         if exc.status != 404 and exc.status != 400:
             raise refused(exc, client.origin) from exc
@@ -115,6 +116,8 @@ async def definition(client: DynamicsClient, path: str, name: str) -> dict[str, 
             origin=client.origin,
             status=exc.status,
         ) from exc
+    if not all(isinstance(found.get(member), str) for member in ("PrimaryIdAttribute", "EntitySetName")):
+        raise RetryError(f"Dynamics: {path}: the answer describes no table", code="bad_answer", attempts=BAD_ANSWER_TRIES)
     return found
 
 
@@ -122,10 +125,11 @@ async def columns_of(client: DynamicsClient, path: str) -> dict[str, Mapping[str
     """What is told of every readable column, by its name."""
     select = "LogicalName,AttributeType,AttributeTypeName,IsValidForRead,AttributeOf,IsSecured,MetadataId"
     try:
-        answer = await client.get(f"{path}/Attributes?$select={select}")
+        listed = await client.listed(f"{path}/Attributes?$select={select}")
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
-    return {str(each["LogicalName"]): each for each in answer["value"] if synchronised(each)}
+    with readable(f"Dynamics: {path}/Attributes"):
+        return {str(each["LogicalName"]): each for each in listed if synchronised(each)}
 
 
 def secured_id(attribute: Mapping[str, Any]) -> str:
@@ -159,10 +163,11 @@ async def _cast(client: DynamicsClient, path: str, cast: str) -> dict[str, dict[
     expand = "OptionSet,GlobalOptionSet" if cast == "Picklist" else "OptionSet"
     cast_path = f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata"
     try:
-        answer = await client.get(f"{cast_path}?$select=LogicalName&$expand={expand}")
+        listed = await client.listed(f"{cast_path}?$select=LogicalName&$expand={expand}")
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
-    return {str(each["LogicalName"]): labelled_options(each) for each in answer["value"]}
+    with readable(f"Dynamics: {cast_path}"):
+        return {str(each["LogicalName"]): labelled_options(each) for each in listed}
 
 
 def labelled_options(attribute: Mapping[str, Any]) -> dict[int, str]:

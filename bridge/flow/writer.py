@@ -221,10 +221,12 @@ class Writer(Generic[E]):
         wait_s = job.failures.wait_s(exc, job.records, self._clock.now(), self._park_budget_s, self._rng)
         if wait_s is None:
             given_up = RejectError(str(exc), code=exc.code, status=exc.status)
-            given_up.opt_outs = job.opt_outs
+            given_up.opt_outs, self.trouble = job.opt_outs, None
             await self._reject(job, given_up, job.failures.count)
             return
         log("record_retried", "debug", key=job.key, code=exc.code, attempts=job.failures.count)
+        if not isinstance(exc, ParkError):
+            self.trouble = exc
         if isinstance(exc, ParkError) or exc.attempts is not None:
             self._park(job, exc, wait_s)
         else:
@@ -232,7 +234,6 @@ class Writer(Generic[E]):
 
     async def _retry(self, job: Job[E], exc: RetryError, wait_s: float) -> None:
         """The outside is away: the worker waits with the job, and so the whole writer slows down."""
-        self.trouble = exc
         job.calling = False
         await self._patience.pause(wait_s)
         if not job.dropped:
