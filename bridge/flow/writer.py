@@ -225,8 +225,7 @@ class Writer(Generic[E]):
             await self._reject(job, given_up, job.failures.count)
             return
         log("record_retried", "debug", key=job.key, code=exc.code, attempts=job.failures.count)
-        if not isinstance(exc, ParkError):
-            self.trouble = exc
+        self.trouble = self.trouble if isinstance(exc, ParkError) else exc
         if isinstance(exc, ParkError) or exc.attempts is not None:
             self._park(job, exc, wait_s)
         else:
@@ -251,9 +250,8 @@ class Writer(Generic[E]):
         await self._clock.sleep(seconds)
         if job.dropped:
             return
-        first, parked = job.records[0], job.failures.parked_since is not None  # else its tries end soon, and would begin again
         try:
-            if parked and self._ledger.settled_behind(first.position, first.offset) >= HELD_BACK:
+            if self._holds_back(job):
                 await self._to_the_end(job)
             else:
                 self._queue.ready(job)
@@ -261,6 +259,13 @@ class Writer(Generic[E]):
             self._queue.ready(job)
         except Exception as exc:
             self._halt(exc)
+
+    def _holds_back(self, job: Job[E]) -> bool:
+        """Whether a parked job keeps many records from being committed. One whose tries have an end stays: they would begin again."""
+        if job.failures.parked_since is None:
+            return False  # it may not even be decoded
+        first = job.records[0]
+        return self._ledger.settled_behind(first.position, first.offset) >= HELD_BACK
 
     async def _to_the_end(self, job: Job[E]) -> None:
         """Publishes the waiting records again behind all others, so that those can be committed."""
