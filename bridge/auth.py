@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 import httpx
 
+from bridge.answers import bad_answer, parse_object, refusal, where
 from bridge.clock import Clock
 from bridge.errors import HaltError, Origin, RetryError
-from bridge.http import parse_json, retry_after_s, send, where
+from bridge.http import retry_after_s, send
 from bridge.settings import Secret
 
 RENEW_BEFORE_S = 300.0
+LONGEST_LIFE_S = 86_400.0  # of a token; Adobe's live a day, and one that is refused earlier is dropped
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0  # before an endpoint that failed and did not say how long is asked again
 
 
 class TokenCache:
     """Gives a bearer token that is good for some time yet; `drop` it when a system refuses it.
 
-    `form` holds the fields besides the secret. A 4xx answer is a HaltError (dataverse.md §1.3, campaign.md §1.2), after the
-    secret was read again from its file in case somebody has just rotated it.
+    `form` holds the fields besides the secret. A 4xx answer that names its error is a HaltError (dataverse.md §1.3, campaign.md §1.2),
+    after the secret was read again from its file in case somebody has just rotated it. Every other answer without a token is waited out:
+    it is that of a proxy, or half of one.
     """
 
     def __init__(
@@ -89,20 +94,15 @@ class TokenCache:
         if response.status_code in (408, 429) or response.status_code >= 500:
             wait = retry_after_s(response, self._clock.now())
             raise RetryError(where(response), code="token_endpoint", status=response.status_code, retry_after_s=wait)
-        if response.status_code != 200:
+        if response.status_code != 200 and (code := _error_code(response)):
             raise HaltError(
-                f"{where(response)}: {_error_code(response)}",
+                f"{where(response)}: {code}",
                 code="credentials_refused",
                 hint="Check client id, client secret and scope of this system; secrets expire.",
                 origin=self._origin,
                 status=response.status_code,
             )
-        answer = parse_json(response)
-        try:
-            lifetime, token = float(answer.get("expires_in", 3600)), str(answer["access_token"])
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise RetryError(f"{where(response)}: no token in the answer", code="token_endpoint", status=200) from None
-        self._token = token
+        self._token, lifetime = _granted(response)
         self._renew_at = self._clock.monotonic() + lifetime - min(RENEW_BEFORE_S, lifetime / 5)
 
     async def _ask(self) -> httpx.Response:
@@ -110,11 +110,40 @@ class TokenCache:
         return await send(self._client, self._client.build_request("POST", self._url, data=form))
 
 
-def _error_code(response: httpx.Response) -> str:
-    """The machine part of a refusal: `invalid_client 7000215`. Never the description, it can name people."""
+def _granted(response: httpx.Response) -> tuple[str, float]:
+    """The token, and for how many seconds it is good. Raises RetryError for an answer that grants none; it is about no record, so that
+    tries have no end."""
     try:
-        body = response.json()
-        codes = " ".join(str(int(code)) for code in body.get("error_codes", []))
-        return f"{str(body['error'])[:40]} {codes}".strip()
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "refused"
+        if response.status_code != 200:
+            raise bad_answer(response, "neither a token nor a refusal")
+        answer = parse_object(response)
+    except RetryError as exc:
+        raise RetryError(str(exc), code="token_endpoint", status=exc.status) from exc
+    token, told = answer.get("access_token"), answer.get("expires_in", 3600)
+    if not _usable(token) or (lifetime := _seconds(told)) is None:
+        raise RetryError(f"{where(response)}: no token in the answer", code="token_endpoint", status=200)
+    return token, lifetime
+
+
+def _usable(token: Any) -> TypeGuard[str]:
+    """Whether it can be a header's."""
+    return isinstance(token, str) and token != "" and token.isascii() and token.isprintable() and " " not in token
+
+
+def _seconds(told: Any) -> float | None:
+    try:
+        lifetime = float(told)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(lifetime, LONGEST_LIFE_S) if math.isfinite(lifetime) and lifetime > 0 else None
+
+
+def _error_code(response: httpx.Response) -> str:
+    """The machine part of a refusal: `invalid_client 7000215`, empty if it is none. Never the description, it can name people."""
+    body = refusal(response)
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, str):
+        return ""
+    numbers = body.get("error_codes")
+    codes = [str(each) for each in numbers if isinstance(each, int)] if isinstance(numbers, list) else []
+    return " ".join([error[:40], *codes[:5]])

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
-from bridge.errors import RejectError
+from bridge.errors import RejectError, RetryError
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 E = TypeVar("E")
@@ -31,6 +31,17 @@ def load_schema(name: str) -> dict[str, Any]:
     """`schemas/<name>.avsc` as it is in the file."""
     loaded: dict[str, Any] = json.loads((SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8"))
     return loaded
+
+
+def parsed(schema: Any) -> Any:
+    """As fastavro wants it. Raises ValueError for what is no schema."""
+    try:
+        found = parse_schema(schema)
+    except Exception as exc:  # fastavro raises whatever such a schema leads it to
+        raise ValueError(type(exc).__name__) from exc
+    if isinstance(found, dict) and found.get("type") == "record" and not isinstance(schema.get("fields"), list):
+        raise ValueError("a record without fields")
+    return found
 
 
 class Encoder:
@@ -79,5 +90,8 @@ class Decoder(Generic[E]):
         schema = self._registry.schema(schema_id)
         if not isinstance(schema, dict) or str(schema.get("name")).rsplit(".", 1)[-1] != self._name:  # "string" is a schema, too
             raise RejectError(f"schema {schema_id} is not a {self._name}", code="other_schema", stage="decode")
-        writer = parse_schema(schema)
+        try:
+            writer = parsed(schema)
+        except ValueError as exc:
+            raise RetryError(f"schema registry: schema {schema_id} is no schema", code="registry_unavailable") from exc
         self._pairs[schema_id] = (writer, None if writer == self._reader else self._reader)  # else fastavro compares them each time

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any
 from urllib.parse import urljoin
 
 import httpx
 from aiohttp import ClientSession, DummyCookieJar
 from httpx_aiohttp import AiohttpTransport
 
+from bridge.answers import BAD_ANSWER_TRIES
 from bridge.clock import Clock
 from bridge.errors import HaltError, Origin, RetryError
 from bridge.metrics import UNMETERED, Meter, Result
-from bridge.text import storable_json, suspect
 
 call_guard: ContextVar[Callable[[], None]] = ContextVar("call_guard", default=lambda: None)
 """Asked last before each call of the current task; raises to prevent it (the writer: "is this partition still ours?")."""
 
 REGAIN = 50  # calls that were not refused, until one more may be under way
 LOOK_EVERY_S = 0.5  # a task that waits for its turn asks its guard so often
-LONGEST_WAIT_S = 3600.0  # a Retry-After beyond this is taken for a fault of the gateway
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 1.0, 3600.0  # a Retry-After outside of these is a fault of the gateway, and counts as missing
+LARGEST_ANSWER = 256 * 1024 * 1024  # bytes, unpacked: twice the largest page of rows
 
 
 class _Transport(AiohttpTransport):
@@ -71,27 +69,25 @@ def build_client(timeout_s: float, connections: int) -> httpx.AsyncClient:
     )
 
 
-def where(response: httpx.Response) -> str:
-    """Method, path and status of an answer, for error messages: neither query nor body, both can hold personal data."""
-    return f"{response.request.method} {response.request.url.path} -> {response.status_code}"
-
-
 def retry_after_s(response: httpx.Response, now: datetime) -> float | None:
-    """Seconds asked for by Retry-After, given in seconds or as an HTTP date; None if absent or not to be understood.
+    """Seconds asked for by Retry-After, given in seconds or as an HTTP date; None if absent or not to be believed.
 
     A date is measured against the answer's own Date header where there is one: our clock may be off.
     """
-    value = response.headers.get("retry-after", "").strip()
-    if not value:
-        return None
+    return asked_wait_s(response.headers.get("retry-after", ""), _http_date(response.headers.get("date", "")) or now)
+
+
+def asked_wait_s(value: str, sent: datetime) -> float | None:
+    """What a Retry-After of an answer of `sent` asks for. None, so that the caller's own back-off counts, for what is neither seconds nor a
+    date, and for a wait of nothing, into the past or of many hours: with no wait at all the same refusal would come at once, for ever."""
     try:
         seconds = float(value)
     except ValueError:
-        until, sent = _http_date(value), _http_date(response.headers.get("date", ""))
+        until = _http_date(value)
         if until is None:
             return None
-        seconds = (until - (sent or now)).total_seconds()
-    return min(seconds, LONGEST_WAIT_S) if seconds >= 0 else None  # NaN compares false, too
+        seconds = (until - sent).total_seconds()
+    return seconds if SHORTEST_WAIT_S <= seconds <= LONGEST_WAIT_S else None  # NaN compares false, too
 
 
 def ahead_s(response: httpx.Response, now: datetime, asked: datetime | None = None) -> float | None:
@@ -112,13 +108,15 @@ def _http_date(text: str) -> datetime | None:
 
 
 def same_origin(link: str, base: str, origin: Origin) -> str:
-    """`link`, made absolute, if it leads to the origin of `base`. Raises HaltError: a token must not go elsewhere."""
+    """`link`, made absolute, if it leads to the origin of `base`. Raises HaltError: a token must not go elsewhere; RetryError for a link
+    that leads nowhere."""
     home = _parsed(base)
     try:
         target = httpx.URL(urljoin(base, link))
+        there = (target.scheme, target.host, _port(target))
     except (httpx.InvalidURL, ValueError):
-        raise _foreign("elsewhere", home, origin) from None
-    if (target.scheme, target.host, _port(target)) != (home.scheme, home.host, _port(home)):
+        raise RetryError(f"{home.host}: a link that cannot be read", code="bad_answer", attempts=BAD_ANSWER_TRIES) from None
+    if there != (home.scheme, home.host, _port(home)):
         raise _foreign(f"to another host ({target.host})", home, origin)
     return str(target)
 
@@ -140,15 +138,6 @@ def _foreign(where_to: str, home: httpx.URL, origin: Origin) -> HaltError:
 
 def _port(url: httpx.URL) -> int | None:
     return url.port or {"http": 80, "https": 443}.get(url.scheme)
-
-
-def parse_json(response: httpx.Response) -> Any:
-    """The body as JSON, decimals exact, texts storable. Raises RetryError: half an answer or a gateway's page is no answer."""
-    try:
-        found = json.loads(response.content, parse_float=Decimal)
-        return storable_json(found) if suspect(response.content) else found
-    except ValueError as exc:
-        raise RetryError(f"{where(response)}: the answer is not JSON", code="bad_answer", attempts=20) from exc
 
 
 class Pause:
@@ -260,20 +249,49 @@ def result_of(response: httpx.Response) -> Result:
     return "ok" if status < 400 else "refused"
 
 
+class _TooLarge(Exception): ...
+
+
 async def send(
     client: httpx.AsyncClient,
     request: httpx.Request,
     meter: Meter = UNMETERED,
     counts_as: Callable[[httpx.Response], Result] = result_of,
 ) -> httpx.Response:
-    """One exchange. Raises RetryError for whatever the network can do wrong; the answer may have been applied."""
+    """One exchange. Raises RetryError for whatever a network, a proxy or a server can do wrong: `network` where no answer came,
+    `bad_answer` where it is not to be read; either way the request may have been applied."""
     began = meter.now()
     try:
-        response = await client.send(request)
-        meter.called(counts_as(response), meter.now() - began)
-        return response
-    except (httpx.TransportError, httpx.StreamError, OSError) as exc:
+        response = await _exchanged(client, request)
+    except Exception as exc:  # whatever bytes lead httpx, aiohttp and their parsers to: ClientError, DecodingError, ValueError, …
         meter.called("failed", meter.now() - began)
-        place = f"{request.method} {request.url.path}"
-        name = type(exc.__cause__ or exc).__name__  # the transport's own error: httpx-aiohttp calls a lost connection ConnectTimeout
-        raise RetryError(f"{place}: {name}", code="network") from exc
+        raise no_answer(request, exc) from exc
+    meter.called(counts_as(response), meter.now() - began)
+    return response
+
+
+def no_answer(request: httpx.Request, exc: Exception) -> RetryError:
+    """What became of an exchange, without the text of its error, which can hold bytes of the answer."""
+    place = f"{request.method} {request.url.path}"
+    cause = exc.__cause__ or exc  # the transport's own error: httpx-aiohttp calls a lost connection ConnectTimeout
+    if isinstance(cause, _TooLarge):
+        return RetryError(f"{place}: an answer of more than {LARGEST_ANSWER // 1024**2} MB; smaller pages may help", code="bad_answer")
+    if isinstance(exc, httpx.TransportError | httpx.StreamError | OSError):
+        return RetryError(f"{place}: {type(cause).__name__}", code="network")
+    return RetryError(f"{place}: the answer cannot be read ({type(cause).__name__})", code="bad_answer")
+
+
+async def _exchanged(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    """The answer with its body, of which no more is unpacked than we are ready to hold."""
+    response = await client.send(request, stream=True)
+    try:
+        parts, size = [], 0
+        async for part in response.aiter_bytes():
+            size += len(part)
+            if size > LARGEST_ANSWER:
+                raise _TooLarge
+            parts.append(part)
+    finally:
+        await response.aclose()
+    response._content = b"".join(parts)  # as `aread` does, which knows no limit
+    return response

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge.campaign.client import CampaignClient
-from bridge.campaign.metadata import CUSTOM, EXT, tried
+from bridge.campaign.metadata import CUSTOM, EXT, listing
+from bridge.errors import RetryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +18,11 @@ class ResourceInfo:
 
 async def list_resources(client: CampaignClient) -> list[ResourceInfo]:
     """`profile` first, then the others by name. Raises RetryError or HaltError."""
-    found = {"profile": ResourceInfo("profile", "Profiles")}
+    found, unclear = {"profile": ResourceInfo("profile", "Profiles")}, list[RetryError]()
     for family in (EXT, CUSTOM):
-        listed = await tried(client, family) or await tried(client, f"{family}/") or {}
-        for name, entry in listed.items():
+        for name, entry in (await listing(client, family, unclear)).items():
             if isinstance(entry, Mapping) and (entry.get("type") == "collection" or entry.get("data")):
                 found[name] = ResourceInfo(name, str(entry.get("label") or entry.get("help") or name))
+    if unclear and len(found) == 1:
+        raise unclear[0]
     return sorted(found.values(), key=lambda each: (each.name != "profile", each.name))

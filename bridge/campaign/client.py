@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from bridge.answers import BAD_ANSWER_TRIES, bad_answer, is_unauthorized, parse_object
 from bridge.auth import TokenCache
-from bridge.campaign.errors import Meaning, NotFound, delete_error_for, error_for
+from bridge.campaign.errors import NotFound, error_for
 from bridge.clock import Clock
 from bridge.errors import Origin, RejectError, RetryError
-from bridge.http import Gate, Pause, ahead_s, build_client, parse_json, result_of, retry_after_s, same_origin, send, where
+from bridge.http import Gate, Pause, ahead_s, build_client, result_of, retry_after_s, same_origin, send
 from bridge.metrics import Result
 from bridge.rooms import CampaignSettings
+
+DONE = {"GET": (200,), "POST": (200, 201), "PATCH": (200, 204), "DELETE": (200, 204)}
+EMPTY = {("POST", 201), ("PATCH", 204), ("DELETE", 200), ("DELETE", 204)}  # what needs no body
 
 
 def token_cache(settings: CampaignSettings, client: httpx.AsyncClient, origin: Origin, clock: Clock) -> TokenCache:
@@ -64,38 +69,47 @@ class CampaignClient:
         return (await self._call("PATCH", f"{path}/{quote(key, safe='')}", body)).status_code
 
     async def delete(self, path: str, key: str) -> int:
-        """DELETE by business key; the status. Raises NotFound."""
-        return (await self._call("DELETE", f"{path}/{quote(key, safe='')}", error=delete_error_for)).status_code
+        """DELETE by business key; the status. Raises NotFound. Nobody could confirm Campaign's words for a key that is not there
+        (campaign.md §4.5), and a proxy says 404 as well: for words we do not know a look tells."""
+        try:
+            return (await self._call("DELETE", f"{path}/{quote(key, safe='')}")).status_code
+        except (RejectError, RetryError) as exc:
+            if exc.status != 404:
+                raise
+            unclear = str(exc)
+        await self.read(path, key)
+        raise RetryError(f"{unclear}, and the record is there", code="bad_answer", status=404, attempts=BAD_ANSWER_TRIES)
 
     async def read(self, path: str, key: str) -> dict[str, Any]:
         """GET by business key. Raises NotFound."""
-        answer = parse_json(await self._call("GET", f"{path}/{quote(key, safe='')}"))
-        content: Any = answer.get("content", answer)  # one page of the documentation wraps it
+        response = await self._call("GET", f"{path}/{quote(key, safe='')}")
+        answer = parse_object(response)
+        content = answer.get("content", answer)  # one page of the documentation wraps it
         if content == []:
             raise NotFound("Campaign: the key was not found", code="not_found", status=404)
-        record: dict[str, Any] = content[0] if isinstance(content, list) else content
+        record = content[0] if isinstance(content, list) else content
+        if not isinstance(record, dict) or not record.get("PKey"):  # which every record has: half of one would be taken for its flags
+            raise bad_answer(response, "the answer is no record", "Campaign")
         return record
 
     async def first(self, path: str) -> dict[str, Any] | None:
         """A record of this resource, any that Campaign shows; None if it shows none."""
-        content: Any = (await self.get(f"{path}?_lineCount=1")).get("content")
-        return content[0] if content else None
+        found = records(await self.get(f"{path}?_lineCount=1"), path)
+        return found[0] if found else None
 
     async def get(self, path: str) -> dict[str, Any]:
         """Any other JSON object, by path below /campaign/ or by an absolute link that Campaign gave."""
-        answer: dict[str, Any] = parse_json(await self._call("GET", path))
-        return answer
+        return parse_object(await self._call("GET", path))
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None, error: Meaning = error_for) -> httpx.Response:
+    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         url = same_origin(path, f"{self._settings.url}/campaign/", "target")
         response = await self._send(method, url, body)
-        if response.status_code == 401:  # expired, revoked, or transient (G9): once more with a fresh token
+        if is_unauthorized(response):  # expired, revoked, or transient (G9): once more with a fresh token
             self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
             response = await self._send(method, url, body)
         if not response.is_success:
-            raise error(response, retry_after_s(response, self._clock.now()))
-        if response.content.lstrip().startswith(b"<"):  # a gateway's page with status 200 says nothing of what was asked
-            raise RetryError(f"Campaign: {where(response)}: a page, no answer", code="bad_answer", status=response.status_code, attempts=20)
+            raise error_for(response, retry_after_s(response, self._clock.now()))
+        _done(response)
         return response
 
     async def _send(self, method: str, url: str, body: dict[str, Any] | None) -> httpx.Response:
@@ -127,3 +141,21 @@ def _sendable(value: Any) -> bool:
     except (ValueError, TypeError):
         return False
     return True
+
+
+def records(answer: Mapping[str, Any], place: str) -> list[dict[str, Any]]:
+    """Those of one page of the collection at `place` (campaign.md §3.1). Raises RetryError for an answer that is no such page."""
+    found = answer.get("content")
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise RetryError(f"Campaign: {place}: the answer is no page of records", code="bad_answer", attempts=BAD_ANSWER_TRIES)
+    return found
+
+
+def _done(response: httpx.Response) -> None:
+    """Raises RetryError for a good status that is not Campaign's answer to what was asked (campaign.md §4.1): a gateway's page, no body at
+    all. A record would count as written that is not."""
+    method, status, body = response.request.method, response.status_code, response.content.strip()
+    if status not in DONE[method]:
+        raise bad_answer(response, "not a status of Campaign's", "Campaign")
+    if method != "GET" and (body or (method, status) not in EMPTY):  # who asks for one reads it
+        parse_object(response)

@@ -5,16 +5,23 @@ Campaign tells most mistakes as HTTP 500 with text, so the text decides; it is r
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable
 
 import httpx
 
+from bridge.answers import BAD_ANSWER_TRIES, bad_answer, is_page, refusal, where
 from bridge.errors import BridgeError, HaltError, RejectError, RetryError
-from bridge.http import where
 
 REPUBLISH = "Publish the data model with the Profiles & Services Ext API in Campaign, then start again."
 UNEXPLAINED_TRIES = 8
+
+QUOTED = re.compile(
+    r"(?<!\w)'.*?'(?!\w)|(?<=\)=)\(.*?\)|(?<=contains )\(.*\)", re.DOTALL
+)  # an apostrophe inside a word begins and ends none
+DUPLICATE = re.compile(r"with the same key '' already exists|PGS-220000 .*duplicate key value violates unique constraint", re.DOTALL)
+ENGINE = re.compile(r"\b[A-Z]{3}-\d{6}\b")  # RST-360011, XTK-170036: Campaign itself speaks
+BUSY = (408, 429, 502, 503, 504)
 
 PERMANENT = {  # part of the text → code; the first that is found counts
     "property is not valid": "unknown_field",
@@ -48,36 +55,31 @@ class NotFound(BridgeError):
 
 
 def error_for(response: httpx.Response, retry_after_s: float | None) -> BridgeError:
-    status, text = response.status_code, _text(response)
-    place = f"Campaign: {where(response)}"
+    """Only what the gateway or Campaign itself says of a record or of our settings is a refusal; all else comes from something before them
+    and is waited out."""
+    status, place = response.status_code, f"Campaign: {where(response)}"
     if (envelope := _envelope(response)) is not None:
         return _gateway_error(place, status, envelope, retry_after_s)
-    if "duplicate key" in text or "already exists" in text:
+    if status in BUSY:
+        return RetryError(place, code="target_busy", status=status, retry_after_s=retry_after_s)
+    if status < 400 or is_page(response):
+        return bad_answer(response, "the answer is not Campaign's", "Campaign")
+    text = _text(response)
+    words = QUOTED.sub("''", text)  # what a text quotes is somebody's value, whatever it says
+    if DUPLICATE.search(words):
         return Duplicate(f"{place} duplicate key", code="duplicate_key", status=status)
-    if "rc=-2003" in text or "BAS-010040" in text:
+    if "rc=-2003" in words or "BAS-010040" in words:
         return HaltError(f"{place} data model", code="target_not_published", hint=REPUBLISH, origin="target", status=status)
-    if status == 404 and ("Unable to find document" in text or "RST-360011" in text):  # not the 404 page of some proxy
+    if status == 404 and ("Unable to find document" in words or "RST-360011" in words):  # not the 404 of some proxy
         return NotFound(f"{place} not found", code="not_found", status=status)
     for part, code in PERMANENT.items():
-        if part in text:
+        if part in words:
             return RejectError(f"{place} {code}", code=code, status=status)
-    if status in (401, 403):
-        return _refused(place, status, "Check the Adobe credential and its product profile.")
-    if status in (408, 429, 502, 503, 504):
-        return RetryError(place, code="target_busy", status=status, retry_after_s=retry_after_s)
     if status >= 500:  # Campaign's "contact your administrator", alone: may pass, may be this record
         return RetryError(place, code="target_error", status=status, attempts=UNEXPLAINED_TRIES)
-    return RejectError(place, code="refused", status=status)
-
-
-def delete_error_for(response: httpx.Response, retry_after_s: float | None) -> BridgeError:
-    """As `error_for`, but a 404 in words we do not know is NotFound as well: nobody could confirm those of a delete (§4.5). A resource
-    that is not published, the gateway's envelope and a page of HTML say nothing of the record."""
-    error = error_for(response, retry_after_s)
-    page = _text(response).lstrip().startswith("<")
-    if isinstance(error, RejectError) and error.status == 404 and _envelope(response) is None and not page:
-        return NotFound(f"Campaign: {where(response)} not found", code="not_found", status=404)
-    return error
+    if ENGINE.search(words) or (status == 400 and text.strip()):
+        return RejectError(place, code="refused", status=status)
+    return bad_answer(response, "the answer is not Campaign's", "Campaign")
 
 
 def _gateway_error(place: str, status: int, envelope: str, retry_after_s: float | None) -> BridgeError:
@@ -91,7 +93,9 @@ def _gateway_error(place: str, status: int, envelope: str, retry_after_s: float 
         return RetryError(text, code="target_busy", status=status, retry_after_s=retry_after_s)
     if status in (401, 403):
         return _refused(text, status, "Check the Adobe credential, its scopes and its product profile.")
-    return RejectError(text, code="refused", status=status)
+    if status == 400:
+        return RejectError(text, code="refused", status=status)
+    return RetryError(text, code="bad_answer", status=status, attempts=BAD_ANSWER_TRIES)  # the gateway knows nothing of records
 
 
 def _refused(text: str, status: int, hint: str) -> HaltError:
@@ -100,17 +104,12 @@ def _refused(text: str, status: int, hint: str) -> HaltError:
 
 def _envelope(response: httpx.Response) -> str | None:
     """The code of the gateway's `{"error_code", "message"}` or of the router's `{"code", "message"}`."""
-    try:
-        body = json.loads(response.content)
-        return str(body.get("error_code") or body["code"])
-    except (ValueError, KeyError, AttributeError):
-        return None
+    body = refusal(response)
+    code = (body.get("error_code") or body.get("code")) if isinstance(body, dict) else None
+    return str(code) if isinstance(code, str | int) else None
 
 
 def _text(response: httpx.Response) -> str:
     """The error text, whether bare or a JSON string (campaign.md U5)."""
-    try:
-        parsed = json.loads(response.content)
-    except ValueError:
-        return response.text
-    return parsed if isinstance(parsed, str) else response.text
+    parsed = refusal(response)
+    return parsed if isinstance(parsed, str) else response.content.decode("utf-8", "replace")

@@ -6,14 +6,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urljoin
 
 import httpx
 
+from bridge.answers import bad_answer, is_page, is_unauthorized, parse_object, refusal, where
 from bridge.auth import TokenCache
 from bridge.campaign.client import token_cache
 from bridge.clock import Clock
 from bridge.errors import BridgeError, HaltError, RetryError
-from bridge.http import Gate, Pause, ahead_s, build_client, parse_json, retry_after_s, same_origin, send, where
+from bridge.http import Gate, Pause, ahead_s, build_client, retry_after_s, same_origin, send
 from bridge.rooms import CampaignSettings, JournalSettings
 
 LINK = re.compile(r"<([^>]*)>([^<]*)")
@@ -66,20 +68,24 @@ class JournalClient:
         """Raises RetryError (away, busy) or HaltError: `journal_expired` where what comes next has been deleted."""
         url = same_origin(link, self._journal.url, "source")
         response = await self._send(url)
-        if response.status_code == 401:
+        if is_unauthorized(response):
             self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
             response = await self._send(url)
         if response.status_code == 204:
             return JournalPage((), self._next(response, url), retry_after_s(response, self._clock.now()))
         if response.status_code != 200:
             raise _error(response, retry_after_s(response, self._clock.now()))
-        answer = parse_json(response)
-        try:
-            events = [(str(each.get("position") or ""), each["event"]) for each in answer["events"]]
-            last = str((answer.get("_page") or {}).get("last") or (events[-1][0] if events else ""))
-        except (AttributeError, KeyError, TypeError):
-            raise RetryError(f"{where(response)}: the answer is no page of events", code="bad_answer", status=200) from None
-        return JournalPage(events, self._next(response, url) or (self.after(last) if last else None), None)
+        answer = parse_object(response)
+        events, page = answer.get("events"), answer.get("_page") or {}
+        if (
+            not isinstance(events, list)
+            or not isinstance(page, dict)
+            or not all(isinstance(each, dict) and "event" in each for each in events)
+        ):
+            raise bad_answer(response, "the answer is no page of events", "I/O Events")
+        found = [(str(each.get("position") or ""), each["event"]) for each in events]
+        last = str(page.get("last") or (found[-1][0] if found else ""))
+        return JournalPage(found, self._next(response, url) or (self.after(last) if last else None), None)
 
     def _next(self, response: httpx.Response, asked: str) -> str | None:
         """Raises HaltError for a link to another host, before it is kept as the position, which would be followed for ever."""
@@ -106,13 +112,21 @@ def next_link(response: httpx.Response, asked: str) -> str | None:
     for line in response.headers.get_list("link"):
         for target, parameters in LINK.findall(line):
             if NEXT.search(parameters):
-                return str(httpx.URL(asked).join(target)) if target.startswith("/") else str(target)
+                return _joined(asked, target) if target.startswith("/") else str(target)
     return None
 
 
+def _joined(asked: str, target: str) -> str:
+    try:
+        return urljoin(asked, target)
+    except ValueError:  # whoever follows it finds out
+        return target
+
+
 def _error(response: httpx.Response, retry_after: float | None) -> BridgeError:
+    """Only what the journal or the gateway before it says is a refusal; the page of a proxy is waited out."""
     status, text = response.status_code, f"I/O Events: {where(response)}"
-    if status == 410:
+    if status == 410 and not is_page(response) and b"expired" in response.content:
         return HaltError(
             f"{text}: the events after our position have expired, some are lost for ever",
             code="journal_expired",
@@ -123,6 +137,8 @@ def _error(response: httpx.Response, retry_after: float | None) -> BridgeError:
         )
     if status in (408, 429) or status >= 500:
         return RetryError(text, code="source_busy", status=status, retry_after_s=retry_after)
+    if status < 400 or not isinstance(refusal(response), dict):
+        return bad_answer(response, "the answer is not the journal's", "I/O Events")
     if status in (401, 403):
         hint = (
             "Check the Adobe credential, CAMPAIGN_ORG_ID, that its project has the I/O Events of Campaign, and that CAMPAIGN_SCOPES "

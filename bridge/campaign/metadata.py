@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.answers import readable
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.errors import REPUBLISH, NotFound
 from bridge.convert import Kind, TargetField
-from bridge.errors import HaltError, RejectError
+from bridge.errors import HaltError, RejectError, RetryError
 
 EXT, CUSTOM = "profileAndServicesExt", "customResources"
 KINDS: dict[str, Kind] = {
@@ -54,14 +55,20 @@ class Resource:
 
 async def read_resource(client: CampaignClient, name: str) -> Resource:
     """Raises HaltError if the resource is not there or not published."""
-    path, described_at = await _found(client, name)
+    unclear: list[RetryError] = []
+    path, described_at = await _found(client, name, unclear)
     for place in described_at:
-        described = await tried(client, place)
-        if described is not None and isinstance(described.get("content"), Mapping):
-            fields = {field.name: field for field in _fields(described["content"], "")}
+        described = await tried(client, place, unclear)
+        if described is None:
+            continue
+        content = described.get("content")
+        with readable(f"Campaign: description of {name}"):
+            fields = {field.name: field for field in _fields(content, "")} if isinstance(content, Mapping) else {}
+        if fields:
             links = name != "profile" and any(field.kind == "link" for field in fields.values())
             return Resource(name, path, fields, links)
-    raise _missing(name)
+        unclear.append(RetryError(f"Campaign: {place}: the answer describes no resource", code="bad_answer"))
+    raise unclear[0] if unclear else _missing(name)
 
 
 def missing_fields(resource: Resource, wanted: list[str]) -> HaltError | None:
@@ -79,22 +86,33 @@ def missing_fields(resource: Resource, wanted: list[str]) -> HaltError | None:
     return None
 
 
-async def _found(client: CampaignClient, name: str) -> tuple[str, list[str]]:
-    """The path of a resource and the places that may describe it: the link in the list first, as Campaign gives it."""
+async def _found(client: CampaignClient, name: str, unclear: list[RetryError]) -> tuple[str, list[str]]:
+    """The path of a resource and the places that may describe it, none if it is in no list: the link in the list first, as Campaign gives
+    it."""
     for family in (EXT, CUSTOM):
-        listed = await tried(client, family) or await tried(client, f"{family}/") or {}
-        entry = listed.get(name)
+        entry = (await listing(client, family, unclear)).get(name)
         if isinstance(entry, Mapping) or (family == EXT and name == "profile"):
             href = [str(entry["href"])] if isinstance(entry, Mapping) and entry.get("href") else []
             return f"{family}/{name}", [*href, f"{family}/resourceType/{name}", f"profileAndServices/resourceType/{name}"]
-    raise _missing(name)
+    return "", []
 
 
-async def tried(client: CampaignClient, place: str) -> Mapping[str, Any] | None:
-    """What is there; None if nothing is. Whether a list or a description is published varies between instances."""
+async def listing(client: CampaignClient, family: str, unclear: list[RetryError]) -> Mapping[str, Any]:
+    """The published resources of a family, by name."""
+    return await tried(client, family, unclear) or await tried(client, f"{family}/", unclear) or {}
+
+
+async def tried(client: CampaignClient, place: str, unclear: list[RetryError]) -> Mapping[str, Any] | None:
+    """What is there; None if nothing is. Whether a list or a description is published varies between instances. `unclear` gets a 404 that
+    is not Campaign's own: it does not matter if what is looked for is found elsewhere."""
     try:
         return await client.get(place)
     except (RejectError, NotFound):
+        return None
+    except RetryError as exc:
+        if exc.status != 404:
+            raise
+        unclear.append(exc)
         return None
     except HaltError as exc:
         if exc.code in ("target_not_published", "foreign_link"):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bridge.answers import readable
 from bridge.dynamics.catalogue import ColumnInfo, list_columns
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
@@ -98,10 +99,11 @@ async def _regarding(client: DynamicsClient, path: str) -> str | None:
     select = "SchemaName,ReferencingAttribute,ReferencedEntity,ReferencingEntityNavigationPropertyName"
     query = f"{path}/ManyToOneRelationships?$select={select}&$filter=ReferencingAttribute eq 'regardingobjectid'"
     try:
-        answer = await client.get(query)
+        listed = await client.listed(query)
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
-    names = [each["ReferencingEntityNavigationPropertyName"] for each in answer["value"] if each["ReferencedEntity"] == "contact"]
+    with readable(f"Dynamics: {path}/ManyToOneRelationships"):
+        names = [each["ReferencingEntityNavigationPropertyName"] for each in listed if each["ReferencedEntity"] == "contact"]
     return str(names[0]) if names else None
 
 
@@ -109,8 +111,9 @@ async def _completed(client: DynamicsClient, path: str) -> int:
     """The first statuscode of state 1; 2 where the metadata do not say (the default of custom activities)."""
     query = f"{path}/Attributes/Microsoft.Dynamics.CRM.StatusAttributeMetadata?$select=LogicalName&$expand=OptionSet"
     try:
-        answer = await client.get(query)
+        listed = await client.listed(query)
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
-    options = [option for each in answer["value"] for option in (each.get("OptionSet") or {}).get("Options") or ()]
-    return next((int(option["Value"]) for option in options if option.get("State") == COMPLETED), 2)
+    with readable(f"Dynamics: {path}/Attributes"):
+        options = [option for each in listed for option in (each.get("OptionSet") or {}).get("Options") or ()]
+        return next((int(option["Value"]) for option in options if option.get("State") == COMPLETED), 2)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import email
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
 
+from bridge.dynamics.errors import code_of
+from bridge.json_text import loads
+
 CONTINUE = "odata.continue-on-error"
 NEW_LINE = "\r\n"
+STATUS = re.compile(r"[1-5][0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,15 @@ def encode(operations: Sequence[Operation]) -> tuple[str, bytes]:
 def decode(content_type: str, body: bytes, operations: int) -> list[Answer]:
     """One answer for each operation, in order. Raises Unreadable."""
     head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1", "replace")
-    message = email.message_from_bytes(head + body)  # the plain policy: the others take eight times as long to understand headers
-    if not message.is_multipart():
-        raise Unreadable("not multipart")
-    answers = [_answer(part) for part in _parts(message)]
+    try:
+        message = email.message_from_bytes(head + body)  # the plain policy: the others take eight times as long to understand headers
+        if not message.is_multipart():
+            raise Unreadable("not multipart")
+        answers = [_answer(part) for part in _parts(message)]
+    except Unreadable:
+        raise
+    except Exception as exc:  # whatever bytes lead the parser of mails to: ValueError, LookupError, RecursionError, …
+        raise Unreadable(type(exc).__name__) from exc
     if len(answers) != operations:
         raise Unreadable(f"{len(answers)} answers to {operations} operations")
     return answers
@@ -104,15 +114,14 @@ def _answer(part: Message) -> Answer:
     head, _, body = (raw if isinstance(raw, bytes) else b"").replace(b"\r\n", b"\n").partition(b"\n\n")
     status, *headers = head.decode("latin-1").strip().split("\n")
     words = status.split(" ")
-    if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
+    if len(words) < 2 or not words[0].startswith("HTTP/") or not STATUS.fullmatch(words[1]):
         raise Unreadable("a part without a status")
     named = dict(line.lower().split(":", 1) for line in headers if ":" in line)
     return Answer(int(words[1]), _code(body), named.get("retry-after", "").strip())
 
 
 def _code(body: bytes) -> str:
-    """As bridge.dynamics.errors.error_code."""
     try:
-        return str(json.loads(body)["error"]["code"]).lower() or "0x0"
-    except (ValueError, KeyError, TypeError):
+        return code_of(loads(body))
+    except ValueError:
         return ""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.answers import readable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.metadata import (
@@ -53,12 +54,13 @@ class ColumnInfo:
 async def list_tables(client: DynamicsClient) -> list[TableInfo]:
     """All tables a mapping can have, by name; those that do not track changes too, so that it can be said why they do not work."""
     select = "LogicalName,DisplayName,ChangeTrackingEnabled,EntitySetName,IsActivity,IsIntersect"
-    answer = await _asked(client, f"EntityDefinitions?$select={select}&$filter=IsPrivate eq false")
-    found = [
-        TableInfo(str(each["LogicalName"]), _label(each), bool(each.get("ChangeTrackingEnabled")))
-        for each in answer["value"]
-        if each.get("EntitySetName") and not each.get("IsIntersect")
-    ]
+    listed = await _listed(client, f"EntityDefinitions?$select={select}&$filter=IsPrivate eq false")
+    with readable("Dynamics: EntityDefinitions"):
+        found = [
+            TableInfo(str(each["LogicalName"]), _label(each), bool(each.get("ChangeTrackingEnabled")))
+            for each in listed
+            if each.get("EntitySetName") and not each.get("IsIntersect")
+        ]
     return sorted(found, key=lambda each: each.name)
 
 
@@ -67,15 +69,17 @@ async def list_columns(client: DynamicsClient, table: str, choices: bool = True)
     path = f"EntityDefinitions(LogicalName='{table}')"
     key = str((await definition(client, path, table))["PrimaryIdAttribute"])
     select = "LogicalName,DisplayName,AttributeType,AttributeTypeName,IsValidForRead,IsValidForUpdate,AttributeOf"
-    answer = await _asked(client, f"{path}/Attributes?$select={select}")
-    described = [each for each in answer["value"] if synchronised(each)]
-    types = {str(each["LogicalName"]): _type(each) for each in described}
+    listed = await _listed(client, f"{path}/Attributes?$select={select}")
+    with readable(f"Dynamics: {path}/Attributes"):
+        described = [each for each in listed if synchronised(each)]
+        types = {str(each["LogicalName"]): _type(each) for each in described}
+        labels = {str(each["LogicalName"]): _label(each) for each in described}
     kinds = set(types.values())
     further, options = await asyncio.gather(_further(client, path, kinds), _options(client, path, kinds if choices else set()))
     columns = [
         ColumnInfo(
             name=name,
-            label=_label(each),
+            label=labels[name],
             type=types[name],
             length=int(further[name].get("MaxLength") or 0) or None,
             writable=bool(each.get("IsValidForUpdate")),
@@ -97,7 +101,8 @@ async def yes_no_labels(client: DynamicsClient, table: str) -> dict[str, tuple[s
         described = await _cast(client, path, BOOLEAN, "LogicalName,DisplayName&$expand=OptionSet")
     except HaltError:
         return {}
-    return {str(each["LogicalName"]): (_label(each), _yes_no(each.get("OptionSet") or {})[0][1]) for each in described}
+    with readable(f"Dynamics: {path}"):
+        return {str(each["LogicalName"]): (_label(each), _yes_no(each.get("OptionSet") or {})[0][1]) for each in described}
 
 
 def _type(attribute: Mapping[str, Any]) -> str:
@@ -107,7 +112,8 @@ def _type(attribute: Mapping[str, Any]) -> str:
 async def _further(client: DynamicsClient, path: str, types: set[str]) -> defaultdict[str, dict[str, Any]]:
     """Lengths, formats and behaviour, by column; nothing for columns of which nobody tells them."""
     answers = await asyncio.gather(*(_cast(client, path, kind, select) for kind, select in FURTHER.items() if kind in types))
-    return defaultdict(dict, {str(each["LogicalName"]): each for answer in answers for each in answer})
+    with readable(f"Dynamics: {path}"):
+        return defaultdict(dict, {str(each["LogicalName"]): each for answer in answers for each in answer})
 
 
 async def _options(client: DynamicsClient, path: str, types: set[str]) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -120,12 +126,13 @@ async def _options(client: DynamicsClient, path: str, types: set[str]) -> dict[s
 async def _choices(client: DynamicsClient, path: str, kind: str) -> dict[str, tuple[tuple[str, str], ...]]:
     expand = "OptionSet,GlobalOptionSet" if kind == "Picklist" else "OptionSet"
     answer = await _cast(client, path, kind, f"LogicalName&$expand={expand}")
-    if kind == BOOLEAN:
-        return {str(each["LogicalName"]): _yes_no(each.get("OptionSet") or {}) for each in answer}
-    return {
-        str(each["LogicalName"]): tuple((str(value), text or str(value)) for value, text in labelled_options(each).items())
-        for each in answer
-    }
+    with readable(f"Dynamics: {path}"):
+        if kind == BOOLEAN:
+            return {str(each["LogicalName"]): _yes_no(each.get("OptionSet") or {}) for each in answer}
+        return {
+            str(each["LogicalName"]): tuple((str(value), text or str(value)) for value, text in labelled_options(each).items())
+            for each in answer
+        }
 
 
 def _yes_no(option_set: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -134,17 +141,14 @@ def _yes_no(option_set: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 async def _cast(client: DynamicsClient, path: str, kind: str, select: str) -> list[dict[str, Any]]:
-    answer = await _asked(client, f"{path}/Attributes/Microsoft.Dynamics.CRM.{kind}AttributeMetadata?$select={select}")
-    found: list[dict[str, Any]] = answer["value"]
-    return found
+    return await _listed(client, f"{path}/Attributes/Microsoft.Dynamics.CRM.{kind}AttributeMetadata?$select={select}")
 
 
-async def _asked(client: DynamicsClient, path: str) -> dict[str, Any]:
+async def _listed(client: DynamicsClient, path: str) -> list[dict[str, Any]]:
     try:
-        answer: dict[str, Any] = await client.get(path)
+        return await client.listed(path)
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
-    return answer
 
 
 def _label(described: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,12 +10,15 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from bridge.answers import readable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.metadata import OPTIONS, Table, with_options
 from bridge.errors import HaltError, RetryError
 from bridge.events import ChangeEvent, Lane, Value
 
+MOST = 2**63
+WHOLE = re.compile(r"-?[0-9]+")
 Row = Mapping[str, Any]
 UnknownOption = tuple[str, int]  # the column's name, the value
 
@@ -94,7 +98,7 @@ class TrackedTable:
         try:
             answer = await self._client.get(f'RetrieveTotalRecordCount(EntityNames=@p1)?@p1=["{name}"]')
             return int(answer["EntityRecordCountCollection"]["Values"][0])
-        except (QueryRefused, HaltError, KeyError, IndexError, TypeError, ValueError):
+        except (QueryRefused, HaltError, LookupError, TypeError, ValueError):
             return None
         except RetryError as exc:
             if exc.code != "bad_answer":
@@ -115,7 +119,8 @@ class TrackedTable:
         return str(row[self.table.key]).lower()
 
     def upsert(self, row: Row, lane: Lane, observed_at: datetime, epoch: int = 0) -> ChangeEvent:
-        fields = {name: _value(row.get(column.url_name), column.type) for name, column in self.table.columns.items()}
+        with readable(f"Dynamics: a row of {self.table.name}"):
+            fields = {name: _value(row.get(column.url_name), column.type) for name, column in self.table.columns.items()}
         return ChangeEvent(
             table=self.table.name,
             key=self.key(row),
@@ -188,21 +193,32 @@ def _link(answer: Mapping[str, Any], name: str) -> str | None:
 
 
 def version(row: Row) -> int | None:
-    """The versionnumber, from the etag `W/"915244"`."""
+    """The versionnumber, from the etag `W/"915244"`. Raises RetryError for one that is no such number."""
     digits = str(row.get("@odata.etag", "")).removeprefix("W/").strip('"')
-    number = digits if digits.isdigit() else row.get("versionnumber")
-    return None if number is None else int(number)
+    number = digits if digits.isdecimal() else row.get("versionnumber")
+    with readable("Dynamics: the version of a row"):
+        return None if number is None else _whole_number(int(number))
 
 
 def _value(value: Any, type_name: str) -> Value:
-    """As ChangeEvent carries it: money and decimals as text, doubles as float, all numbers else whole."""
+    """As ChangeEvent carries it: money and decimals as text, doubles as float, all numbers else whole. Raises ValueError for what is no
+    value."""
     if value is None or isinstance(value, str | bool):
         return value
+    if isinstance(value, list | dict):
+        raise ValueError("a structure")
     if type_name in ("Money", "Decimal"):
         return format(value, "f") if isinstance(value, Decimal) else str(value)
     if isinstance(value, Decimal) or type_name == "Double":
         return float(value)
-    return value if isinstance(value, int) else str(value)
+    return _whole_number(int(value))
+
+
+def _whole_number(number: int) -> int:
+    """Raises ValueError for one that events cannot carry."""
+    if not -MOST <= number < MOST:
+        raise ValueError("a number beyond 64 bits")
+    return number
 
 
 def day_in(value: Value, zone: ZoneInfo) -> str | None:
@@ -216,7 +232,7 @@ def day_in(value: Value, zone: ZoneInfo) -> str | None:
 
 def _numbers(value: Any) -> list[int]:
     """The options in a value: none, one, or several as one text."""
-    return [int(part) for part in str(value).split(",") if part.strip().lstrip("-").isdigit()]
+    return [int(part) for part in str(value).split(",") if WHOLE.fullmatch(part.strip())]
 
 
 def _shown(value: Value, options: Mapping[int, str]) -> str | None:

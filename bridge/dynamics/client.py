@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeGuard
 
 import httpx
 
+from bridge.answers import BAD_ANSWER_TRIES, bad_answer, is_unauthorized, parse_object, where
 from bridge.auth import TokenCache
 from bridge.clock import Clock
 from bridge.dynamics.batch import CONTINUE, Answer, Operation, Unreadable, decode, encode
-from bridge.dynamics.errors import NO_SUCH_ROW, NOT_CONDITIONAL, error_code, error_for
+from bridge.dynamics.errors import NO_SUCH_ROW, NOT_CONDITIONAL, QueryRefused, error_code, error_for
 from bridge.errors import Origin, RetryError
-from bridge.http import LONGEST_WAIT_S, Gate, Pause, ahead_s, build_client, parse_json, retry_after_s, same_origin, send, where
+from bridge.http import Gate, Pause, ahead_s, asked_wait_s, build_client, retry_after_s, same_origin, send
 from bridge.metrics import Limit
 from bridge.rooms import DynamicsSettings
 
@@ -22,6 +24,8 @@ HEADERS = {"Accept": "application/json", "OData-MaxVersion": "4.0", "OData-Versi
 LINKS = {"@odata.nextLink", "@odata.deltaLink"}
 FRESH = {"If-None-Match": "null"}  # no cached metadata
 STRONG = {"Consistency": "Strong"}  # nor those that the server itself has kept; slower
+DELTA = re.compile(r"[?&]\$?deltatoken=|%24deltatoken=", re.IGNORECASE)  # in the query of a link that leads to what has changed
+UNTOLD_WAIT_S = 1.0  # after operations of a batch that were refused without a word on how long
 METADATA_TRIES = 20
 LAG_WAITS_S = (3.0, 5.0)  # metadata right after a publication may be those of before it (§6.3)
 LONGEST_METADATA_WAIT_S = 10.0  # a longer wait is told as the reason why the service does not start
@@ -76,9 +80,9 @@ class DynamicsClient:
             self._token.forget()
         await self._token.get()
 
-    async def get(self, path: str, prefer: str = "", strong: bool = False) -> Any:
-        """The JSON of `path` (below /api/data/v9.2/) or of an absolute link that the server gave. `strong`: metadata as they are now, past
-        caches that are up to half a minute old.
+    async def get(self, path: str, prefer: str = "", strong: bool = False) -> dict[str, Any]:
+        """The JSON object of `path` (below /api/data/v9.2/) or of an absolute link that the server gave. `strong`: metadata as they are
+        now, past caches that are up to half a minute old.
 
         Raises RetryError, HaltError, TrackingExpired or QueryRefused. Metadata are asked for again when the limits are reached: they are
         many small questions, and a start that begins again after each refusal would never end.
@@ -94,24 +98,32 @@ class DynamicsClient:
             response = await self._ask(path, prefer, strong)
         if response.status_code != 200:
             raise self._error(response)
-        return parse_json(response)
+        return parse_object(response)
+
+    async def listed(self, path: str, strong: bool = False) -> list[dict[str, Any]]:
+        """What the answer of `get` lists under `value`. Raises as `get` does."""
+        items = (await self.get(path, strong=strong)).get("value")
+        if not _are_rows(items):
+            raise RetryError(f"Dynamics: {path.partition('?')[0]}: not a list", code="bad_answer", attempts=BAD_ANSWER_TRIES)
+        return items
 
     async def collection(self, path: str, prefer: str) -> Mapping[str, Any]:
         """One page of a set: the answer, with its rows under `value`. `{}` or no body at all, which is how Microsoft documents a delta
-        without changes (dataverse.md §4.2), has none. Raises as `get` does, and RetryError for an answer of any other shape."""
+        without changes (dataverse.md §4.2), has none; of any other page that is no answer: rows would be taken for gone. Raises as `get`
+        does, and RetryError for an answer of any other shape."""
         response = await self._ask(path, prefer)
-        if response.status_code not in (200, 204):
+        delta = DELTA.search(path) is not None
+        if response.status_code != 200 and not (delta and response.status_code == 204):
             raise self._error(response)
-        answer = parse_json(response) if response.content.strip() else {}
-        if answer == {}:
+        answer = {} if delta and not response.content.strip() else parse_object(response)
+        if delta and answer == {}:
             return {"value": []}
-        items = answer.get("value") if isinstance(answer, dict) else None
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise RetryError(f"Dynamics: {where(response)}: not a page of rows", code="bad_answer", status=response.status_code)
-        for name in LINKS & answer.keys():  # before it is kept as a position, which would be followed for ever
-            same_origin(str(answer[name]), self._settings.url + API, self.origin)
-        found: dict[str, Any] = answer
-        return found
+        links = [answer[name] for name in LINKS if answer.get(name) is not None]
+        if not _are_rows(answer.get("value")) or not all(isinstance(link, str) and link for link in links):
+            raise bad_answer(response, "not a page of rows", "Dynamics")
+        for link in links:  # before it is kept as a position, which would be followed for ever
+            same_origin(link, self._settings.url + API, self.origin)
+        return answer
 
     async def row(self, path: str) -> dict[str, Any] | None:
         """One row, None if there is none. Raises as `get` does."""
@@ -120,8 +132,7 @@ class DynamicsClient:
             return None
         if response.status_code != 200:
             raise self._error(response)
-        found: dict[str, Any] = parse_json(response)
-        return found
+        return parse_object(response)
 
     async def patch(self, path: str, body: dict[str, Any], etag: str) -> dict[str, Any] | None:
         """Changes one row if it still has this etag; gives it as it is then, without members where the server does not tell. None if it is
@@ -135,12 +146,11 @@ class DynamicsClient:
             response = await self._patch(path, body, "*")
         if response.status_code == 404 and error_code(response) in NO_SUCH_ROW:
             return None
-        if response.status_code == 412:
+        if response.status_code == 412 and error_code(response):
             raise RetryError(f"Dynamics: {where(response)}: somebody was faster", code="changed_meanwhile", status=412)
         if response.status_code not in (200, 204):
             raise self._error(response)
-        shown: dict[str, Any] = parse_json(response) if response.status_code == 200 else {}
-        return shown
+        return parse_object(response) if response.status_code == 200 else {}
 
     async def _patch(self, path: str, body: dict[str, Any], etag: str) -> httpx.Response:
         url = same_origin(path, self._settings.url + API, self.origin)
@@ -163,12 +173,14 @@ class DynamicsClient:
 
         response = await self._authorized(build)
         kind = response.headers.get("content-type", "")
+        if response.status_code == 413 and len(asked) > 1:  # whoever says so: smaller ones may pass
+            raise QueryRefused(f"Dynamics: {where(response)}", code="query_refused", status=413)
         if not response.is_success:
             raise self._error(response)
         try:
             answers = decode(kind, response.content, len(asked))
         except Unreadable as exc:
-            raise RetryError(f"Dynamics: {where(response)}: {exc}", code="bad_answer", status=response.status_code) from exc
+            raise bad_answer(response, str(exc), "Dynamics") from exc
         self._heed(response, answers)
         return answers
 
@@ -177,7 +189,8 @@ class DynamicsClient:
         if any(answer.status == 401 for answer in answers):
             self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
         if busy := [answer for answer in answers if answer.status == 429]:
-            self._gate.close_for(min(max(float(each.retry_after) if each.retry_after.isdigit() else 1.0 for each in busy), LONGEST_WAIT_S))
+            now = self._clock.now()
+            self._gate.close_for(max(asked_wait_s(each.retry_after, now) or UNTOLD_WAIT_S for each in busy))
 
     async def _ask(self, path: str, prefer: str, strong: bool = False) -> httpx.Response:
         url = same_origin(path, self._settings.url + API, self.origin)
@@ -187,7 +200,7 @@ class DynamicsClient:
     async def _authorized(self, build: Build) -> httpx.Response:
         """Once more with a fresh token if the first one is refused: expired early, revoked or rotated (§1.4)."""
         response = await self._send(build)
-        if response.status_code == 401:
+        if is_unauthorized(response):
             self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
             response = await self._send(build)
         return response
@@ -213,3 +226,7 @@ class DynamicsClient:
 
     def _error(self, response: httpx.Response) -> Exception:
         return error_for(response, retry_after_s(response, self._clock.now()), self.origin)
+
+
+def _are_rows(items: Any) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(items, list) and all(isinstance(item, dict) for item in items)

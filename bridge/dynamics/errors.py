@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 
+from bridge.answers import BAD_ANSWER_TRIES, is_unauthorized, refusal, where
 from bridge.errors import BridgeError, HaltError, Origin, RetryError
-from bridge.http import where
 
 EXPIRED_TOKEN = "0x80044352"
 NOT_TRACKED = {"0x80072491", "0x80072492"}
@@ -37,24 +39,31 @@ class QueryRefused(BridgeError):
 
 def error_code(response: httpx.Response) -> str:
     """`0x80040217`, lower case; `0x0` if Dynamics leaves it open (§9.1), empty if the body is not its error object: a gateway's page."""
-    try:
-        return str(response.json()["error"]["code"]).lower() or "0x0"
-    except (ValueError, KeyError, TypeError):
-        return ""
+    return code_of(refusal(response))
+
+
+def code_of(body: Any) -> str:
+    """As `error_code`, of a body that has been read."""
+    error = body.get("error") if isinstance(body, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return (code.lower() or "0x0") if isinstance(code, str) else ""
 
 
 def error_for(response: httpx.Response, retry_after_s: float | None, origin: Origin) -> BridgeError:
-    return meaning(where(response), response.status_code, error_code(response), retry_after_s, origin)
+    page = response.status_code == 401 and not is_unauthorized(response)
+    return meaning(where(response), response.status_code, error_code(response), retry_after_s, origin, page=page)
 
 
-def meaning(place: str, status: int, code: str, retry_after_s: float | None, origin: Origin) -> BridgeError:
-    """`place`: what was asked for; `code`: of the error object, lower case; `origin`: what Dynamics is to the workflow."""
+def meaning(place: str, status: int, code: str, retry_after_s: float | None, origin: Origin, *, page: bool = False) -> BridgeError:
+    """`place`: what was asked for; `code`: of the error object, lower case; `origin`: what Dynamics is to the workflow. Without a code it
+    was not Dynamics that spoke, but something before it, which says nothing of query, rights or link: that is waited out. Only a 401 needs
+    none (§1.4), unless it is a proxy's `page`."""
     text = f"Dynamics: {place} {code}".rstrip()
 
     def halt(what: str, hint: str) -> HaltError:
         return HaltError(text, code=what, hint=hint, origin=origin, status=status)
 
-    if code == EXPIRED_TOKEN or status == 410:
+    if code == EXPIRED_TOKEN or (status == 410 and code):
         return TrackingExpired(text, code="tracking_expired", status=status)
     if code in NOT_TRACKED:
         return halt("change_tracking_off", "Switch on 'Track changes' for the table in Dynamics, then start again.")
@@ -62,17 +71,17 @@ def meaning(place: str, status: int, code: str, retry_after_s: float | None, ori
         return halt(f"{origin}_full", "Free or buy storage for this environment, then start again.")
     if status in (408, 429) or status >= 500 or code in BUSY:
         return RetryError(text, code=f"{origin}_busy", status=status, retry_after_s=retry_after_s)
-    if status == 401:
+    if status == 401 and not page:
         hint = "Check DYNAMICS_CLIENT_ID, DYNAMICS_CLIENT_SECRET and DYNAMICS_URL: a fresh token was refused as well."
         return halt(f"{origin}_refused", hint)
+    if status < 400 or not code:
+        return RetryError(f"{text}: the answer is not Dynamics'", code="bad_answer", status=status, attempts=BAD_ANSWER_TRIES)
     if status == 403:
         return halt(f"{origin}_forbidden", FORBIDDEN.get(code, "Give the application user the rights named in docs/getting-started.md."))
     if code == NO_SUCH_TABLE:
         return halt(f"{origin}_table_missing", "The table does not exist in this environment: correct the mapping, then start again.")
     if code in LAGGING:
         return RetryError(text, code=f"{origin}_busy", status=status, attempts=UNEXPLAINED_TRIES)
-    if status in (400, 404) and not code:  # not Dynamics spoke, but something before it: that says nothing of the query
-        return RetryError(text, code="bad_answer", status=status, attempts=UNEXPLAINED_TRIES)
     return QueryRefused(text, code="query_refused", status=status)
 
 

@@ -42,7 +42,7 @@ class WhoAmI:
             answer = await self._client.get("WhoAmI")
         except QueryRefused as exc:
             raise refused(exc, self._client.origin) from exc
-        ids = [answer.get(name) if isinstance(answer, dict) else None for name in ("UserId", "OrganizationId")]
+        ids = [answer.get(name) for name in ("UserId", "OrganizationId")]
         if not all(isinstance(each, str) and each for each in ids):
             raise RetryError("Dynamics: WhoAmI: an answer without UserId or OrganizationId", code="bad_answer")
         return Identity(str(ids[0]).lower(), str(ids[1]).lower())

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bridge.answers import BAD_ANSWER_TRIES, readable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
-from bridge.errors import HaltError
+from bridge.errors import HaltError, RetryError
 
 UNMASKED = "UnMaskedData=true"
 LOOKUPS = {"Lookup", "Customer", "Owner"}
@@ -128,10 +129,10 @@ async def with_options(client: DynamicsClient, table: Table) -> Table:
 
 
 async def definition(client: DynamicsClient, path: str, name: str) -> dict[str, Any]:
-    """Of one table. Raises HaltError if there is none of this name."""
+    """Of one table, with `PrimaryIdAttribute` and `EntitySetName`. Raises HaltError if there is none of this name."""
     select = "LogicalName,EntitySetName,PrimaryIdAttribute,ChangeTrackingEnabled"
     try:
-        found: dict[str, Any] = await client.get(f"{path}?$select={select}")
+        found = await client.get(f"{path}?$select={select}")
     except QueryRefused as exc:
         if exc.status != 404 and exc.status != 400:
             raise refused(exc, client.origin) from exc
@@ -142,6 +143,8 @@ async def definition(client: DynamicsClient, path: str, name: str) -> dict[str, 
             origin=client.origin,
             status=exc.status,
         ) from exc
+    if not all(isinstance(found.get(member), str) for member in ("PrimaryIdAttribute", "EntitySetName")):
+        raise RetryError(f"Dynamics: {path}: the answer describes no table", code="bad_answer", attempts=BAD_ANSWER_TRIES)
     return found
 
 
@@ -149,10 +152,11 @@ async def columns_of(client: DynamicsClient, path: str) -> dict[str, Mapping[str
     """What is told of every readable column, by its name."""
     select = "LogicalName,AttributeType,AttributeTypeName,IsValidForRead,AttributeOf,IsSecured,MetadataId"
     try:
-        answer = await client.get(f"{path}/Attributes?$select={select}")
+        listed = await client.listed(f"{path}/Attributes?$select={select}")
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
-    return {str(each["LogicalName"]): each for each in answer["value"] if synchronised(each)}
+    with readable(f"Dynamics: {path}/Attributes"):
+        return {str(each["LogicalName"]): each for each in listed if synchronised(each)}
 
 
 def secured_id(attribute: Mapping[str, Any]) -> str:
@@ -201,23 +205,23 @@ async def _further(client: DynamicsClient, path: str, types: set[str]) -> dict[s
     """Formats of all texts, formats and behaviour of all times of the table, if such are mapped."""
     kinds = sorted({_plain(each) for each in types} & DESCRIBED.keys())
     answers = await asyncio.gather(*(_asked(client, path, kind, DESCRIBED[kind]) for kind in kinds))
-    return {str(each["LogicalName"]): each for answer in answers for each in answer}
+    with readable(f"Dynamics: {path}"):
+        return {str(each["LogicalName"]): each for answer in answers for each in answer}
 
 
 async def _cast(client: DynamicsClient, path: str, cast: str, strong: bool) -> dict[str, dict[int, str]]:
     expand = "OptionSet,GlobalOptionSet" if cast == "Picklist" else "OptionSet"
     found = await _asked(client, path, cast, f"LogicalName&$expand={expand}", strong)
-    return {str(each["LogicalName"]): labelled_options(each) for each in found}
+    with readable(f"Dynamics: {path}"):
+        return {str(each["LogicalName"]): labelled_options(each) for each in found}
 
 
 async def _asked(client: DynamicsClient, path: str, cast: str, select: str, strong: bool = False) -> list[dict[str, Any]]:
     """What only a cast tells of the columns of one kind."""
     try:
-        answer = await client.get(f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata?$select={select}", strong=strong)
+        return await client.listed(f"{path}/Attributes/Microsoft.Dynamics.CRM.{cast}AttributeMetadata?$select={select}", strong)
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
-    found: list[dict[str, Any]] = answer["value"]
-    return found
 
 
 def labelled_options(attribute: Mapping[str, Any]) -> dict[int, str]:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from bridge.answers import readable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.metadata import Table, columns_of, secured_id
@@ -104,9 +105,11 @@ async def accesses(client: DynamicsClient, table: str, secured: Mapping[str, str
     if not secured:
         return {}
     try:
-        user = str((await client.get("WhoAmI"))["UserId"])
+        answer = await client.get("WhoAmI")
     except QueryRefused as exc:
         raise refused(exc, client.origin) from exc
+    with readable("Dynamics: WhoAmI"):
+        user = str(answer["UserId"])
     teams = await _rows(client, f"systemusers({user})/teammembership_association?$select=teamid", forbidden=())
     grants, administrator, rules = await asyncio.gather(
         _grants(client, user, teams, table, secured),
@@ -128,32 +131,36 @@ async def _grants(
     told = await _rows(client, function, "AttributePrivileges")
     if told is not None:
         names = {id: name for name, id in secured.items()}
-        return _together(
-            (names.get(str(each.get("AttributeId")).lower()), _grant(each, "CanRead", "CanReadUnMasked", "CanUpdate")) for each in told
-        )
+        with readable(f"Dynamics: privileges on {table}"):
+            return _together(
+                (names.get(str(each.get("AttributeId")).lower()), _grant(each, "CanRead", "CanReadUnMasked", "CanUpdate")) for each in told
+            )
     own = await _rows(client, f"systemusers({user})/systemuserprofiles_association?$select=fieldsecurityprofileid")
     if own is None or teams is None:
         return None
-    through = [f"teams({team['teamid']})/teamprofiles_association?$select=fieldsecurityprofileid" for team in teams]
+    with readable("Dynamics: teams"):
+        through = [f"teams({team['teamid']})/teamprofiles_association?$select=fieldsecurityprofileid" for team in teams]
     profiles = [own, *await asyncio.gather(*(_rows(client, path) for path in through))]
     select = "attributelogicalname,canread,canreadunmasked,canupdate,_fieldsecurityprofileid_value"
     permissions = await _rows(client, f"fieldpermissions?$select={select}&$filter=entityname eq '{table}'")
     if permissions is None or None in profiles:
         return None
-    ours = {each["fieldsecurityprofileid"] for rows in profiles for each in rows or ()}
-    return _together(
-        (str(each["attributelogicalname"]), _grant(each, "canread", "canreadunmasked", "canupdate"))
-        for each in permissions
-        if each["_fieldsecurityprofileid_value"] in ours
-    )
+    with readable(f"Dynamics: privileges on {table}"):
+        ours = {each["fieldsecurityprofileid"] for rows in profiles for each in rows or ()}
+        return _together(
+            (str(each["attributelogicalname"]), _grant(each, "canread", "canreadunmasked", "canupdate"))
+            for each in permissions
+            if each["_fieldsecurityprofileid_value"] in ours
+        )
 
 
 async def _is_administrator(client: DynamicsClient, user: str, teams: Sequence[Mapping[str, Any]] | None) -> bool | None:
     """Whether the user has the role, himself or through a team. Who may not read roles is no administrator, who may read everything."""
-    holders = [
-        f"systemusers({user})/systemuserroles_association",
-        *(f"teams({team['teamid']})/teamroles_association" for team in teams or ()),
-    ]
+    with readable("Dynamics: teams"):
+        holders = [
+            f"systemusers({user})/systemuserroles_association",
+            *(f"teams({team['teamid']})/teamroles_association" for team in teams or ()),
+        ]
     answers = await asyncio.gather(*(_rows(client, f"{each}?$select=_roletemplateid_value", forbidden=()) for each in holders))
     if any(str(role.get("_roletemplateid_value")).lower() == ADMINISTRATOR for roles in answers for role in roles or ()):
         return True
@@ -173,11 +180,11 @@ async def _rows(
             raise
         return forbidden if exc.status == 403 else None
     except RetryError as exc:
-        if exc.status != NOT_BUILT and exc.code != "bad_answer":
+        if exc.status not in (NOT_BUILT, 400, 404):
             raise
         return None
-    found = answer.get(member) if isinstance(answer, Mapping) else None
-    return found if isinstance(found, list) else None
+    found = answer.get(member)
+    return found if isinstance(found, list) and all(isinstance(each, dict) for each in found) else None
 
 
 def _grant(told: Mapping[str, Any], read: str, unmasked: str, update: str) -> Grant:

@@ -14,12 +14,8 @@ HELD_BACK = 500  # settled records that cannot be committed because of it
 NOTED_AFTER_S = 60.0  # or a quarter of its time: since when it waits survives a restart there
 
 
-def goes_to_the_end(
-    first: Record, since: datetime | None, now: datetime, budget_s: float, settled_behind: Callable[[Position, int], int]
-) -> bool:
-    """`first`: of the records of a key. `since`: when it was parked; of what is not parked the tries end soon, and would begin again."""
-    if since is None:
-        return False
+def goes_to_the_end(first: Record, since: datetime, now: datetime, budget_s: float, settled_behind: Callable[[Position, int], int]) -> bool:
+    """`first`: of the records of a key. `since`: when it was parked. Not for what is not: its tries end soon, and would begin again."""
     if settled_behind(first.position, first.offset) >= HELD_BACK:
         return True
     return not is_back(first) and (now - since).total_seconds() >= min(NOTED_AFTER_S, budget_s / 4)

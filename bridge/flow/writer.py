@@ -217,10 +217,11 @@ class Writer(Generic[E]):
         wait_s = job.failures.wait_s(exc, job.records, self._clock.now(), self._park_budget_s, self._rng)
         if wait_s is None:
             given_up = RejectError(str(exc), code=exc.code, status=exc.status)
-            given_up.opt_outs = job.opt_outs
+            given_up.opt_outs, self.trouble = job.opt_outs, None
             await self._reject(job, given_up, job.failures.count, in_vain=isinstance(exc, ParkError))
             return
         log("record_retried", "debug", key=job.key, code=exc.code, attempts=job.failures.count)
+        self.trouble = self.trouble if isinstance(exc, ParkError) else exc
         if isinstance(exc, ParkError) or exc.attempts is not None:
             self._park(job, exc, wait_s)
         else:
@@ -228,7 +229,6 @@ class Writer(Generic[E]):
 
     async def _retry(self, job: Job[E], exc: RetryError, wait_s: float) -> None:
         """The outside is away: the worker waits with the job, and so the whole writer slows down."""
-        self.trouble = exc
         job.calling = False
         await self._patience.pause(wait_s)
         if not job.dropped:
@@ -248,7 +248,7 @@ class Writer(Generic[E]):
             return
         try:
             since, now, budget_s = job.failures.parked_since, self._clock.now(), self._park_budget_s
-            if goes_to_the_end(job.records[0], since, now, budget_s, self._ledger.settled_behind):
+            if since is not None and goes_to_the_end(job.records[0], since, now, budget_s, self._ledger.settled_behind):
                 await self._to_the_end(job)
             else:
                 self._queue.ready(job)

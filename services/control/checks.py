@@ -12,7 +12,7 @@ from bridge.dynamics.activities import read_activities
 from bridge.dynamics.errors import QueryRefused, TrackingExpired
 from bridge.dynamics.metadata import read_table
 from bridge.dynamics.secured import refuse_secured
-from bridge.errors import BridgeError, HaltError, RejectError
+from bridge.errors import BridgeError, HaltError, RejectError, RetryError
 from services.control.models_systems import CheckOut, ChecksOut, System
 from services.control.problems import Refused
 from services.control.systems import NAMES, Systems
@@ -180,7 +180,9 @@ class Checks:
         resource = await read_resource(self._systems.campaign, "profile")
         try:
             await self._systems.campaign.first(resource.path)
-        except (NotFound, RejectError) as exc:
+        except (NotFound, RejectError, RetryError) as exc:
+            if isinstance(exc, RetryError) and exc.status != 404:
+                raise
             raise _Failed(f"Campaign describes profile, but does not answer at {resource.path}", REPUBLISH) from exc
         return f"profile is published with {len(resource.fields)} fields"
 

@@ -52,7 +52,7 @@ class Decisions:
         self._db = sqlite3.connect("", isolation_level=None)  # a file of sqlite's own, which is gone when we are
         self._db.row_factory = sqlite3.Row
         self._db.executescript(TABLES)
-        self._decoder = Decoder(HttpRegistry(settings), load_schema("OptStatusDecided"), OptStatusDecided)
+        self._decoder = Decoder(HttpRegistry(settings, patience_s=0), load_schema("OptStatusDecided"), OptStatusDecided)
         self._counts: dict[Workflow, Counts] = {}
         self._any_held = False
         self.odd: Counter[str] = Counter()  # by topic: records that are not what the topic holds

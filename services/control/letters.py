@@ -57,6 +57,10 @@ CURES: Mapping[str, tuple[str, str]] = {
         "The record this one is linked to did not come to Campaign in time.",
         "Bring the parent (map or replay its table, or look for its dead letter), then re-drive.",
     ),
+    "bad_answer": (
+        "Something before the system answered for it, a hundred times, to this record alone.",
+        "Find the proxy or firewall that takes exception to it, then re-drive.",
+    ),
     "target_error": ("The target failed again and again without saying why.", "See whether it is well, then re-drive."),
     "contact_key_missing": (
         "The event does not say which contact it belongs to: the profile has no externalId, or it is elsewhere in the event.",
@@ -107,7 +111,7 @@ class Letters:
 
     def __init__(self, settings: KafkaSettings, archive: Archive, store: Store) -> None:
         self._settings, self._names, self._archive, self._store = settings, Names(settings), archive, store
-        registry = HttpRegistry(settings)
+        registry = HttpRegistry(settings, patience_s=0)
         self._decoders: Mapping[Workflow, Decoder[Any]] = {
             "ingress": Decoder(registry, load_schema("ChangeEvent"), ChangeEvent),
             "egress": Decoder(registry, load_schema("EmailEvent"), EmailEvent),

@@ -87,7 +87,7 @@ class Planner:
     ) -> None:
         self._consent = consent or ConsentSettings()
         self._systems, self._cursors, self._clock, self._within_s = systems, cursors, clock, within_s
-        self._decoder = Decoder(HttpRegistry(kafka), load_schema("ChangeEvent"), ChangeEvent)
+        self._decoder = Decoder(HttpRegistry(kafka, patience_s=0), load_schema("ChangeEvent"), ChangeEvent)
         self._published = Published(kafka, "ingress", self._decoder)
 
     async def plan(self, config: IngressConfig, sample: int, partitions: int, within_s: float | None = None) -> PlanOut:

@@ -32,7 +32,7 @@ class Traces:
 
     def __init__(self, settings: KafkaSettings, archive: Archive) -> None:
         self._settings, self._names, self._archive = settings, Names(settings), archive
-        self._decoder = Decoder(HttpRegistry(settings), load_schema("ChangeEvent"), ChangeEvent)
+        self._decoder = Decoder(HttpRegistry(settings, patience_s=0), load_schema("ChangeEvent"), ChangeEvent)
         self._published = {workflow: Published(settings, workflow, self._decoder) for workflow in WORKFLOWS}
         self._one = asyncio.Lock()
 

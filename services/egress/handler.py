@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from decimal import Decimal
 
 from bridge.avro import Decoder
 from bridge.clock import Clock
@@ -16,6 +14,7 @@ from bridge.errors import ParkError, RejectError, RetryError
 from bridge.events import EmailEvent, Kind, Record
 from bridge.flow.batcher import Batcher, Call
 from bridge.flow.ports import Result
+from bridge.json_text import loads
 from bridge.state import Known
 from services.egress.activity import Activities
 from services.egress.payload import Dropped, Payloads
@@ -66,7 +65,7 @@ class EgressHandler:
     def _from_journal(self, value: bytes) -> EmailEvent:
         """A re-driven letter of the reader: the journal's own event, read with settings and configuration as they are now."""
         try:
-            event = json.loads(value, parse_float=Decimal)
+            event = loads(value)
         except ValueError as exc:
             raise RejectError("the message is neither an event nor JSON", code="not_this_event", stage="decode") from exc
         found = self._payloads.read(event, self._kinds, self._clock.now())

@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,11 +15,14 @@ from typing import Any, Literal
 from bridge.config import EgressConfig
 from bridge.errors import RejectError
 from bridge.events import EmailEvent, Kind
+from bridge.json_text import loads
 from bridge.rooms import EventSettings
 from services.egress.pointers import Pointers, local
 
 NAMESPACE = uuid.UUID("6c1a0d3e-7d0b-5d2f-9c55-0f6a4a5c8b11")  # of our ids; never to be changed, or everything is written twice
 GUID = re.compile(r"\{?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}?", re.IGNORECASE)
+NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+BEYOND_S = 1e11  # no event is of the year 5138; as milliseconds it is one of 1973
 KINDS: tuple[Kind, ...] = ("send", "open", "click", "bounce")
 Why = Literal["other_event", "not_selected", "soft_bounce", "not_real"]
 
@@ -52,7 +56,7 @@ class Payloads:
         kind = self._kinds.get(str(self._at["code"].first(event)))
         if kind is None:
             return Dropped("other_event")
-        payload = self._at["payload"].first(event)
+        payload = self._payload(event)
         if any(_yes(mark) for mark in self._at["not_real"].all(payload)):
             return Dropped("not_real")
         if kind == "bounce" and not self._hard(payload):
@@ -79,7 +83,14 @@ class Payloads:
 
     def names_nobody(self, event: Any) -> bool:
         """Whether the event holds a contact key and it is empty: a profile that is not from Dynamics."""
-        return "" in self._at["contact_key"].all(self._at["payload"].first(event))
+        return "" in self._at["contact_key"].all(self._payload(event))
+
+    def _payload(self, event: Any) -> Any:
+        """CloudEvents may carry `data` as a text of JSON (campaign.md §8.3)."""
+        found = self._at["payload"].first(event)
+        with suppress(ValueError):
+            return loads(found) if isinstance(found, str) else found
+        return found
 
     def _hard(self, payload: Any) -> bool:
         """Permanent, by its payload; if that says nothing, by its code."""
@@ -129,13 +140,16 @@ def _yes(value: Any) -> bool:
 
 
 def _moment(value: Any) -> datetime | None:
-    """ISO 8601 (UTC where no offset is given), or milliseconds since 1970; in milliseconds, as events carry it."""
+    """ISO 8601 (UTC where no offset is given), or a number since 1970: of seconds, or of a thousandth, millionth or billionth of one, which
+    its size tells; in milliseconds, as events carry it."""
     try:
-        if isinstance(value, str) and not value.isdigit():
-            parsed = datetime.fromisoformat(value)
+        if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
+            parsed = datetime.fromisoformat(value.strip())
             moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
-        elif isinstance(value, str | int | Decimal) and not isinstance(value, bool):
-            moment = datetime.fromtimestamp(float(value) / 1000, UTC)
+        elif isinstance(value, str | int | Decimal) and not isinstance(value, bool) and (seconds := float(value)) > 0:
+            for _ in ("milliseconds", "microseconds", "nanoseconds"):
+                seconds = seconds / 1000 if seconds >= BEYOND_S else seconds
+            moment = datetime.fromtimestamp(seconds, UTC)
         else:
             return None
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bridge.avro import Decoder, load_schema
-from bridge.campaign.client import CampaignClient
+from bridge.campaign.client import CampaignClient, records
 from bridge.campaign.metadata import Resource, missing_fields, read_resource
 from bridge.clock import Clock, SystemClock
 from bridge.config import IngressConfig, TableMapping, canonical_flag
@@ -122,7 +122,7 @@ async def has_capitals(client: CampaignClient, resource: Resource, key: str) -> 
     page, seen = f"{resource.path}?_lineCount={PAGE}", 0
     while page and seen < LOOKED_AT:
         answer = await client.get(page)
-        found = [each for each in answer.get("content") or () if isinstance(each, dict)]
+        found = records(answer, resource.path)
         keys = [str(each.get(key) or "") for each in found]
         if any(each != each.lower() for each in keys):
             return True

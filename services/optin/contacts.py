@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from bridge.dynamics.changes import moment as moment_of
 from bridge.dynamics.changes import version
 from bridge.dynamics.client import DynamicsClient
 from bridge.errors import RetryError
@@ -70,9 +71,7 @@ class Contacts:
             raise RetryError(f"Dynamics: contact: an answer without {', '.join(missing)}", code="bad_answer")
         flags = {name: value if isinstance(value := row[name], bool) else None for name in self._names}
         ours = self._user is not None and str(row.get("_modifiedby_value") or "").lower() == self._user
-        modified = row.get("modifiedon")
-        at = datetime.fromisoformat(modified) if isinstance(modified, str) else None
-        return Row(flags, version(row), at, ours, str(row.get("@odata.etag") or "*"), self._client.ahead_s)
+        return Row(flags, version(row), moment_of(row.get("modifiedon")), ours, str(row.get("@odata.etag") or "*"), self._client.ahead_s)
 
 
 def is_news(row: Row, basis: Basis | None, known: Known | None) -> bool:

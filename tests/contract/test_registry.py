@@ -70,7 +70,7 @@ class TestMemoryRegistry(RegistryContract):
 class TestHttpRegistry(RegistryContract):
     @pytest.fixture
     def registry(self, kafka_settings: KafkaSettings) -> HttpRegistry:
-        return HttpRegistry(kafka_settings)
+        return HttpRegistry(kafka_settings, patience_s=0)
 
     def test_another_process_gets_the_same_id(self, registry: HttpRegistry, kafka_settings: KafkaSettings, subject: str) -> None:
         assert registry.register(subject, schema("a")) == HttpRegistry(kafka_settings).register(subject, schema("a"))
@@ -83,13 +83,14 @@ class TestHttpRegistry(RegistryContract):
                 call()
             assert caught.value.code == "registry_unavailable"
 
-    def test_an_address_without_the_api_halts(self, kafka_settings: KafkaSettings, subject: str) -> None:
+    def test_an_address_without_the_api_is_waited_for_and_the_setting_named(self, kafka_settings: KafkaSettings, subject: str) -> None:
         wrong = kafka_settings.model_copy(update={"registry_url": kafka_settings.registry_url + "/nothing-here"})
 
-        with pytest.raises(HaltError) as caught:
+        with pytest.raises(RetryError) as caught:
             HttpRegistry(wrong).register(subject, schema("a"))
 
-        assert caught.value.code == "registry_refused"
+        assert caught.value.code == "registry_unavailable"
+        assert "SCHEMA_REGISTRY_URL" in str(caught.value)
 
 
 async def test_instances_that_start_together_all_get_the_same_id(kafka_settings: KafkaSettings) -> None:

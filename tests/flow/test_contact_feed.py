@@ -400,6 +400,21 @@ async def test_an_empty_answer_is_no_change_and_the_delta_link_stays(rig: Rig, b
     assert [each.contact_key for each in await rig.poll()] == [people[0]]
 
 
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 405, 407, 410, 413])
+async def test_the_page_of_a_gateway_says_nothing_of_the_delta_link(rig: Rig, status: int) -> None:
+    people = rig.people(2)
+    await rig.loaded()
+    rig.tick(people[0])
+    rig.sandbox.ledger.faults.append(Fault("status", "GET", "deltatoken", status, "<html>proxy</html>", "text/html", times=5))
+
+    for _ in range(5):
+        with pytest.raises(RetryError) as caught:
+            await rig.step()
+        assert caught.value.code == "bad_answer"
+
+    assert [each.contact_key for each in await rig.poll()] == [people[0]]
+
+
 async def test_dynamics_that_is_away_is_waited_for_and_nothing_is_lost(rig: Rig) -> None:
     people = rig.people(2)
     await rig.loaded()

@@ -262,12 +262,14 @@ async def test_a_link_that_is_refused_once_is_asked_for_again(rig: Rig, link: st
     assert rig.log.of(REPLAY) == []
 
 
-@pytest.mark.parametrize("status", [400, 404])
-async def test_the_page_of_a_gateway_says_nothing_of_a_delta_link(rig: Rig, status: int) -> None:
+@pytest.mark.parametrize("link", ["deltatoken", "contacts"])
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 405, 407, 410, 413])
+async def test_the_page_of_a_gateway_says_nothing_of_a_link(rig: Rig, status: int, link: str) -> None:
+    """Neither is the link dropped, nor does a full read begin, nor does anything halt."""
     people = rig.people(2)
     await rig.loaded()
     rig.rename(people[0], "changed")
-    page = Fault("status", "GET", "deltatoken", status, "<html>proxy</html>", "text/html", times=5)
+    page = Fault("status", "GET", link, status, "<html>proxy</html>", "text/html", times=5)
     rig.sandbox.ledger.faults.append(page)
 
     for _ in range(5):

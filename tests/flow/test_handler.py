@@ -197,11 +197,31 @@ async def test_a_delete_of_what_is_gone_already_is_done(rig: Rig) -> None:
     assert result.known.status == 404
 
 
-async def test_a_delete_that_is_answered_404_in_other_words_is_done(rig: Rig) -> None:
+OTHER_WORDS = ["", "there is no such record", '{"detail": "Not Found"}', "404: Not Found", "<html>Not Found</html>"]
+
+
+@pytest.mark.parametrize("body", OTHER_WORDS)
+async def test_a_delete_that_is_answered_404_in_other_words_is_done(rig: Rig, body: str) -> None:
     await rig.apply(rig.contact())
-    rig.sandbox.ledger.faults.append(Fault("status", "DELETE", status=404, body="there is no such record"))
+    rig.sandbox.remove("profile", PERSON)
+    rig.sandbox.ledger.faults.append(Fault("status", "DELETE", status=404, body=body))
 
     assert (await rig.apply(rig.contact(op="delete"))).outcome == "deleted"
+
+
+@pytest.mark.parametrize("body", OTHER_WORDS)
+async def test_a_404_to_a_delete_of_a_record_that_is_there_is_not_believed(rig: Rig, body: str) -> None:
+    """A proxy says so as well: the person's data would stay for ever."""
+    await rig.apply(rig.contact())
+    rig.sandbox.ledger.faults.append(Fault("status", "DELETE", status=404, body=body, times=2))
+
+    for _ in range(2):
+        with pytest.raises(RetryError) as caught:
+            await rig.apply(rig.contact(op="delete"))
+        assert (caught.value.code, caught.value.status) == ("bad_answer", 404)
+
+    assert (await rig.apply(rig.contact(op="delete"))).outcome == "deleted"
+    assert rig.sandbox.get("profile", PERSON) is None
 
 
 async def test_a_delete_of_a_hidden_child_waits_for_its_parent_and_then_succeeds(rig: Rig) -> None:

@@ -150,7 +150,8 @@ async def test_latest_begins_with_what_comes_after_it() -> None:
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_journal_that_refuses_us_halts_and_names_the_scopes(status: int) -> None:
     async with a_rig() as rig:
-        rig.sandbox.ledger.faults.append(Fault("status", "GET", "^/events", status))
+        body = json.dumps({"error_code": f"{status}013", "message": "no"})
+        rig.sandbox.ledger.faults.append(Fault("status", "GET", "^/events", status, body, "application/json"))
         with pytest.raises(HaltError) as halted:
             await rig.feed().step(None)
 

@@ -75,6 +75,29 @@ async def test_a_page_with_status_200_is_no_answer_to_a_batch() -> None:
         assert isinstance(refused, RetryError) and refused.code == "bad_answer"
 
 
+async def test_a_batch_that_is_too_large_for_a_proxy_is_sent_one_by_one() -> None:
+    async with a_rig() as rig:
+        handler = await rig.handler()
+        rig.sandbox.ledger.faults.append(Fault("status", "POST", "batch", 413, "<html>too large</html>", "text/html", times=1))
+        events = [rig.event(number) for number in range(5)]
+        refused = await rig.write(handler, *events)
+        asked = rig.sandbox.ledger.requests["POST $batch"]
+        written = await rig.write(handler, *events)
+
+        assert {(type(each), getattr(each, "status", 0)) for each in refused} == {(RetryError, 413)}
+        assert {each.outcome for each in written if isinstance(each, Result)} == {"created"}
+        assert rig.sandbox.ledger.requests["POST $batch"] - asked > 1  # half of ten would have been one
+
+
+async def test_one_event_that_is_too_large_for_a_proxy_is_no_refusal_of_dynamics() -> None:
+    async with a_rig() as rig:
+        handler = await rig.handler()
+        rig.sandbox.ledger.faults.append(Fault("status", "POST", "batch", 413, "<html>too large</html>", "text/html", times=1))
+        (refused,) = await rig.write(handler, rig.event(1))
+
+        assert isinstance(refused, RetryError) and (refused.code, refused.attempts is not None) == ("bad_answer", True)
+
+
 async def test_everything_that_is_missing_is_named_at_once_with_the_way_out() -> None:
     async with a_rig() as rig:
         rig.sandbox.remove_table("adobe_emailopen")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.errors import HaltError, ParkError
+from bridge.errors import HaltError, ParkError, RejectError, RetryError
 from bridge.flow.ports import Result
 from bridge.state import Known
 from tests.flow.writing import (
@@ -208,6 +208,33 @@ async def test_too_many_dead_letters_halt_the_run() -> None:
     assert [letter.record for letter in rig.letters.letters] == records[:2]
     assert rig.settled(*records[:2])
     assert rig.ledger.waiting() == 2
+
+
+async def test_what_cannot_be_decoded_yet_waits_aside_and_the_rest_passes() -> None:
+    """Its schema is news to the registry."""
+    rig = Rig(concurrency=1)
+    rig.handler.unknown = [RetryError("404", code="registry_unavailable", attempts=100) for _ in range(3)]
+    one, other, later = record("a", 0, "news"), record("b", 1), record("a", 2, "v")
+
+    await rig.work(one, other, later)
+
+    assert rig.handler.calls == [Work("b", ("b1",)), Work("a", ("news", "v"))]
+    assert rig.letters.letters == []
+
+
+async def test_what_can_never_be_decoded_is_a_dead_letter_after_its_wait() -> None:
+    rig = Rig()
+    rig.handler.unknown = [
+        *(RetryError("404", code="registry_unavailable", attempts=100) for _ in range(3)),
+        RejectError("404", code="unknown_schema", stage="decode"),
+    ]
+    one = record("a", 0, "news")
+
+    await rig.work(one, record("a", 1, "v"))
+
+    (letter,) = rig.letters.letters
+    assert (letter.record, letter.error.code) == (one, "unknown_schema")
+    assert rig.handler.calls == [Work("a", ("v",))]
 
 
 async def test_what_cannot_be_decoded_is_a_dead_letter_by_itself() -> None:

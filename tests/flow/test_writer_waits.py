@@ -71,6 +71,30 @@ async def test_the_reason_of_a_wait_shows_until_a_record_is_written() -> None:
     assert rig.writer.trouble is None
 
 
+async def test_the_reason_of_a_wait_whose_tries_have_an_end_shows_as_well() -> None:
+    rig = Rig()
+    gate = rig.handler.hold("b")
+    rig.handler.script["a"] = [trouble := away(attempts=5)]
+    rig.offer(record("a", 0), record("b", 1))
+
+    async with rig.running():
+        await until(lambda: rig.writer.trouble)
+        assert rig.writer.trouble is trouble
+        gate.set()
+        await until(lambda: rig.ledger.waiting() == 0)
+
+    assert rig.writer.trouble is None
+
+
+async def test_what_was_given_up_is_no_reason_any_more() -> None:
+    rig = Rig()
+    rig.handler.always["a"] = lambda: away(attempts=3)
+
+    await rig.work(record("a", 0))
+
+    assert (len(rig.letters.letters), rig.writer.trouble) == (1, None)
+
+
 async def test_a_parked_key_lets_others_pass() -> None:
     rig = Rig(concurrency=1)
     child, parent = record("child", 0), record("parent", 1)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from bridge.errors import ParkError, RejectError, RetryError
+from bridge.errors import BridgeError, ParkError, RejectError, RetryError
 from bridge.events import Headers, Record
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.ports import Result
@@ -71,6 +71,7 @@ class ScriptedHandler:
         self.ended: dict[str, list[str]] = defaultdict(list)  # values written or refused for good, in that order
         self.known: list[Known | None] = []  # what each call was told of its record
         self.busy: set[str] = set()
+        self.unknown: list[BridgeError] = []  # raised by turns while a record whose value begins with "news" is decoded
         self.most_busy = 0
 
     def hold(self, key: str) -> asyncio.Event:
@@ -92,6 +93,8 @@ class ScriptedHandler:
         value = (record.value or b"").decode()
         if value.startswith("bad"):
             raise RejectError("no event of ours", code="not_avro", stage="decode")
+        if value.startswith("news") and self.unknown:
+            raise self.unknown.pop(0)
         return Work(self.key(record), (value,))
 
     def merge(self, waiting: Work, arrived: Work) -> Work:

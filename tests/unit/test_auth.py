@@ -13,7 +13,7 @@ from aiohttp import web
 
 from bridge.auth import TokenCache
 from bridge.campaign.client import CampaignClient
-from bridge.errors import BridgeError, HaltError, Origin, RetryError
+from bridge.errors import HaltError, Origin, RetryError
 from bridge.http import build_client, call_guard
 from bridge.rooms import CampaignSettings
 from bridge.settings import Secret
@@ -255,20 +255,48 @@ async def test_a_refusal_shows_the_error_code_and_never_the_description(status: 
     assert "ada" not in str(caught.value)
 
 
-@pytest.mark.parametrize("body", [None, [], "s3cret", {"error": None}, {"error": "x", "error_codes": ["s3cret"]}])
-async def test_a_refusal_in_no_known_form_halts_all_the_same(body: Any) -> None:
+async def test_a_refusal_without_numbers_halts_all_the_same() -> None:
     with pytest.raises(HaltError) as caught:
-        await answering((400, body, {})).get()
+        await answering((400, {"error": "x", "error_codes": ["s3cret"]}, {})).get()
 
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("body", [{}, [], "s3cret", {"access_token": "t-1", "expires_in": "soon"}])
-async def test_a_good_status_without_a_token_is_an_error_the_loops_know(body: Any) -> None:
-    with pytest.raises(BridgeError) as caught:
-        await answering((200, body, {})).get()
+@pytest.mark.parametrize("status", [204, 302, 400, 401, 403, 404, 407, 413])
+@pytest.mark.parametrize("body", [None, [], "s3cret", {"error": None}, {"message": "s3cret"}])
+async def test_what_names_no_error_is_the_answer_of_a_proxy_and_no_refusal(body: Any, status: int) -> None:
+    with pytest.raises(RetryError) as caught:
+        await answering((status, body, {})).get()
 
+    assert (caught.value.code, caught.value.attempts) == ("token_endpoint", None)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", [None, "", 7, ["t-1"], "t 1", "t-1\n", "t\x001", "s3cr\xe9t"])
+async def test_what_cannot_be_sent_as_a_token_is_none(token: Any) -> None:
+    with pytest.raises(RetryError) as caught:
+        await answering((200, {"access_token": token}, {})).get()
+
+    assert (caught.value.code, "s3cr" in str(caught.value)) == ("token_endpoint", False)
+
+
+@pytest.mark.parametrize("lifetime", ["soon", None, 0, -5, "nan", "inf", "-inf", [], {}, 10**400])
+async def test_a_lifetime_that_is_none_is_no_answer(lifetime: Any) -> None:
+    """With 0, or NaN, every call asked for a token of its own."""
+    with pytest.raises(RetryError) as caught:
+        await answering((200, {"access_token": "t-1", "expires_in": lifetime}, {})).get()
+
+    assert caught.value.code == "token_endpoint"
+
+
+async def test_a_token_is_renewed_after_a_day_however_long_it_is_said_to_live() -> None:
+    clock, asked = FakeClock(), list[float]()
+    cache = answering((200, {"access_token": "t-1", "expires_in": 86_399_000}, {}), clock=clock, asked=asked)
+    for hour in (0, 23, 24):
+        clock.at = hour * 3600
+        await cache.get()
+
+    assert asked == [0, 24 * 3600]
 
 
 async def test_the_lifetime_may_come_as_text() -> None:

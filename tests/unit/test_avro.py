@@ -163,6 +163,16 @@ async def test_a_message_of_another_schema_of_the_registry_is_rejected(foreign: 
     assert (await rejection(struct.pack(">bI", 0, 5) + CANARY, registry)).code == "other_schema"
 
 
+async def test_a_schema_of_our_name_that_is_none_is_the_registrys_fault() -> None:
+    registry = MemoryRegistry()
+    registry.schemas[SCHEMA_ID] = {"type": "record", "name": "ChangeEvent"}
+
+    with pytest.raises(RetryError) as caught:
+        await a_decoder(registry).decode(struct.pack(">bI", 0, SCHEMA_ID) + CANARY)
+
+    assert caught.value.code == "registry_unavailable"
+
+
 async def test_a_schema_that_cannot_be_read_into_ours_is_rejected() -> None:
     other = load_schema("ChangeEvent")
     other["fields"] = [{"name": "table", "type": "long"}]

@@ -64,6 +64,26 @@ def test_what_cannot_be_told_apart_is_unreadable(body: bytes) -> None:
         decode("multipart/mixed; boundary=batchresponse_1", body, 2)
 
 
+@pytest.mark.parametrize("status", ["abc", "2", "20000", "\xb2\xb2\xb2", "-20", "000", "699"])
+def test_a_part_with_a_status_that_is_none_is_unreadable(status: str) -> None:
+    with pytest.raises(Unreadable):
+        decode("multipart/mixed; boundary=batchresponse_1", answered(GOOD.replace("204", status)), 1)
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"error": ' * 100_000, '{"error": 3}', '{"error": {"code": 7}}', '{"error": NaN}'])
+def test_a_part_without_an_error_that_can_be_read_has_no_code(body: str) -> None:
+    part = BAD.partition("\n\n{")[0] + "\n\n" + body
+
+    assert decode("multipart/mixed; boundary=batchresponse_1", answered(part), 1) == [Answer(412, "")]
+
+
+def test_messages_in_messages_without_end_are_unreadable() -> None:
+    deep = "".join(f"--b{number}\r\nContent-Type: multipart/mixed; boundary=b{number + 1}\r\n\r\n" for number in range(5000))
+
+    with pytest.raises(Unreadable):
+        decode("multipart/mixed; boundary=b0", deep.encode(), 1)
+
+
 def test_a_code_that_is_left_open_is_one_all_the_same() -> None:
     """As in an answer by itself (dataverse.md §9.1): else it would be taken for a gateway's page."""
     part = BAD.replace('"0x80040237"', '""').replace("412 Precondition Failed", "400 Bad Request")

@@ -78,15 +78,26 @@ async def test_a_link_the_server_does_not_know_is_a_refused_query(client: Dynami
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, "{}"), (200, ""), (204, ""), (200, '{"value": []}')])
-async def test_an_answer_without_rows_in_any_form_is_an_empty_page(
+async def test_a_delta_without_rows_in_any_form_is_an_empty_page(
     client: DynamicsClient, sandbox: DynamicsSandbox, status: int, body: str
 ) -> None:
     table = await tracked(client, "contact", "lastname")
     sandbox.ledger.faults.append(Fault("status", "GET", "contacts", status, body, "application/json"))
 
     assert await table.page("contacts?$deltatoken=1") == Page([], [], None, None)
-    assert await table.keys(None) == ([], None)
-    assert await table.rows(None) == ([], None)
+    assert await table.page("contacts?$select=lastname&%24deltatoken=1") == Page([], [], None, None)
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, "{}"), (200, ""), (204, "")])
+async def test_only_a_delta_may_be_answered_with_nothing(client: DynamicsClient, sandbox: DynamicsSandbox, status: int, body: str) -> None:
+    """Of a list of all rows it would say that all of them are gone."""
+    table = await tracked(client, "contact", "lastname")
+    sandbox.ledger.faults.append(Fault("status", "GET", "contacts", status, body, "application/json"))
+
+    for call in (table.page(None), table.page("contacts?$skiptoken=1"), table.keys(None), table.rows(None), table.row("c-1")):
+        with pytest.raises(RetryError) as caught:
+            await call
+        assert caught.value.code == "bad_answer"
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,35 @@ async def test_a_value_is_carried_as_its_type_asks(
     assert (float(str(carried)) == float(str(expected))) if same_number else carried == expected
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *((column, value) for column in ("new_mileage", "new_price", "new_name") for value in ([], {}, ["x"], {"a": 1})),
+        *(("new_mileage", value) for value in (2**63, -(2**63) - 1, 10**400)),
+    ],
+)
+async def test_what_is_no_value_of_a_column_is_no_answer(client: DynamicsClient, sandbox: DynamicsSandbox, column: str, value: Any) -> None:
+    """A structure went out as the text of it; a number beyond 64 bits ended the run."""
+    sandbox.upsert("new_vehicle", {})
+    table = await tracked(client, "new_vehicle", column)
+    (row,) = (await table.page(None)).rows
+
+    with pytest.raises(RetryError) as caught:
+        table.upsert({**row, column: value}, "live", NOON)
+
+    assert caught.value.code == "bad_answer"
+
+
+@pytest.mark.parametrize(
+    "told", [{"@odata.etag": 'W/"9' + "9" * 30 + '"'}, {"versionnumber": "soon"}, {"versionnumber": [7]}, {"versionnumber": {}}]
+)
+def test_a_version_that_is_none_is_no_answer(told: dict[str, Any]) -> None:
+    with pytest.raises(RetryError) as caught:
+        version(told)
+
+    assert caught.value.code == "bad_answer"
+
+
 async def test_money_is_a_decimal_text_that_is_never_a_float(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
     event = await read(client, sandbox, "new_price", 0.1)
 

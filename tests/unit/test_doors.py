@@ -16,6 +16,12 @@ from bridge.errors import BridgeError, HaltError, RejectError, RetryError
 
 CANARY = "ada@example.com"
 RST = "RST-360011 An error has occurred - please contact your administrator."
+PROXY = f"<html>{CANARY} already exists, duplicate key, Unable to find document, rc=-2003, XTK-170036</html>"
+KEY_TAKEN = f'duplicate key value violates unique constraint "x" DETAIL:  Key (sx)=({CANARY}) already exists.'
+QUOTED = (
+    *(f"{CANARY} already exists", "duplicate key", "O'Brien already exists", f"PGS-220000 PostgreSQL error: ERROR:  {KEY_TAKEN}"),
+    *("Error rc=-2003", "BAS-010040", "it's BAS-010040 of A with the same key x"),
+)
 
 
 def an_answer(status: int, body: str, **headers: str) -> httpx.Response:
@@ -61,6 +67,15 @@ CAMPAIGN: list[tuple[int, str, type[BridgeError], str]] = [
     (502, f"<html>{CANARY}</html>", RetryError, "target_busy"),
     (504, "", RetryError, "target_busy"),
     (429, "", RetryError, "target_busy"),
+    # neither Campaign nor its gateway: a proxy, whatever it quotes
+    *((status, PROXY, RetryError, "bad_answer") for status in (302, 400, 401, 403, 404, 405, 407, 410, 413, 414, 431, 451, 500, 501, 520)),
+    *((status, "Forbidden", RetryError, "bad_answer") for status in (401, 403, 404, 405, 407, 413)),
+    *((status, "", RetryError, "bad_answer") for status in (204, 307, 400, 401, 403, 404, 413)),
+    *((404, body, RetryError, "bad_answer") for body in ("404 page not found\n", '{"detail": "Not Found"}', "null", "[]", "7")),
+    (404, gateway(404000, "no such route"), RetryError, "bad_answer"),
+    (413, gateway(413000, "too large"), RetryError, "bad_answer"),
+    (400, gateway(400000, "no"), RejectError, "refused"),
+    (400, "this value is none", RejectError, "refused"),
     # §3.8, nothing found
     (
         404,
@@ -77,6 +92,7 @@ CAMPAIGN: list[tuple[int, str, type[BridgeError], str]] = [
     ),
     (500, f"'@{CANARY}' is not a valid constant", RejectError, "value_refused"),
     (404, f"{RST} Error rc=-2003", HaltError, "target_not_published"),
+    (404, f"{RST} unknown document", NotFound, "not_found"),
     # §4.6, the engine
     (500, RST, RetryError, "target_error"),
     (
@@ -101,9 +117,31 @@ CAMPAIGN: list[tuple[int, str, type[BridgeError], str]] = [
         "key_change_refused",
     ),
     (500, "PGS-220000 PostgreSQL error: ERROR:  value too long for type character varying(30)", RejectError, "value_too_long"),
+    # what a text quotes is somebody's value
+    *(
+        (500, f"{RST} The value '{quoted}' is not valid for the 'x' enumeration of the '@y' field", RejectError, "value_refused")
+        for quoted in QUOTED
+    ),
+    *((500, f"'{quoted}' property is not valid for the 'profile' resource.", RejectError, "unknown_field") for quoted in QUOTED),
+    (
+        500,
+        f"PGS-220000 PostgreSQL error: ERROR:  value too long DETAIL: Failing row contains (1, {QUOTED[0]}).",
+        RejectError,
+        "value_too_long",
+    ),
+    (500, "The service already exists.", RetryError, "target_error"),
+    (500, f"PGS-220000 PostgreSQL error: ERROR:  {KEY_TAKEN}", Duplicate, "duplicate_key"),
+    (
+        500,
+        f"A 'Profile' with the same key 'O'Brien' already exists. PGS-220000 PostgreSQL error: ERROR:\n{KEY_TAKEN}",
+        Duplicate,
+        "duplicate_key",
+    ),
+    (500, "A 'Profile' with the same key 'c-1' already exists.", Duplicate, "duplicate_key"),
     (500, f"BAS-010040 Cannot convert '{CANARY}'(type text) to integer (32 bit) type", HaltError, "target_not_published"),
 ]
 
+PROXIES = (204, 301, 302, 303, 307, 308, 400, 402, 403, 404, 405, 407, 409, 410, 411, 412, 413, 414, 415, 431, 451)
 DYNAMICS: list[tuple[int, str, type[BridgeError], str]] = [
     # §1.4
     (401, "", HaltError, "source_refused"),
@@ -116,7 +154,8 @@ DYNAMICS: list[tuple[int, str, type[BridgeError], str]] = [
     (400, odata("0x80072492"), HaltError, "change_tracking_off"),
     (400, odata("0x80044352", "Version stamp associated with the client has expired."), TrackingExpired, "tracking_expired"),
     (410, odata("0x80044352"), TrackingExpired, "tracking_expired"),
-    (410, "", TrackingExpired, "tracking_expired"),
+    (410, "", RetryError, "bad_answer"),
+    (410, odata(""), TrackingExpired, "tracking_expired"),
     # §8
     *((429, odata(code), RetryError, "source_busy") for code in ("0x80072322", "0x80072321", "0x80072326")),
     *((status, f"<html>{CANARY}</html>", RetryError, "source_busy") for status in (408, 500, 502, 503, 504)),
@@ -136,9 +175,10 @@ DYNAMICS: list[tuple[int, str, type[BridgeError], str]] = [
     (404, odata(""), QueryRefused, "query_refused"),
     (405, odata("0x80060888"), QueryRefused, "query_refused"),
     (412, odata("0x80060882"), QueryRefused, "query_refused"),
-    (413, f"<html>{CANARY}</html>", QueryRefused, "query_refused"),
-    *((status, f"<html>{CANARY}</html>", RetryError, "bad_answer") for status in (400, 404)),
-    *((status, "", RetryError, "bad_answer") for status in (400, 404)),
+    (413, odata("0x8004418A"), QueryRefused, "query_refused"),
+    # something before it
+    *((status, f"<html>{CANARY}</html>", RetryError, "bad_answer") for status in (*PROXIES, 401)),
+    *((status, body, RetryError, "bad_answer") for status in PROXIES for body in ("", "Forbidden", '{"error": "no"}', '{"error": {}}')),
 ]
 
 
@@ -162,30 +202,17 @@ def test_a_text_of_campaign_may_come_as_a_json_string(status: int, body: str, ki
     check(campaign.error_for(an_answer(status, json.dumps(body)), None), status, kind, code)
 
 
-@pytest.mark.parametrize("body", ["", CANARY, f'"{CANARY}"', "{}", '{"detail": "Not Found"}', "404: Not Found", f"{RST} unknown document"])
-def test_a_delete_that_finds_nothing_is_told_so_in_whatever_words(body: str) -> None:
-    check(campaign.delete_error_for(an_answer(404, body), None), 404, NotFound, "not_found")
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "kind", "code"),
-    [
-        (404, f"{RST} Error rc=-2003", HaltError, "target_not_published"),
-        (404, gateway(404000, "no such route"), RejectError, "refused"),
-        (404, f"<html>{CANARY}</html>", RejectError, "refused"),
-        (400, CANARY, RejectError, "refused"),
-        (503, "", RetryError, "target_busy"),
-    ],
-)
-def test_what_says_nothing_of_the_record_is_no_delete(status: int, body: str, kind: type[BridgeError], code: str) -> None:
-    check(campaign.delete_error_for(an_answer(status, body), None), status, kind, code)
-
-
 @pytest.mark.parametrize(("status", "body", "kind", "code"), DYNAMICS)
 def test_each_answer_of_dynamics_is_of_one_kind_and_its_text_goes_no_further(
     status: int, body: str, kind: type[BridgeError], code: str
 ) -> None:
     check(dynamics.error_for(an_answer(status, body), None, "source"), status, kind, code)
+
+
+def test_a_401_that_says_how_to_sign_in_is_no_page_of_a_proxy() -> None:
+    answer = an_answer(401, "<html>Access is denied</html>", **{"WWW-Authenticate": "Bearer authorization_uri=https://login.example"})
+
+    assert isinstance(dynamics.error_for(answer, None, "source"), HaltError)
 
 
 @pytest.mark.parametrize("body", ["", gateway(429050, "Too many requests")])

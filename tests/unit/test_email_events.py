@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from bridge.events import EmailEvent, Kind
 from bridge.rooms import EventSettings, TimelineSettings
 from sandbox.campaign import CampaignSandbox
 from services.egress.activity import Activities, activity_id, shortened, wanted_tables
-from services.egress.payload import KINDS, Dropped, Payloads
+from services.egress.payload import KINDS, Dropped, Payloads, _moment
 from services.egress.pointers import Pointers
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -39,6 +41,51 @@ def found(event: Any) -> EmailEvent:
     result = read(event)
     assert isinstance(result, EmailEvent)
     return result
+
+
+@pytest.mark.parametrize("envelope", ["cloudevents", "pipeline"])
+def test_a_payload_that_is_a_text_of_json_is_the_same_event(envelope: str) -> None:
+    event = delivered(envelope, kind="click", campaign="CAMP2010", delivery="DM200", url="https://shop.example/x")
+    as_text = {
+        **event,
+        ("data" if envelope == "cloudevents" else "body"): json.dumps(event["data" if envelope == "cloudevents" else "body"]),
+    }
+
+    assert found(as_text) == found(event)
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "{", "null", "7", "[" * 100_000, '{"a": NaN}'])
+def test_a_payload_that_is_another_text_is_refused_as_one_without_a_contact(text: str) -> None:
+    with pytest.raises(RejectError) as caught:
+        read({**delivered(), "data": text})
+
+    assert caught.value.code == "contact_key_missing"
+
+
+def test_a_profile_that_is_not_from_dynamics_is_known_in_a_text_of_json_too() -> None:
+    event = delivered(external_id="")
+
+    assert PAYLOADS.names_nobody({**event, "data": json.dumps(event["data"])})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(1_772_364_600, "1772364600", 1_772_364_600.25, "1772364600.25", 1_772_364_600_250, "1772364600250"),
+        *(1_772_364_600_250_000, 1_772_364_600_250_000_000, "2026-03-01T11:30:00.25Z", " 2026-03-01 12:30:00+01:00 "),
+    ],
+)
+def test_a_number_is_seconds_or_a_part_of_one_by_its_size(value: Any) -> None:
+    moment = _moment(Decimal(str(value)) if isinstance(value, float) else value)
+
+    assert moment is not None
+    assert moment.replace(microsecond=0) == datetime(2026, 3, 1, 11, 30, tzinfo=UTC)
+    assert moment.microsecond in (0, 250_000)
+
+
+@pytest.mark.parametrize("value", [0, "0", -1, "-5", True, None, "", "soon", "\xb2", [], {}, "1" * 400, 10**400])
+def test_what_is_no_time_is_not_the_year_1970(value: Any) -> None:
+    assert _moment(value) is None
 
 
 @pytest.mark.parametrize("envelope", ["cloudevents", "pipeline"])

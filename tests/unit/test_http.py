@@ -14,8 +14,9 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.answers import parse_json, where
 from bridge.errors import HaltError, RetryError
-from bridge.http import LONGEST_WAIT_S, Gate, Pause, build_client, call_guard, parse_json, retry_after_s, same_origin, send, where
+from bridge.http import LONGEST_WAIT_S, Gate, Pause, build_client, call_guard, retry_after_s, same_origin, send
 from sandbox.web import serving
 from tests.unit.fakes import NOON, FakeClock
 
@@ -28,7 +29,7 @@ def an_answer(status: int = 429, body: bytes = b"", **headers: str) -> httpx.Res
     return httpx.Response(status, content=body, headers=named, request=request)
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("7", 7), ("0", 0), (" 12 ", 12), ("1.5", 1.5)])
+@pytest.mark.parametrize(("value", "seconds"), [("7", 7), ("1", 1), (" 12 ", 12), ("1.5", 1.5), ("3600", LONGEST_WAIT_S)])
 def test_retry_after_may_be_seconds(value: str, seconds: float) -> None:
     assert retry_after_s(an_answer(retry_after=value), NOON) == seconds
 
@@ -43,16 +44,30 @@ def test_a_date_without_a_date_of_the_answer_is_measured_by_our_clock() -> None:
     assert retry_after_s(an_answer(retry_after="Fri, 01 May 2026 12:00:45 GMT"), NOON) == 45
 
 
-@pytest.mark.parametrize("value", ["99999999", "1e308", "inf", "Fri, 01 May 2099 12:00:00 GMT"])
-def test_an_absurd_wait_is_cut_at_the_longest(value: str) -> None:
-    assert retry_after_s(an_answer(retry_after=value), NOON) == LONGEST_WAIT_S
+NO_WAITS = [
+    *("", "0", "-0", "0.0", "0.01", "-5", "nan", "soon", "12 34"),
+    *("3601", "99999999", "1e308", "inf", "-inf", "9" * 400),
+    *("Fri, 01 May 2020 12:00:00 GMT", "Fri, 01 May 2026 12:00:00 GMT", "Fri, 01 May 2099 12:00:00 GMT"),
+    "Wed, 1 Jan 99999999999999999999 00:00:00 GMT",
+]
 
 
-@pytest.mark.parametrize(
-    "value", ["", "-5", "nan", "soon", "Fri, 01 May 2020 12:00:00 GMT", "Wed, 1 Jan 99999999999999999999 00:00:00 GMT", "12 34"]
-)
+@pytest.mark.parametrize("value", NO_WAITS)
 def test_a_wait_that_makes_no_sense_is_none(value: str) -> None:
     assert retry_after_s(an_answer(retry_after=value), NOON) is None
+
+
+@pytest.mark.parametrize("value", NO_WAITS)
+def test_a_429_whose_wait_makes_no_sense_closes_for_longer_and_longer(value: str) -> None:
+    """With `Retry-After: 0` there was no wait at all, and the next refusal came at once."""
+    clock = FakeClock()
+    gate, waits = Gate(8, clock), list[float]()
+    for _ in range(4):
+        gate.heed(an_answer(429, retry_after=value), NOON)
+        waits.append(gate.wait_left_s)
+        clock.at += gate.wait_left_s
+
+    assert waits == [1, 2, 4, 8]
 
 
 headers = st.text(st.characters(min_codepoint=32, max_codepoint=126)) | st.from_regex(
@@ -64,7 +79,7 @@ headers = st.text(st.characters(min_codepoint=32, max_codepoint=126)) | st.from_
 def test_no_header_makes_the_wait_raise(retry_after: str, date: str) -> None:
     wait = retry_after_s(an_answer(retry_after=retry_after, date=date), NOON)
 
-    assert wait is None or 0 <= wait <= LONGEST_WAIT_S
+    assert wait is None or 1 <= wait <= LONGEST_WAIT_S
 
 
 async def test_never_more_calls_at_once_than_allowed() -> None:
@@ -272,7 +287,6 @@ def test_a_link_of_the_same_origin_is_made_absolute(link: str) -> None:
         "https://org.api.crm.dynamics.com@evil.example/",
         "https://org.api.crm.dynamics.com.evil.example/",
         "https://org.api.crm.dynamics.com\\@evil.example/",
-        "http://[::1",
     ],
 )
 def test_a_token_goes_nowhere_else(link: str) -> None:
@@ -280,6 +294,14 @@ def test_a_token_goes_nowhere_else(link: str) -> None:
         same_origin(link, HOME, "source")
 
     assert (caught.value.code, caught.value.origin) == ("foreign_link", "source")
+
+
+@pytest.mark.parametrize("link", ["http://[::1", "https://org.api.crm.dynamics.com:port/", "https://a\x00b/", "https://xn--\xff/"])
+def test_a_link_that_cannot_be_read_is_half_an_answer(link: str) -> None:
+    with pytest.raises(RetryError) as caught:
+        same_origin(link, HOME, "source")
+
+    assert caught.value.code == "bad_answer"
 
 
 def test_decimals_of_an_answer_are_exact() -> None:

@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from bridge.http import parse_json
+from bridge.answers import parse_json
 from bridge.text import mended, storable, storable_json, suspect
 
 
