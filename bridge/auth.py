@@ -14,6 +14,7 @@ from bridge.clock import Clock
 from bridge.errors import HaltError, Origin, RetryError
 from bridge.http import retry_after_s, send
 from bridge.settings import Secret
+from bridge.text import suspect
 
 RENEW_BEFORE_S = 300.0
 LONGEST_LIFE_S = 86_400.0  # of a token; Adobe's live a day, and one that is refused earlier is dropped
@@ -114,7 +115,7 @@ def _granted(response: httpx.Response) -> tuple[str, float]:
     """The token, and for how many seconds it is good. Raises RetryError for an answer that grants none; it is about no record, so that
     tries have no end."""
     try:
-        if response.status_code != 200:
+        if response.status_code != 200 or suspect(response.content):  # to mend a token would make another one of it
             raise bad_answer(response, "neither a token nor a refusal")
         answer = parse_object(response)
     except RetryError as exc:

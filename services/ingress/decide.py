@@ -138,7 +138,7 @@ def decide_delete(wanted: Change, table: TableMapping, known: Known | None) -> D
     if stale(event, known):
         return Nothing("stale")
     after = noted(before, event, gone=True)
-    if before.gone and before.outcome in ("deleted", "delete_ignored", "absent"):
+    if before.gone and (not before.exists or before.outcome == "delete_ignored"):
         return Nothing("unchanged", after)
     if not table.apply_deletes:
         return Nothing("delete_ignored", after)
