@@ -15,6 +15,7 @@ from bridge.flow.ports import Result
 from bridge.state import Known
 
 E = TypeVar("E")
+FIRST_TRIES = 9  # come before the next repeat of what was parked, while there are some
 
 
 @dataclass(slots=True, eq=False)
@@ -57,11 +58,13 @@ class Job(Generic[E]):
 
 
 class JobQueue(Generic[E]):
-    """Jobs by key; `next` gives live ones first."""
+    """Jobs by key; `next` gives live ones first, and those that were parked after all others, but for one in ten."""
 
     def __init__(self) -> None:
         self._jobs: dict[tuple[int, str], Job[E]] = {}
         self._ready: dict[bool, deque[Job[E]]] = {True: deque(), False: deque()}
+        self._repeats: deque[Job[E]] = deque()
+        self._first_tries = 0  # since the last repeat
         self._signal = asyncio.Semaphore(0)
         self.in_hand = {True: 0, False: 0}
 
@@ -80,17 +83,21 @@ class JobQueue(Generic[E]):
 
     def ready(self, job: Job[E]) -> None:
         """The job may be attempted (again)."""
+        again = job.parked
         self.unpark(job)
         job.queued = True
-        self._ready[job.live].append(job)
+        (self._repeats if again else self._ready[job.live]).append(job)
         self._signal.release()
 
     async def next(self) -> Job[E]:
         while True:
             await self._signal.acquire()
             live = bool(self._ready[True])
-            job = self._ready[live].popleft()
-            if not job.dropped and job.live == live:  # else it was dropped, or moved to the other queue
+            fresh = self._ready[live]
+            repeat = bool(self._repeats) and (not fresh or self._first_tries >= FIRST_TRIES)
+            job = (self._repeats if repeat else fresh).popleft()
+            self._first_tries = 0 if repeat else self._first_tries + 1
+            if not job.dropped and (repeat or job.live == live):  # else it was dropped, or moved to the other queue
                 return job
 
     def decoded(self, job: Job[E]) -> None:

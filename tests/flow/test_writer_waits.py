@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bridge.flow.failures import PARKED_SINCE
+from bridge.flow.jobs import JobQueue
 from bridge.flow.parking import HELD_BACK
 from tests.flow.writing import Rig, Work, away, backed_off, no_parent, record, turns, until
 
@@ -127,6 +128,25 @@ async def test_a_parked_record_takes_no_room() -> None:
         rig.offer(record("b", 1))
         assert not rig.writer.full(True)
         gate.set()
+
+
+async def test_repeats_of_parked_records_take_a_tenth_while_others_wait_and_all_of_it_when_none_does() -> None:
+    queue: JobQueue[Work] = JobQueue()
+    for number in range(30):
+        queue.add(record(f"stuck{number}", number), f"stuck{number}", live=True)
+    stuck = [await queue.next() for _ in range(30)]
+    for job in stuck:
+        queue.park(job)
+    for number in range(100):
+        queue.add(record(f"k{number}", 1_000 + number), f"k{number}", live=bool(number % 2))
+    for job in stuck:
+        queue.ready(job)
+
+    keys = [(await queue.next()).key for _ in range(130)]
+
+    repeats = [number for number, key in enumerate(keys) if key.startswith("stuck")]
+    assert repeats == [*range(0, 111, 10), *range(112, 130)]
+    assert [keys[number] for number in repeats] == [job.key for job in stuck], "in their order"
 
 
 async def test_what_arrives_for_a_parked_key_is_merged_and_kept_in_order() -> None:
