@@ -33,7 +33,8 @@ class Job(Generic[E]):
     parked: bool = False
     calling: bool = False  # an attempt is under way
     queued: bool = False  # in a ready queue, with a worker or waiting for its time
-    dropped: bool = False  # its partition is not ours any more
+    dropped: bool = False  # its partition is to be given away: no further call
+    late: bool = False  # it has been given away while a call was under way
     opt_outs: int = 0  # opt-outs that wait with it since it failed
 
     @property
@@ -64,6 +65,7 @@ class JobQueue(Generic[E]):
         self._jobs: dict[tuple[int, str], Job[E]] = {}
         self._ready: dict[bool, deque[Job[E]]] = {True: deque(), False: deque()}
         self._repeats: deque[Job[E]] = deque()
+        self._still_calling: dict[tuple[int, str], Job[E]] = {}  # dropped, and their calls have not ended: the same key has to wait
         self._first_tries = 0  # since the last repeat
         self._signal = asyncio.Semaphore(0)
         self.in_hand = {True: 0, False: 0}
@@ -86,6 +88,8 @@ class JobQueue(Generic[E]):
         again = job.parked
         self.unpark(job)
         job.queued = True
+        if (job.partition, job.key) in self._still_calling:
+            return
         (self._repeats if again else self._ready[job.live]).append(job)
         self._signal.release()
 
@@ -131,6 +135,14 @@ class JobQueue(Generic[E]):
             job.queued = False
             del self._jobs[job.partition, job.key]
 
+    def ended(self, job: Job[E]) -> None:
+        """The call of a dropped job is over. If its partition has come back meanwhile, the key may be called again."""
+        place = (job.partition, job.key)
+        if self._still_calling.get(place) is job:
+            del self._still_calling[place]
+            if place in self._jobs:
+                self.ready(self._jobs[place])
+
     def drop(self, partitions: Iterable[int]) -> list[Job[E]]:
         """Forgets the jobs of these partitions; gives those with an attempt under way."""
         gone = set(partitions)
@@ -140,7 +152,9 @@ class JobQueue(Generic[E]):
             self._count(job, -len(job.arrived))
             job.arrived.clear()
             job.dropped = True
-            if not job.calling:
+            if job.calling:
+                self._still_calling[job.partition, job.key] = job
+            else:
                 self.finish(job)
         return [job for job in dropped if job.calling]
 

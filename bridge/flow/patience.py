@@ -25,13 +25,16 @@ class Patience:
             wait.cancel()
 
     async def until_done(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Repeats a call that must not be given up for the target's sake: only Kafka can fail here. Raises RetryError at a stop."""
+        """Repeats a call that must not be given up for the target's sake: only Kafka can fail here. Raises RetryError at a stop, and
+        `released` for what is not ours any more."""
         attempt = 0
         while True:
             try:
                 await call()
                 return
             except RetryError as exc:
+                if exc.code == "released":
+                    raise
                 attempt += 1
                 self._met(exc)
                 await self.pause(backoff_s(attempt, self._rng))

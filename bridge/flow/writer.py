@@ -19,6 +19,7 @@ from bridge.errors import BridgeError, ParkError, RejectError, RetryError
 from bridge.events import Record
 from bridge.flow.failures import Outage
 from bridge.flow.jobs import Job, JobQueue
+from bridge.flow.lettering import Lettering
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.parking import goes_to_the_end, is_a_letter, is_back
 from bridge.flow.patience import Patience
@@ -55,7 +56,7 @@ class Writer(Generic[E]):
         room: int = ROOM,
         tracer: Tracer = OFF,
     ) -> None:
-        self._handler, self._state, self._dead_letters, self._requeue = handler, state, dead_letters, requeue
+        self._handler, self._state, self._requeue = handler, state, requeue
         self._ledger, self._limit, self._clock, self._rng = ledger, limit, clock, rng
         self._concurrency, self._park_budget_s, self._room = concurrency, park_budget_s, room
         self._lease_check, self._tracer = lease_check, tracer
@@ -66,6 +67,7 @@ class Writer(Generic[E]):
         self._aside: set[asyncio.Task[None]] = set()
         self._outage = Outage()
         self.counters: Counter[str] = Counter()
+        self._letters = Lettering(dead_letters, self._patience, clock, self.counters)
         self.last_written_at: datetime | None = None
         self.trouble: BridgeError | None = None
 
@@ -86,6 +88,8 @@ class Writer(Generic[E]):
         deadline = self._clock.monotonic() + DRAIN_S
         while any(job.calling for job in calling) and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)
+        for job in calling:
+            job.late = job.calling
 
     async def run(self) -> None:
         """Works until cancelled. Raises HaltError. Either way what is under way is drained first."""
@@ -133,8 +137,9 @@ class Writer(Generic[E]):
             finally:
                 job.calling = False
                 call_guard.reset(token)
-            if job.dropped and job.records:
+            if job.dropped:
                 self._queue.finish(job)
+                self._queue.ended(job)
 
     def _halt(self, exc: Exception) -> None:
         """Ends the run: with a HaltError, or with a fault of our own, which is one as well."""
@@ -145,6 +150,12 @@ class Writer(Generic[E]):
     def _may_call(self, job: Job[E]) -> None:
         """Asked last before every call to the target."""
         if job.dropped or self._stopping.is_set():
+            raise RetryError("the partition is not ours any more", code="released")
+        self._lease_check()
+
+    def _still_ours(self, job: Job[E]) -> None:
+        """An answer that comes after the partition went to somebody else is not noted: no state, no dead letter."""
+        if job.late:
             raise RetryError("the partition is not ours any more", code="released")
         self._lease_check()
 
@@ -176,7 +187,7 @@ class Writer(Generic[E]):
                 event = await self._handler.decode(record)
             except RejectError as exc:
                 self._limit.set_aside()
-                await self._dead_letter(record, exc, 1, self._clock.now())
+                await self._letters.put(record, exc, 1, None, lambda: self._still_ours(job))
                 self._ledger.settle(record.position, record.offset)
                 if not job.dropped:
                     self._queue.discard(job)
@@ -188,10 +199,9 @@ class Writer(Generic[E]):
                 job.event = event if job.event is None else self._handler.merge(job.event, event)
 
     async def _keep(self, job: Job[E], result: Result) -> None:
-        known = job.noted(result, self._clock.now())
-        if known is None:
+        self._still_ours(job)  # the call may have taken long
+        if (known := job.noted(result, self._clock.now())) is None:
             return
-        self._lease_check()  # the call may have taken long: the state may be another instance's to write by now
         await self._state.put(job.partition, self._handler.state_key(job.key), known)
 
     def _count(self, job: Job[E], result: Result) -> None:
@@ -276,25 +286,15 @@ class Writer(Generic[E]):
         """`in_vain`: it has waited for what did not come. That is no sign that we are wrong, however many there are."""
         if job.dropped or job.event is None or job.latest is None:
             return
-        first_at = job.failures.first_at or self._clock.now()
         if not in_vain:
             self._limit.set_aside()
         letters = list(job.records) if self._handler.sums else [job.latest]
         for record in letters:
-            await self._dead_letter(record, exc, attempts, first_at)
+            await self._letters.put(record, exc, attempts, job.failures.first_at, lambda: self._still_ours(job))
         self.counters["merged"] += len(job.records) - len(letters)
         known = self._handler.rejected(job.event, self._known(job))
         await self._patience.until_done(lambda: self._keep(job, Result("dead_lettered", replace(known, status=exc.status))))
         self._settle(job)
-
-    async def _dead_letter(self, record: Record, exc: RejectError, attempts: int, first_failed_at: datetime) -> None:
-        now = self._clock.now()
-        await self._patience.until_done(
-            lambda: self._dead_letters.put(record, exc, attempts=attempts, first_failed_at=first_failed_at, failed_at=now)
-        )
-        self.counters["dead_lettered"] += 1
-        position = f"{record.topic}-{record.partition}-{record.offset}"
-        log("record_dead_lettered", "warning", position=position, code=exc.code, stage=exc.stage)
 
     def _met(self, exc: RetryError) -> None:
         self.trouble = exc

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from bridge.errors import ParkError, RetryError
-from tests.flow.writing import LIVE, Rig, record, turns, until
+from tests.flow.writing import LIVE, Outcome, Rig, Work, record, refused, turns, until
 
 
 async def test_release_drops_what_has_not_begun_and_waits_for_calls_under_way() -> None:
@@ -183,3 +185,50 @@ async def test_a_process_that_was_held_up_during_a_call_writes_no_state_before_i
         await until(lambda: rig.settled(one))
 
     assert rig.state.get(0, "a") is not None
+
+
+async def test_a_call_slower_than_a_rebalance_is_alone_and_its_answer_is_noted_nowhere() -> None:
+    """The partition comes back at once: to call the key beside it would let the older answer win."""
+    rig = Rig()
+    slow = rig.handler.slow_down("a")
+    first, second, other = record("a", 0, "v0"), record("a", 1, "v1"), record("b", 2)
+    rig.offer(first)
+
+    async with rig.running():
+        await until(lambda: rig.handler.calls)
+        await rig.writer.release([(LIVE, 0)])
+        rig.ledger.disown((LIVE, 0))
+        rig.ledger.own((LIVE, 0), None)
+        rig.offer(first, second, other)
+        await until(lambda: rig.settled(other))
+        await turns()
+        assert rig.handler.calls == [Work("a", ("v0",)), Work("b", ("b2",))]
+        assert rig.state.get(0, "a") is None
+
+        slow.set()
+        await until(lambda: rig.ledger.waiting() == 0)
+
+    assert rig.handler.calls[-1] == Work("a", ("v0", "v1"))
+    known = rig.state.get(0, "a")
+    assert known is not None and known.offset == 1
+    assert rig.handler.known[-1] is None, "what the late answer would have noted is not known"
+    assert rig.settled(first, second)
+
+
+@pytest.mark.parametrize("outcome", [refused(), None], ids=["refused", "written"])
+async def test_an_answer_that_comes_when_another_instance_has_the_partition_is_noted_nowhere(outcome: Outcome) -> None:
+    rig = Rig()
+    slow = rig.handler.slow_down("a")
+    rig.handler.script["a"] = [outcome]
+    one = record("a", 0)
+    rig.offer(one)
+
+    async with rig.running():
+        await until(lambda: rig.handler.calls)
+        await rig.writer.release([(LIVE, 0)])
+        slow.set()
+        await until(lambda: not rig.handler.busy)
+        await turns()
+
+    assert (rig.letters.letters, rig.state.get(0, "a"), rig.settled(one)) == ([], None, False)
+    assert not rig.writer.full(True)
