@@ -97,7 +97,9 @@ class IngressHandler:
     def rejected(self, event: Change, known: Known | None) -> Known:
         """Its opt-outs may have been written before. What it said is remembered as said, so that a later change is not taken for it; of an
         opt-out that was not written nobody knows what Campaign holds, and the next event brings it."""
-        written = self._opted_out.pop(f"{event.event.table}/{event.event.key}", None)
+        name = f"{event.event.table}/{event.event.key}"
+        self._records.given_up(name)
+        written = self._opted_out.pop(name, None)
         before = written or known or Known()
         if event.only_release or stale(event.event, before):
             return before

@@ -21,6 +21,11 @@ class Hidden:
     def shown(self, place: str) -> None:
         self._hidden.discard(place)
 
+    def given_up(self, place: str) -> None:
+        """It is a dead letter now; what comes next for it is found out again."""
+        for places in (self._hidden, self._vain_deletes, self._unanswered_deletes):
+            places.discard(place)
+
     def is_hidden(self, place: str) -> None:
         self._hidden.add(place)
 

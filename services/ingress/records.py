@@ -74,6 +74,9 @@ class Records:
         self._hidden.shown(work.name)
         return Result("updated", replace(decision.then, status=status, visible=True))
 
+    def given_up(self, name: str) -> None:
+        self._hidden.given_up(name)
+
     async def make_again(self, work: Work, mapped: Mapped, then: Known) -> Result:
         """A record whose profile was looked at and is not there."""
         return await self._not_shown(work, mapped, then, NotFound("Campaign: the key was not found", code="not_found", status=404))
@@ -136,6 +139,9 @@ class Records:
         """The key is taken: by ourselves before a crash, or by an earlier integration. Only what differs is written; an opt-out that is
         there stays (rule 2: adoption never lowers)."""
         current = await self._consent.look(work.place)
+        if current is None and not work.target.resource.has_parents:  # nothing can hide it: the key is not what is taken
+            text = "Campaign: another record holds a unique value of this one"
+            raise RetryError(text, code="duplicate_key", attempts=3)  # or it was deleted just now
         if current is None:
             raise parent_missing(NotFound("Campaign: the key was not found", code="not_found", status=404))
         await self._optin.seen(work.target.resource.name, work.place.key, current, self._consent.ahead_ms())

@@ -186,6 +186,33 @@ async def test_a_delete_of_what_never_was_in_campaign_is_absent_and_uses_up_no_l
     assert (result.outcome, again.outcome, rig.calls()) == ("absent", "unchanged", [])
 
 
+TAKEN = (
+    "A 'Profile' with the same key 'ann@example.com' already exists. PGS-220000 PostgreSQL error: ERROR:  duplicate key value violates "
+    'unique constraint "nmsrecipient_email" DETAIL:  Key (semail)=(ann@example.com) already exists.'
+)
+
+
+async def test_a_second_unique_key_that_is_taken_is_no_parent_that_is_missing(rig: Rig) -> None:
+    """Profiles have no parents: it would have waited for a day."""
+    rig.sandbox.ledger.faults.append(Fault("status", "POST", status=500, body=TAKEN))
+
+    with pytest.raises(RetryError) as caught:
+        await rig.apply(rig.contact())
+
+    assert (caught.value.code, caught.value.attempts, isinstance(caught.value, ParkError)) == ("duplicate_key", 3, False)
+    assert "ann" not in str(caught.value)
+
+
+async def test_a_child_that_was_given_up_is_looked_for_again(rig: Rig) -> None:
+    """Its parent may have come since."""
+    assert rig.handler._records._hidden._hidden == set()
+    rig.handler._records._hidden.is_hidden(f"contact/{PERSON}")
+
+    rig.handler.rejected(rig.handler.change(rig.contact()), None)
+
+    assert rig.handler._records._hidden._hidden == set()
+
+
 async def test_a_delete_of_what_is_gone_already_is_done(rig: Rig) -> None:
     await rig.apply(rig.contact())
     rig.sandbox.remove("profile", PERSON)
