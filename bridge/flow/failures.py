@@ -33,10 +33,8 @@ class Failures:
 
     def wait_s(self, exc: RetryError, records: Sequence[Record], now: datetime, budget_s: float, rng: random.Random) -> float | None:
         """Notes a failure of the job that is made of `records`. Seconds until the next try; None: no further one."""
-        if self.first_at is None:
-            self.parked_since = _since(records)
-            self.first_at = self.parked_since or now
-            self.count = max((_number(record, PARKED_TRIES) or 0 for record in records), default=0)
+        self._remember(records)
+        self.first_at = self.first_at or now
         self.count += 1
         if isinstance(exc, ParkError):
             return self._parked_s(now, exc.budget_s or budget_s, rng)
@@ -45,6 +43,14 @@ class Failures:
             return None if self._limited >= exc.attempts else backoff_s(self._limited, rng)
         self._away += 1
         return backoff_s(self._away, rng) if exc.retry_after_s is None else exc.retry_after_s
+
+    def _remember(self, records: Sequence[Record]) -> None:
+        """What was known when they were published again; the copy may come after the record itself."""
+        since = _since(records)
+        if since is not None and (self.parked_since is None or since < self.parked_since):
+            self.parked_since = since
+            self.first_at = since if self.first_at is None else min(since, self.first_at)
+            self.count = max([self.count, *(_number(record, PARKED_TRIES) or 0 for record in records)])
 
     def requeue_headers(self, record: Record) -> Headers:
         """The record's own, and since when it is parked."""

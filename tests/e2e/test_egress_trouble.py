@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from bridge.settings import KafkaSettings
+from tests.e2e.helpers import headers_of, until_messages
 from tests.e2e.stack import Stack, running
 from tests.e2e.test_egress import KINDS, contact, events, until_there
 
@@ -100,3 +103,32 @@ async def test_the_limits_of_dynamics_are_respected(kafka_settings: KafkaSetting
         counts = stack.dynamics.ledger.summary()
         assert counts["statuses"].get("429", 0) > 0, "the limit was never reached"
         assert stack.dynamics.limits.came_early == 0
+
+
+async def parked(stack: Stack, number: int) -> bool:
+    return int((await stack.workflow())["backlog"]["parked"]) >= number
+
+
+async def test_a_thousand_events_of_people_who_are_not_there_stop_nothing_and_are_a_letter_each(
+    kafka_settings: KafkaSettings, tmp_path: Path
+) -> None:
+    """After two restarts, too: since when they wait is kept in Kafka."""
+    async with running(kafka_settings, tmp_path, workflow="egress", PARK_BUDGET_S="25") as stack:
+        await prepared(stack, "send")
+        stack.campaign.emit([{"kind": "send", "external_id": str(uuid4())} for _ in range(1_000)])
+        await stack.start()
+        await stack.until(lambda: parked(stack, 1_000), "all of them wait", 60)
+        await until_messages(stack, "egress.email-events", 2_000, 60)  # each is there a second time, with since when it waits
+        killed = datetime.now(UTC)
+        for number in (2, 3):
+            stack.processes[f"writer-{number - 1}"].kill()
+            stack.service("writer", f"writer-{number}")
+            await stack.until(lambda: parked(stack, 1), "they wait", 60)
+
+        found = await until_messages(stack, "egress.dead-letters", 1_000, 120)
+        await stack.until_caught_up()
+        assert (await stack.workflow())["status"] == "RUNNING"
+        assert {headers_of(each)["dlq.code"] for each in found} == {"contact_missing"}
+        assert len(await until_messages(stack, "egress.dead-letters", 1_000)) == len({each.key() for each in found}) == 1_000
+        waited_since = [datetime.fromisoformat(headers_of(each)["dlq.first-failed-at"]) for each in found]
+        assert max(waited_since) < killed

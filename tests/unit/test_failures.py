@@ -73,6 +73,17 @@ def test_a_record_that_was_published_again_goes_on_at_its_age() -> None:
     assert 0.75 * 3600 <= wait_s <= 3600
 
 
+def test_the_copy_that_knows_since_when_it_waits_may_come_after_the_record() -> None:
+    """The offset of the record was not committed when the process was killed."""
+    course = Course(a_record())
+    course.fail(ABSENT)
+
+    course.records = (*course.records, parked_for(hours=24))
+
+    assert course.fail(ABSENT) is None
+    assert course.failures.first_at == NOON - timedelta(hours=24)
+
+
 def test_a_record_past_its_budget_is_not_tried_again() -> None:
     assert Course(parked_for(hours=24)).fail(ABSENT) is None
 
