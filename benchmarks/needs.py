@@ -14,7 +14,7 @@ from bridge.kafka.topics import control_topics, egress_topics, ingress_topics, o
 Figures = Mapping[str, Mapping[str, Mapping[str, float]]]  # workload → records → name → value
 
 DAY_S = 86_400
-EVENT_DAYS, DECISION_DAYS = 14, 37  # retention, and up to seven days until a file of the log is closed
+EVENT_DAYS, DECISION_DAYS = 14, 372  # retention, and up to seven days until a file of the log is closed
 OLD = 1.25  # of a compacted topic a fifth may be superseded
 PAGE = 5000
 RATES = (10, 25, 50, 100, 200)
