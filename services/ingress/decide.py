@@ -178,7 +178,7 @@ def _overtaken(wanted: Change, mapped: Mapped | Skip, before: Known, digests: Di
     fresh = digests.of({name: value for name, value in mapped.fields.items() if name in mapped.first_only})
     changed = {name: mapped.fields[name] for name, digest in fresh.items() if before.digests.get(name) != digest}
     then = replace(before, digests={**before.digests, **fresh}, times={**before.times, FULL: _place(wanted.event)})
-    return Update(changed, then) if changed else Nothing("stale", then if fresh else None)
+    return Update(changed, then) if changed else Nothing("stale")
 
 
 def _place(event: ChangeEvent) -> str:

@@ -15,7 +15,7 @@ from bridge.flow.ports import Result
 from bridge.mapping import Mapped, nested
 from bridge.state import Digests, Known
 from services.ingress.consent import KEPT, OPTED_OUT, Consent, opted_out
-from services.ingress.decide import Create, Update, is_flag, worth_creating
+from services.ingress.decide import Create, Update, is_flag, stale, worth_creating
 from services.ingress.hidden import Hidden, parent_missing
 from services.ingress.optin import OptIn
 from services.ingress.remembered import CAPITALS, KEY, MAKING, Remembered, having, without
@@ -70,6 +70,8 @@ class Records:
         try:
             status = await self._client.update(work.place.path, work.place.target_key, nested(fields))
         except NotFound as exc:
+            if stale(work.event.event, work.known):  # an overtaken replay: to make the record again is for what is newer
+                return Result("stale")
             return await self._not_shown(work, mapped, decision.then, exc)
         self._hidden.shown(work.name)
         return Result("updated", replace(decision.then, status=status, visible=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -184,6 +185,32 @@ async def test_a_delete_of_what_never_was_in_campaign_is_absent_and_uses_up_no_l
     again = await rig.apply(rig.contact(op="delete"))
 
     assert (result.outcome, again.outcome, rig.calls()) == ("absent", "unchanged", [])
+
+
+ONCE: dict[str, Any] = {**CONTACTS, "fields": [*CONTACTS["fields"][:2], {**CONTACTS["fields"][2], "apply_updates": False}]}
+
+
+async def test_a_replay_that_was_overtaken_brings_what_only_it_brings() -> None:
+    async with serving_rig(ONCE) as rig:
+        await rig.apply(rig.contact(version=1, lane="initial"))
+        replayed = rig.contact(version=5, lane="replay", firstname="Old", address1_city="Bergen")
+        await rig.apply(rig.contact(version=6, firstname="Live", address1_city="Bergen"))
+
+        result = await rig.apply(replayed)
+        profile = rig.sandbox.get("profile", PERSON) or {}
+        assert (result.outcome, profile["firstName"], profile["location"]["city"]) == ("updated", "Live", "Bergen")
+        assert (await rig.apply(replayed)).outcome == "stale"
+
+
+async def test_a_replay_that_was_overtaken_does_not_make_a_profile_of_older_values() -> None:
+    async with serving_rig(ONCE) as rig:
+        await rig.apply(rig.contact(version=1, lane="initial"))
+        await rig.apply(rig.contact(version=6, firstname="Live"))
+        rig.sandbox.remove("profile", PERSON)
+
+        result = await rig.apply(rig.contact(version=5, lane="replay", firstname="Old", address1_city="Bergen"))
+
+        assert (result.outcome, rig.sandbox.get("profile", PERSON)) == ("stale", None)
 
 
 TAKEN = (
