@@ -76,8 +76,7 @@ async def test_a_writer_and_a_reader_killed_in_a_load_lose_and_reorder_nothing(s
     slow(stack, 0.1)
     await two_of_each(stack, DYNAMICS_PAGE_SIZE="50")
     await eventually(stack, lambda: len(stack.campaign.rows("profile")) > 40, "some are written")
-    await eventually(stack, lambda: owners(stack), "a reader tells of its tables")
-    owner = owners(stack)[0]
+    owner = (await eventually(stack, lambda: owners(stack), "a reader tells of its tables"))[0]
 
     for version in range(1, 4):
         for key in keys[::10]:

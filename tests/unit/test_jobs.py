@@ -216,7 +216,11 @@ async def test_a_key_that_comes_back_after_a_drop_is_a_new_job() -> None:
     queue.drop([0])
 
     queue.add(a_record(7, key="a"), "a", True)
-    after = await taken(queue)
+    waiting = asyncio.create_task(taken(queue))
+    await asyncio.sleep(0)
+    assert not waiting.done(), "its call has not ended"
+    queue.ended(before)
+    after = await waiting
 
     assert after is not before
     assert offsets(after.records) == [7]
