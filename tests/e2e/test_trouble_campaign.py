@@ -114,7 +114,7 @@ async def test_a_profile_deleted_in_campaign_is_made_again_with_the_next_change(
     "fault",
     [
         Fault("status", path="/profile", status=503, body="busy"),
-        Fault("status", path="/profile", status=429, headers={"Retry-After": "60"}),
+        Fault("status", path="/profile", status=429, headers={"Retry-After": "30"}),
         Fault("stall", path="/profile", seconds=30),
     ],
     ids=["busy", "told to wait", "no answer"],
