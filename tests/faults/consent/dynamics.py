@@ -96,8 +96,11 @@ class Dynamics:
         at, place = contact.modified - self.clock.ahead_ms, (key, COLUMNS.index(column))
         last, word = self.book.last(place, "dynamics", self.book.hearer), None
         for number, name in enumerate(COLUMNS):
-            if name != column and (said := contact.flags[name].word) is not None:
-                contact.flags[name] = replace(contact.flags[name], word=self.book.readable((key, number), said, at))
+            fact = contact.flags[name]
+            if name != column and fact.word is not None:
+                contact.flags[name] = replace(fact, word=self.book.readable((key, number), fact.word, at))
+            elif name != column and fact.value:  # ours until now: whoever changes the contact says it again, and nobody can tell any more
+                contact.flags[name] = Fact(True, self.book.say((key, number), "dynamics", True, at), fact.stamp)
         if value or last is None or at > last.at:
             word = self.book.say(place, "dynamics", value, at, self._now)
         elif self.book.direction in ("dynamics-to-campaign", "both"):
