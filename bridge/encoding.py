@@ -4,6 +4,7 @@ the others."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +51,8 @@ class Encoding:
         except RejectError as exc:
             yield self._letter(outgoing, key, exc)
             if (rest := self._smaller(outgoing.event)) is not None:
-                yield outgoing.topic, key, self._encoders[outgoing.topic].encode(rest), outgoing.headers
+                with suppress(RejectError):  # what cannot be stored may be its key, or an opt-out itself: the letter says so
+                    yield outgoing.topic, key, self._encoded(replace(outgoing, event=rest)), outgoing.headers
 
     def _encoded(self, outgoing: Outgoing) -> bytes:
         try:

@@ -17,9 +17,9 @@ from typing import Generic, TypeVar
 from bridge.clock import Clock
 from bridge.errors import BridgeError, ParkError, RejectError, RetryError
 from bridge.events import Record
+from bridge.flow.dead_lettering import DeadLettering
 from bridge.flow.failures import Outage
 from bridge.flow.jobs import Job, JobQueue
-from bridge.flow.lettering import Lettering
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.parking import goes_to_the_end, is_a_letter, is_back
 from bridge.flow.patience import Patience
@@ -67,7 +67,7 @@ class Writer(Generic[E]):
         self._aside: set[asyncio.Task[None]] = set()
         self._outage = Outage()
         self.counters: Counter[str] = Counter()
-        self._letters = Lettering(dead_letters, self._patience, clock, self.counters)
+        self._letters = DeadLettering(dead_letters, self._patience, clock, self.counters)
         self.last_written_at: datetime | None = None
         self.trouble: BridgeError | None = None
 

@@ -112,9 +112,16 @@ class Follower:
             else:
                 trouble(f"following {self._named}", error)
         for topic, arrived in entries.items():
-            self._loop.call_soon_threadsafe(self._topics[topic].changed, arrived)
+            self._loop.call_soon_threadsafe(self._hand_over, self._topics[topic], arrived)
         if not self._behind and not self._caught_up.is_set():
             self._loop.call_soon_threadsafe(self._caught_up.set)
+
+    def _hand_over(self, followed: Followed, arrived: Sequence[Entry]) -> None:
+        """What cannot be dealt with is told, and what comes after it is not lost with it."""
+        try:
+            followed.changed(arrived)
+        except Exception as exc:
+            log("internal_fault", "error", where=f"following {followed.topic}", reason=type(exc).__name__)
 
 
 def _entry(message: Message, old: bool) -> Entry:

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from bridge.errors import RetryError
 from bridge.events import Headers
 from bridge.kafka.client import client_config, error_for, trouble
+from bridge.log import log
 from bridge.settings import KafkaSettings
 
 PARTITIONER = "murmur2_random"  # as Java clients do, so that other people's tools find a key where we put it
@@ -63,6 +64,8 @@ class KafkaProducer:
             except KafkaException as exc:  # fatal; those who wait for an answer still have to get one
                 self._fatal = exc.args[0]
                 trouble("producing", exc)
+            except Exception as exc:  # without this thread nobody would ever hear that a record has arrived
+                log("internal_fault", "error", where="producing", reason=type(exc).__name__)
 
     def _resolve(self) -> None:
         self._awaited = False  # before looking: what is added from now on wakes the loop again

@@ -43,6 +43,40 @@ def routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
         sandbox.settings.change(body)
         return asdict(sandbox.settings)
 
+    def counts(_: web.Request, __: Body) -> Body:
+        rows = {name: len(data.rows) for name, data in sandbox.store.data.items()}
+        return {**sandbox.ledger.summary(), "rows": rows, "requests_inside_retry_after": sandbox.limits.came_early}
+
+    def clock(_: web.Request, body: Body) -> Body:
+        sandbox.advance(float(body["advance_s"]))
+        return {"now": sandbox.store.now_text()}
+
+    def backup(_: web.Request, body: Body) -> Body:
+        sandbox.backups[body.get("name", "")] = sandbox.backup()
+        return {"version": sandbox.store.version}
+
+    def restore(_: web.Request, body: Body) -> Body:
+        sandbox.restore(sandbox.backups[body.get("name", "")])
+        return {"version": sandbox.store.version}
+
+    return [
+        *_row_routes(sandbox),
+        *_model_routes(sandbox),
+        web.post("/_admin/backup", _handler(backup)),
+        web.post("/_admin/restore", _handler(restore)),
+        web.get("/_admin/settings", _handler(lambda _, __: asdict(sandbox.settings))),
+        web.patch("/_admin/settings", _handler(settings)),
+        web.post("/_admin/expire-tokens", _handler(lambda _, __: sandbox.expire_tokens())),
+        web.post("/_admin/revoke-tokens", _handler(lambda _, __: sandbox.tokens.revoke())),
+        web.post("/_admin/clock", _handler(clock)),
+        web.get("/_admin/counts", _handler(counts)),
+        web.post("/_admin/reset", _handler(lambda _, __: sandbox.reset())),
+    ]
+
+
+def _model_routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
+    """Tables, columns, options, and who may read them."""
+
     def columns(_: web.Request, body: Body) -> Body:
         if "add" in body:
             sandbox.add_column(body["table"], _column(body["add"]))
@@ -66,36 +100,10 @@ def routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
     def secured(_: web.Request, body: Body) -> None:
         sandbox.secure(body["table"], body["column"], Permission(**body["permission"]) if body.get("permission") is not None else None)
 
-    def counts(_: web.Request, __: Body) -> Body:
-        rows = {name: len(data.rows) for name, data in sandbox.store.data.items()}
-        return {**sandbox.ledger.summary(), "rows": rows, "requests_inside_retry_after": sandbox.limits.came_early}
-
-    def clock(_: web.Request, body: Body) -> Body:
-        sandbox.advance(float(body["advance_s"]))
-        return {"now": sandbox.store.now_text()}
-
-    def backup(_: web.Request, body: Body) -> Body:
-        sandbox.backups[body.get("name", "")] = sandbox.backup()
-        return {"version": sandbox.store.version}
-
-    def restore(_: web.Request, body: Body) -> Body:
-        sandbox.restore(sandbox.backups[body.get("name", "")])
-        return {"version": sandbox.store.version}
-
     return [
-        *_row_routes(sandbox),
-        web.post("/_admin/backup", _handler(backup)),
-        web.post("/_admin/restore", _handler(restore)),
-        web.get("/_admin/settings", _handler(lambda _, __: asdict(sandbox.settings))),
-        web.patch("/_admin/settings", _handler(settings)),
-        web.post("/_admin/expire-tokens", _handler(lambda _, __: sandbox.expire_tokens())),
-        web.post("/_admin/revoke-tokens", _handler(lambda _, __: sandbox.tokens.revoke())),
         web.post("/_admin/tables", _handler(tables)),
         web.post("/_admin/columns", _handler(columns)),
         web.post("/_admin/secured", _handler(secured)),
-        web.post("/_admin/clock", _handler(clock)),
-        web.get("/_admin/counts", _handler(counts)),
-        web.post("/_admin/reset", _handler(lambda _, __: sandbox.reset())),
     ]
 
 

@@ -126,7 +126,7 @@ class TakenOut(Out):
 
 
 class StartedOut(WorkflowOut):
-    would: TakenOut | None = Field(
+    takes_away: TakenOut | None = Field(
         description="What the configuration would take away. Null for egress and optin, and if a system did not answer in time."
     )
 
@@ -169,7 +169,7 @@ class ConfigOut(Out):
     running: RunningOut | None
     diff: list[DifferenceOut]
     warnings: list[FindingOut] = Field([], description="After saving: what `validate` warns of.")
-    would: TakenOut | None = Field(
+    takes_away: TakenOut | None = Field(
         None, description="After saving ingress: what it would take away; null if a system did not answer in time (see `plan`)."
     )
 

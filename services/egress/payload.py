@@ -17,6 +17,7 @@ from bridge.errors import RejectError
 from bridge.events import EmailEvent, Kind
 from bridge.json_text import loads
 from bridge.rooms import EventSettings
+from bridge.text import storable_json
 from services.egress.pointers import Pointers, local
 
 NAMESPACE = uuid.UUID("6c1a0d3e-7d0b-5d2f-9c55-0f6a4a5c8b11")  # of our ids; never to be changed, or everything is written twice
@@ -88,8 +89,8 @@ class Payloads:
     def _payload(self, event: Any) -> Any:
         """CloudEvents may carry `data` as a text of JSON (campaign.md §8.3)."""
         found = self._at["payload"].first(event)
-        with suppress(ValueError):
-            return loads(found) if isinstance(found, str) else found
+        with suppress(ValueError, RecursionError):
+            return storable_json(loads(found)) if isinstance(found, str) else found
         return found
 
     def _hard(self, payload: Any) -> bool:

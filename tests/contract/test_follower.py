@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.errors import RetryError
 from bridge.kafka.follower import Entry, Followed, Follower
@@ -97,3 +98,26 @@ async def test_kafka_that_is_away_is_a_retry(kafka_settings: KafkaSettings, monk
     with pytest.raises(RetryError):
         await watch.follower.start()
     await eventually(lambda: not watch.follower._thread.is_alive())
+
+
+async def test_a_fault_in_dealing_with_entries_is_one_line_of_the_log_and_what_comes_later_is_handed_over(
+    settings: KafkaSettings, watch: Watch
+) -> None:
+    await watch.follower.start()
+    taken = watch.follower._topics[settings.topic_prefix + TOPIC]
+    met: list[str] = []
+
+    def broken(entries: Sequence[Entry]) -> None:
+        met.extend(each.key for each in entries)
+        if "bad" in met and "good" not in met:
+            raise LookupError("row of anna@example.com")
+
+    watch.follower._topics[taken.topic] = Followed(taken.topic, 3, broken)
+    with capture_logs() as lines:
+        await fill(settings, TOPIC, ["bad"])
+        await eventually(lambda: "bad" in met)
+        await fill(settings, TOPIC, ["good"])
+        await eventually(lambda: "good" in met)
+
+    (line,) = [each for each in lines if each["event"] == "internal_fault"]
+    assert (line["reason"], "anna" in str(line)) == ("LookupError", False)

@@ -240,6 +240,13 @@ class TestTransactionalPublisher(PublisherContract):
         rest = [await decoder.decode(each.value()) for each in content(kafka_settings, TOPIC) if each.key() == b"bad"]
         assert [each.fields for each in rest] == [{"donotemail": True}], "its opt-out arrives"
 
+    async def test_an_opt_out_that_cannot_be_stored_itself_holds_up_nobody(self, place: Place, kafka_settings: KafkaSettings) -> None:
+        await place.publisher().publish([event("bad", donotemail="\ud83d"), event("c")], CURSOR, {"page": 1})
+
+        assert (place.keys(), place.cursors()) == (["c"], {CURSOR: {"page": 1}})
+        (letter,) = content(kafka_settings, "ingress.dead-letters")
+        assert b"donotemail" in {name: value or b"" for name, value in headers_of(letter)}["dlq.reason"]
+
     async def test_a_page_of_five_thousand_rows_goes_out_as_one(self, place: Place) -> None:
         rows = [event(f"key-{number:04}", json.dumps(list(range(50)))) for number in range(5000)]
 

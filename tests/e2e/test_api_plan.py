@@ -74,7 +74,7 @@ async def saved(stack: Stack, *tables: Mapping[str, Any]) -> dict[str, Any] | No
     etag = (await stack.http.get(CONFIG)).headers["ETag"]
     answer = await stack.http.put(CONFIG, json={"config": {"tables": list(tables)}}, headers={"If-Match": etag})
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] | None = answer.json()["would"]
+    told: dict[str, Any] | None = answer.json()["takes_away"]
     return told
 
 
@@ -185,7 +185,7 @@ async def test_deletes_of_filtered_out_records_are_planned_as_a_replay_then_does
     assert await saved(stack, contacts(fields={"lastname": "lastName"})) == {**taken, "sample": 0, "deletes": taken["lowers"]}
     assert await saved(stack, table) == taken
     answer = await stack.http.post("/api/v1/workflows/ingress/start")
-    assert (answer.status_code, answer.json()["would"]) == (202, taken)
+    assert (answer.status_code, answer.json()["takes_away"]) == (202, taken)
     assert len(stack.campaign.rows("profile")) == 12
     await stack.configure(table)
     armed = await stack.http.post("/api/v1/workflows/ingress/tables/contact/replay", json={"when": "next-start"})
@@ -205,7 +205,7 @@ async def test_a_system_that_does_not_answer_does_not_hold_up_a_start(stack: Sta
 
     answer = await stack.http.post("/api/v1/workflows/ingress/start")
 
-    assert (answer.status_code, answer.json()["would"], answer.json()["desired"]) == (202, None, "RUNNING")
+    assert (answer.status_code, answer.json()["takes_away"], answer.json()["desired"]) == (202, None, "RUNNING")
 
 
 async def test_a_plan_of_what_cannot_be_planned_is_refused(stack: Stack) -> None:

@@ -249,23 +249,23 @@ def test_apply_with_restart_stops_and_starts_and_waits(control: ControlServer, f
 
 
 def test_a_save_and_a_start_say_what_they_take_away(control: ControlServer, file: Path) -> None:
-    would: dict[str, Any] = {
+    taken: dict[str, Any] = {
         "sample": 100,
         "lowers": {"sample": 0, "total": 0},
         "deletes": {"sample": 3, "total": 1500},
         "above_limits": True,
     }
-    control.on("PUT", CONFIG, configuration(CHANGED, 4, would=would))
+    control.on("PUT", CONFIG, configuration(CHANGED, 4, takes_away=taken))
     line = "In Campaign by a sample of 100 rows: about 1,500 records deleted; more than the limits, so some will be held.\n"
     assert line in apply(control, file, "--yes").stderr
 
-    would["deletes"]["total"], would["above_limits"] = None, False
-    control.on("POST", "/workflows/ingress/start", Reply(202, workflow(status="STARTING") | {"would": would}))
+    taken["deletes"]["total"], taken["above_limits"] = None, False
+    control.on("POST", "/workflows/ingress/start", Reply(202, workflow(status="STARTING") | {"takes_away": taken}))
     assert bridge(control, "start", "ingress").stderr == "In Campaign by a sample of 100 rows: 3 records deleted.\n"
-    control.on("POST", "/workflows/ingress/start", Reply(202, workflow(status="STARTING") | {"would": None}))
+    control.on("POST", "/workflows/ingress/start", Reply(202, workflow(status="STARTING") | {"takes_away": None}))
     assert "is not known: a system did not answer" in bridge(control, "start", "ingress").stderr
-    would["deletes"]["sample"] = 0
-    control.on("POST", "/workflows/ingress/start", Reply(202, workflow(status="STARTING") | {"would": would}))
+    taken["deletes"]["sample"] = 0
+    control.on("POST", "/workflows/ingress/start", Reply(202, workflow(status="STARTING") | {"takes_away": taken}))
     assert "In Campaign" not in bridge(control, "start", "ingress").stderr
 
 

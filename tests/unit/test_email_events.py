@@ -54,6 +54,15 @@ def test_a_payload_that_is_a_text_of_json_is_the_same_event(envelope: str) -> No
     assert found(as_text) == found(event)
 
 
+def test_half_an_emoji_in_a_text_of_json_is_made_storable_like_all_others() -> None:
+    """The answer's own texts are mended where it comes in; in this one it is an escape yet."""
+    event = delivered(kind="send", campaign="CAMP2010")
+
+    told = found({**event, "data": json.dumps(event["data"]).replace("CAMP2010", r"Hi \ud83d")})
+
+    assert told.campaign_name == "Hi \ufffd"
+
+
 @pytest.mark.parametrize("text", ["", "no JSON", "{", "null", "7", "[" * 100_000, '{"a": NaN}'])
 def test_a_payload_that_is_another_text_is_refused_as_one_without_a_contact(text: str) -> None:
     with pytest.raises(RejectError) as caught:

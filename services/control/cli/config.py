@@ -13,7 +13,7 @@ from services.control.cli.api import SLOW_TIMEOUT_S, Answer, Api, path
 from services.control.cli.changes import difference, difference_table, filled
 from services.control.cli.failures import NO, Failure, Refusal
 from services.control.cli.options import Comment, File, Json, MaybeFile, Name, connect
-from services.control.cli.planview import plan_parts, would_line
+from services.control.cli.planview import plan_parts, takes_away_line
 from services.control.cli.screen import Screen, clean, table, warn, when
 
 group = typer.Typer(help="Configurations: show, change, compare, restore, try out.", no_args_is_help=True)
@@ -138,7 +138,7 @@ def save(api: Api, workflow: str, config: Mapping[str, Any], etag: str | None, c
 
 def say_taken(workflow: str, answer: Mapping[str, Any]) -> None:
     """What a save or a start of ingress takes away, if it does."""
-    if workflow == "ingress" and "would" in answer and (line := would_line(answer["would"])):
+    if workflow == "ingress" and "takes_away" in answer and (line := takes_away_line(answer["takes_away"])):
         warn(line)
 
 

@@ -42,19 +42,19 @@ def _taken(plan: Mapping[str, Any]) -> list[RenderableType]:
     return _section("Taken away: what goes beyond the limit in an hour is held", ["TABLE", "WHAT", "SAMPLE", "ALL", "LIMIT", ""], found)
 
 
-def would_line(would: Mapping[str, Any] | None) -> str | None:
+def takes_away_line(told: Mapping[str, Any] | None) -> str | None:
     """Of the answer to a save or a start of ingress; None if nothing is taken away."""
-    if would is None:
+    if told is None:
         return "How much it takes away in Campaign is not known: a system did not answer in time. `bridge config plan ingress` tries again."
     found = [
-        f"{_about(would[name])} {what}"
+        f"{_about(told[name])} {what}"
         for name, what in (("lowers", "opt-outs taken away"), ("deletes", "records deleted"))
-        if would[name]["sample"]
+        if told[name]["sample"]
     ]
     if not found:
         return None
-    held = "; more than the limits, so some will be held" if would["above_limits"] else ""
-    return f"In Campaign by a sample of {would['sample']:,} rows: {', '.join(found)}{held}."
+    held = "; more than the limits, so some will be held" if told["above_limits"] else ""
+    return f"In Campaign by a sample of {told['sample']:,} rows: {', '.join(found)}{held}."
 
 
 def _about(estimate: Mapping[str, Any]) -> str:

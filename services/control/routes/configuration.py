@@ -29,11 +29,11 @@ from services.control.models_data import PlanIn, PlanOut
 from services.control.problems import Refused, described
 from services.control.store import Revision
 from services.control.systems import not_there
+from services.control.taking_away import taken_away
 from services.control.validating import validated
 from services.control.validation import Finding, Findings
 from services.control.views import config_view, etag
 from services.control.workflows import dumped
-from services.control.would import would
 
 READ = (401, 403, 404, 422, 429, 503)
 SAVE = (401, 403, 404, 412, 413, 422, 428, 429, 503)
@@ -172,7 +172,7 @@ def _stale(current: int) -> Refused:
 
 async def _warned(control: Control, workflow: Workflow, findings: Findings) -> ConfigOut:
     """What was saved, with what it warns of and what it would take away."""
-    told = {"warnings": _listed(findings.warnings), "would": await would(control, findings.config)}
+    told = {"warnings": _listed(findings.warnings), "takes_away": await taken_away(control, findings.config)}
     return config_view(control.store, workflow).model_copy(update=told)
 
 

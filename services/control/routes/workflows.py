@@ -13,8 +13,8 @@ from services.control.commands import NotConfigured
 from services.control.context import Control, Operator, Viewer, known
 from services.control.models import CommandIn, HistoryOut, SampleOut, StartedOut, WorkflowOut, WorkflowsOut
 from services.control.problems import Refused, described
+from services.control.taking_away import taken_away
 from services.control.views import workflow_view
-from services.control.would import would
 
 START = (401, 403, 404, 409, 413, 422, 429, 503)
 
@@ -37,7 +37,7 @@ def router(control: Control) -> APIRouter:
     async def start_workflow(id: str, request: Request, _: Operator, command: Annotated[CommandIn | None, Body()] = None) -> StartedOut:
         """Records that the workflow should run, with the configuration saved now. Starting what runs changes nothing."""
         workflow = known(id)
-        taken = await would(control, store.saved(workflow).config)
+        taken = await taken_away(control, store.saved(workflow).config)
         seen = store.verdict(workflow)[0].status, store.desired(workflow).generation
         try:
             await store.run(commands.start(workflow, seen, control.by(request), command.comment if command else None))
@@ -45,7 +45,7 @@ def router(control: Control) -> APIRouter:
             detail = "There is nothing to do yet: save a configuration first."
             raise Refused(409, "not_configured", detail) from exc
         log("command", what="start", workflow=workflow)
-        return StartedOut(**workflow_view(store, backlog, clock, workflow).model_dump(), would=taken)
+        return StartedOut(**workflow_view(store, backlog, clock, workflow).model_dump(), takes_away=taken)
 
     @routes.post("/workflows/{id}/stop", status_code=202, responses=described(401, 403, 404, 413, 422, 429, 503))
     async def stop_workflow(id: str, request: Request, _: Operator, command: Annotated[CommandIn | None, Body()] = None) -> WorkflowOut:

@@ -1,11 +1,12 @@
-"""What saving or starting ingress would take away, told in the answer (control-api.md, consent.md): the plan of a small sample."""
+"""What saving or starting ingress takes away in Campaign, for the answer (control-api.md, consent.md): the plan of a small sample."""
 
 from __future__ import annotations
 
 import asyncio
 
 from bridge.config import Config, IngressConfig
-from bridge.errors import HaltError, RejectError, RetryError
+from bridge.errors import BridgeError
+from bridge.log import log
 from services.control.context import Control
 from services.control.models import EstimateOut, TakenOut
 from services.control.problems import Refused
@@ -20,8 +21,8 @@ def takes_away(config: IngressConfig) -> bool:
     return any(each.apply_deletes or (each.filter.delete_filtered_out and each.filter.conditions) or each.flags() for each in config.tables)
 
 
-async def would(control: Control, config: Config | None) -> TakenOut | None:
-    """None for the other workflows, and if a system or Kafka did not answer within WITHIN_S: that is no reason not to go on."""
+async def taken_away(control: Control, config: Config | None) -> TakenOut | None:
+    """None for the other workflows, and if it cannot be found out within WITHIN_S: that is no reason not to save or to start."""
     if not isinstance(config, IngressConfig):
         return None
     if not takes_away(config):
@@ -30,7 +31,10 @@ async def would(control: Control, config: Config | None) -> TakenOut | None:
         async with asyncio.timeout(WITHIN_S):
             partitions = await control.topics.partitions_of("ingress.state")
             plan = await control.planner.plan(config, SAMPLE, partitions, WITHIN_S * 0.8)
-    except (TimeoutError, HaltError, RejectError, RetryError, Refused):
+    except (TimeoutError, BridgeError, Refused):
+        return None
+    except Exception as exc:  # a fault of ours in what is only told
+        log("internal_fault", "error", where="plan of what is taken away", reason=type(exc).__name__)
         return None
     if plan.sample == 0 and plan.deletes.total is None:  # no row could be read in time
         return None

@@ -14,7 +14,7 @@ from bridge.flow.ports import DeadLetters
 from bridge.log import log
 
 
-class Lettering:
+class DeadLettering:
     def __init__(self, dead_letters: DeadLetters, patience: Patience, clock: Clock, counters: Counter[str]) -> None:
         self._dead_letters, self._patience, self._clock, self._counters = dead_letters, patience, clock, counters
 
