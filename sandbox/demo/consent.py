@@ -46,7 +46,7 @@ def show(console: Console, control: httpx.Client, contact: str) -> None:
     """Who decided what, and why."""
     decisions = control.get("/workflows/optin/decisions", params={"contact": contact}).raise_for_status().json()["decisions"]
     table = Table(title=f"Decisions on contact {contact}", title_justify="left", box=None, pad_edge=False)
-    for heading in ("WHEN", "TELLS", "FLAG", "RULE", "OUTCOME"):
+    for heading in ("WHEN", "SYSTEM", "FLAG", "RULE", "OUTCOME"):
         table.add_column(heading)
     for each in reversed(decisions):
         flags = ", ".join(f"{name}={str(value).lower()}" for name, value in each["flags"].items())
