@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,9 @@ from bridge.flow.waits import FIRST_S, LONGEST_S, backoff_s
 OUTAGE = 10  # records
 PARKED_SINCE = "parked-since"  # header of a record that was published again while its key was parked: milliseconds since 1970
 PARKED_TRIES = "parked-tries"  # another: how often it had been tried by then
+PARKED_FROM = "parked-from"  # another: `partition-offset` of where it was for the first time
+PLACE = re.compile(r"[0-9]{1,9}-[0-9]{1,18}")
+PARKING = (PARKED_SINCE, PARKED_TRIES, PARKED_FROM)
 
 
 @dataclass(slots=True)
@@ -56,7 +60,8 @@ class Failures:
         """The record's own, and since when it is parked."""
         assert self.parked_since is not None
         since = str(int(self.parked_since.timestamp() * 1000)).encode()
-        return [*without_parking(record.headers), (PARKED_SINCE, since), (PARKED_TRIES, str(self.count).encode())]
+        more = [(PARKED_SINCE, since), (PARKED_TRIES, str(self.count).encode()), (PARKED_FROM, first_place(record).encode())]
+        return [*without_parking(record.headers), *more]
 
     def _parked_s(self, now: datetime, budget_s: float, rng: random.Random) -> float | None:
         """Longer each time, up to a minute or a tenth of the time it has waited: what did not come in hours will not come within a minute.
@@ -91,7 +96,13 @@ class Outage:
 
 
 def without_parking(headers: Headers) -> Headers:
-    return [header for header in headers if header[0] not in (PARKED_SINCE, PARKED_TRIES)]
+    return [header for header in headers if header[0] not in PARKING]
+
+
+def first_place(record: Record) -> str:
+    """`partition-offset` of the record, or of the one that it is a copy of."""
+    told = (record.header(PARKED_FROM) or b"").decode("ascii", "replace")
+    return told if PLACE.fullmatch(told) else f"{record.partition}-{record.offset}"
 
 
 def _since(records: Sequence[Record]) -> datetime | None:

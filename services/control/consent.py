@@ -16,6 +16,7 @@ from bridge.avro import Decoder, load_schema
 from bridge.desired import Workflow
 from bridge.errors import RejectError, RetryError
 from bridge.events import OptStatusDecided, Record
+from bridge.flow.failures import PARKED_SINCE, first_place
 from bridge.kafka.follower import Entry
 from bridge.kafka.registry import HttpRegistry
 from bridge.log import log
@@ -25,6 +26,7 @@ from services.control.proof import DELETE, Counts, Decision, Odd, Outcome, Row, 
 
 TOPICS: dict[Workflow, str] = {"optin": "optin.decisions", "ingress": "ingress.decisions"}
 OUTCOMES, GUARD, HELD, RELEASED = "optin.outcomes", "guard", "held", "released"
+REDRIVEN = "dlq.redriven"
 MOST_TOLD = 20  # odd records of one topic that are named in the log; all are counted
 TABLES = """
 CREATE TABLE decisions (workflow TEXT, part INTEGER, at INTEGER, key TEXT, tbl TEXT, target TEXT, time INTEGER, guard TEXT, kind TEXT,
@@ -35,6 +37,7 @@ CREATE TABLE held (workflow TEXT, part INTEGER, at INTEGER, key TEXT, tbl TEXT, 
     PRIMARY KEY (workflow, part, at, flag)) WITHOUT ROWID;
 CREATE INDEX held_of_key ON held (workflow, key, tbl, target, flag);
 CREATE TABLE marks (workflow TEXT, part INTEGER, at INTEGER, action TEXT, PRIMARY KEY (workflow, part, at)) WITHOUT ROWID;
+CREATE TABLE copies (part INTEGER, at INTEGER, copy INTEGER, PRIMARY KEY (part, at)) WITHOUT ROWID;
 CREATE TABLE outcomes (part INTEGER, at INTEGER, outcome TEXT, status INTEGER, time TEXT, PRIMARY KEY (part, at)) WITHOUT ROWID;
 """
 OPEN = (
@@ -127,8 +130,10 @@ class Decisions:
             event = await self._decoder.decode(found["value"])
         except RejectError:
             event = None
+        copy = self._db.execute("SELECT copy FROM copies WHERE part = ? AND at = ?", where[1:]).fetchone()
+        last_at = copy["copy"] if copy is not None and found["workflow"] == "optin" else found["at"]
         told = Outcome(*came_of) if came_of is not None and found["workflow"] == "optin" else None
-        return decision(found, event, mark["action"] if mark else None, [each["flag"] for each in waits], told)
+        return decision(found, event, mark["action"] if mark else None, [each["flag"] for each in waits], told, last_at)
 
     def _check(self) -> None:
         if not self.complete():
@@ -154,10 +159,13 @@ class Decisions:
             log("record_passed_over", "warning", topic=topic, partition=entry.partition, offset=entry.offset, reason=str(exc))
 
     def _take(self, workflow: Workflow, entry: Entry) -> None:
-        found: Row = row(workflow, entry)
+        found, told = row(workflow, entry), {name for name, _ in entry.headers}
+        if PARKED_SINCE in told:  # published again while it waited: it was taken where it was first
+            self._db.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (*place(first_place(_record(entry))), entry.offset))
+            return
         facts = (workflow, found.part, found.at, found.key, found.table, found.target, found.time, found.guard, found.kind)
         self._db.execute(f"INSERT OR REPLACE INTO decisions VALUES ({', '.join('?' * 11)})", (*facts, found.headers, found.value))
-        if self._any_held:
+        if self._any_held and REDRIVEN not in told:  # that is an older one, and makes nothing void
             self._drop(workflow, found)
         if found.guard == HELD:
             self._any_held = True
@@ -180,6 +188,10 @@ class Decisions:
         if known is None or known["outcome"] != "updated":
             values = (part, at, told.outcome, told.status, told.at)
             self._db.execute("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?)", values)
+
+
+def _record(entry: Entry) -> Record:
+    return Record("", entry.partition, entry.offset, entry.timestamp_ms, entry.key.encode(), entry.value, entry.headers)
 
 
 def place(id: str) -> tuple[int, int]:

@@ -74,6 +74,6 @@ def _reached(groups: Sequence[GroupLag]) -> dict[int, int]:
 def _outcome(decision: Decision, reached: Mapping[int, int], known: Mapping[str, Known]) -> Outcome:
     target = decision.event.target if decision.event else ""
     last = known.get(f"{decision.key}/{target}")
-    if last is not None and (last.partition, last.offset) == (decision.part, decision.at):
+    if last is not None and (last.partition, last.offset) == (decision.part, decision.last_at):
         return TOLD.get(last.outcome, "done")
-    return "waiting" if decision.at >= reached.get(decision.part, 0) else "done"
+    return "waiting" if decision.last_at >= reached.get(decision.part, 0) else "done"

@@ -75,7 +75,8 @@ class Told(Outcome):
 @dataclass(frozen=True, slots=True)
 class Decision:
     """`guard`: empty, `held` or `released`; `action`: what an operator did with a held one; `waits`: its flags that are still held;
-    `event` None: it cannot be read. `outcome`: empty if nothing has been told of it; `status`: the answer of the target."""
+    `event` None: it cannot be read. `outcome`: empty if nothing has been told of it; `status`: the answer of the target. `last_at`: where
+    it is last, if it was published again while it waited."""
 
     part: int
     at: int
@@ -92,6 +93,7 @@ class Decision:
     outcome: str
     status: int | None
     written_at: datetime | None
+    last_at: int
 
     @property
     def id(self) -> str:
@@ -134,15 +136,17 @@ def outcome(entry: Entry) -> Told:
     return Told(told["outcome"], status if known else None, _iso(told.get("at")) or _of_ms(entry.timestamp_ms), told["decision"])
 
 
-def decision(found: Any, event: OptStatusDecided | None, action: str | None, waits: Sequence[str], told: Outcome | None) -> Decision:
-    """`found`: a row of the table."""
+def decision(
+    found: Any, event: OptStatusDecided | None, action: str | None, waits: Sequence[str], told: Outcome | None, last_at: int
+) -> Decision:
+    """`found`: a row of the table. `last_at`: see Decision."""
     facts = _facts(headers(found["headers"]))
     time = datetime.fromtimestamp(found["time"] / 1000, UTC)
     came_of, status, written = _of_headers(facts, time) if found["workflow"] == "ingress" else _of_writer(told)
     target: System | None = next((each for each in ("dynamics", "campaign") if each == (event.target if event else found["target"])), None)
     kind: Kind = DELETE if found["kind"] == DELETE or facts.get("flags") == DELETE else "release"
     about = (found["part"], found["at"], found["key"], found["tbl"], target, kind, found["guard"])
-    return Decision(*about, action, waits, time, event, facts.get("origin", ""), came_of, status, written)
+    return Decision(*about, action, waits, time, event, facts.get("origin", ""), came_of, status, written, last_at)
 
 
 def headers(text: str) -> Headers:

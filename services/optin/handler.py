@@ -16,6 +16,7 @@ from bridge.clock import Clock
 from bridge.dynamics.errors import QueryRefused
 from bridge.errors import ParkError, RejectError, RetryError
 from bridge.events import OptStatusDecided, Record
+from bridge.flow.failures import first_place
 from bridge.flow.ports import Result
 from bridge.log import log
 from bridge.state import Known
@@ -77,7 +78,7 @@ class OptinHandler:
             raise RejectError("the decision belongs to another contact than its record", code="misplaced", stage="decode")
         known, changed = _text(record.header("source-version")), _text(record.header("source-changed-at"))
         basis = Basis(int(known) if known.isdigit() else None, datetime.fromisoformat(changed) if changed else None)
-        return Decided(event, _is_held(record), dict.fromkeys(event.flags, basis), (f"{record.partition}-{record.offset}",))
+        return Decided(event, _is_held(record), dict.fromkeys(event.flags, basis), (first_place(record),))
 
     def merge(self, waiting: Decided, arrived: Decided) -> Decided:
         older, newer = sorted((waiting, arrived), key=lambda each: each.event.decided_at)

@@ -188,6 +188,22 @@ async def test_a_delete_that_was_carried_out_or_made_void_is_not_held_any_more(b
     assert await bench.items() == [release]
 
 
+@pytest.mark.parametrize("header", ["parked-since", "dlq.redriven"])
+async def test_an_older_decision_that_is_published_again_makes_no_held_item_void(bench: Bench, header: str) -> None:
+    """It waited for a profile, or was a dead letter."""
+    contact = key()
+    first = await bench.decided("optin", decided(contact, "dynamics"))
+    held = await bench.held("optin", contact)
+
+    again = await bench.decided("optin", decided(contact, "dynamics"), **{header: "1", "parked-from": first})
+
+    assert await bench.items("optin") == [held]
+    last = [(each.id, f"{each.part}-{each.last_at}") for each in await bench.decisions.page("optin", contact, None, 10)]
+    assert (first, again if header == "parked-since" else first) in last
+    listed = [each["id"] for each in (await bench.get(f"optin/decisions?contact={contact}"))["decisions"]]
+    assert listed == ([held, first] if header == "parked-since" else [again, held, first])
+
+
 async def test_of_an_item_with_two_flags_only_the_one_that_is_still_held_is_released(bench: Bench) -> None:
     ada = key()
     await bench.decided("ingress", decided(ada), guard="held", kind="release", flags="blackListEmail,blackListFax")

@@ -313,3 +313,16 @@ async def test_a_decision_of_another_contact_than_its_record_is_refused() -> Non
 
         assert rejected.value.code == "misplaced"
         assert decoded.event.flags == {"donotemail": True}
+
+
+async def test_the_outcome_of_a_copy_is_told_of_the_decision_it_is_a_copy_of() -> None:
+    """It was published again while it waited for its profile."""
+    async with a_rig() as rig:
+        decision = rig.decision("campaign", blackListEmail=True)
+        encoder = Encoder(load_schema("OptStatusDecided"), rig.registry.register("x", load_schema("OptStatusDecided")))
+        headers = (("target", b"campaign"), ("parked-since", b"1772362800000"), ("parked-from", b"2-17"))
+        copy = Record("optin.decisions", 2, 99, 0, decision.contact_key.encode(), encoder.encode(decision), headers)
+
+        await rig.handler.write(await rig.handler.decode(copy), None)
+
+        assert [list(places) for _, places, _, _ in rig.noted] == [["2-17"]]

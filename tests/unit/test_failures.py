@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from bridge.errors import ParkError, RetryError
 from bridge.events import Record
-from bridge.flow.failures import PARKED_SINCE, Failures
+from bridge.flow.failures import PARKED_SINCE, Failures, first_place, without_parking
 from tests.unit.fakes import a_record
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -94,7 +94,15 @@ def test_a_record_that_is_published_again_says_once_since_when_it_is_parked() ->
 
     (since,) = first.headers
     assert list(course.failures.requeue_headers(first))[:1] == [since]
-    assert list(course.failures.requeue_headers(second)) == [("traceparent", b"t"), since, ("parked-tries", b"1")]
+    place = f"{second.partition}-{second.offset}".encode()
+    assert list(course.failures.requeue_headers(second)) == [("traceparent", b"t"), since, ("parked-tries", b"1"), ("parked-from", place)]
+
+
+def test_a_copy_of_a_copy_says_where_the_record_was_first() -> None:
+    first, strange = (replace(a_record(), offset=9, headers=(("parked-from", each),)) for each in (b"2-17", b"somewhere"))
+
+    assert (first_place(first), first_place(strange)) == ("2-17", f"{strange.partition}-9")
+    assert first_place(replace(first, headers=without_parking(first.headers))) == f"{first.partition}-9"
 
 
 def test_a_record_that_was_published_again_counts_its_tries_on() -> None:
