@@ -26,9 +26,9 @@ FRESH = {"If-None-Match": "null"}  # no cached metadata
 STRONG = {"Consistency": "Strong"}  # nor those that the server itself has kept; slower
 DELTA = re.compile(r"[?&]\$?deltatoken=|%24deltatoken=", re.IGNORECASE)  # in the query of a link that leads to what has changed
 UNTOLD_WAIT_S = 1.0  # after operations of a batch that were refused without a word on how long
-METADATA_TRIES = 20
+QUESTION_TRIES = 20
 LAG_WAITS_S = (3.0, 5.0)  # metadata right after a publication may be those of before it (§6.3)
-LONGEST_METADATA_WAIT_S = 10.0  # a longer wait is told as the reason why the service does not start
+LONGEST_QUESTION_WAIT_S = 10.0  # a longer wait is told as the reason why the service does not start
 BUDGET: dict[Limit, str] = {
     "requests": "x-ms-ratelimit-burst-remaining-xrm-requests",
     "seconds": "x-ms-ratelimit-time-remaining-xrm-requests",
@@ -84,12 +84,13 @@ class DynamicsClient:
         """The JSON object of `path` (below /api/data/v9.2/) or of an absolute link that the server gave. `strong`: metadata as they are
         now, past caches that are up to half a minute old.
 
-        Raises RetryError, HaltError, TrackingExpired or QueryRefused. Metadata are asked for again when the limits are reached: they are
-        many small questions, and a start that begins again after each refusal would never end.
+        Raises RetryError, HaltError, TrackingExpired or QueryRefused. It asks again when the limits are reached: before a table is read
+        there are many small questions (metadata, who we are, how many rows), and a start that begins again after each refusal would never
+        end.
         """
         response = await self._ask(path, prefer, strong)
-        tries = METADATA_TRIES if path.startswith("EntityDefinitions") else 1
-        while response.status_code == 429 and (tries := tries - 1) and self._gate.wait_left_s <= LONGEST_METADATA_WAIT_S:
+        tries = QUESTION_TRIES
+        while response.status_code == 429 and (tries := tries - 1) and self._gate.wait_left_s <= LONGEST_QUESTION_WAIT_S:
             response = await self._ask(path, prefer, strong)
         for wait_s in self._lag_waits_s if path.startswith("EntityDefinitions") else ():
             if response.status_code not in (400, 404):

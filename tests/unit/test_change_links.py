@@ -12,6 +12,7 @@ import pytest
 from bridge.dynamics.changes import Page, version
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, TrackingExpired
+from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table, synchronised
 from bridge.errors import HaltError, RetryError
 from bridge.rooms import DynamicsSettings
@@ -252,6 +253,27 @@ async def test_a_busy_server_is_a_retry_with_its_wait(client: DynamicsClient, sa
         await table.page(None)
 
     assert caught.value.retry_after_s == 17
+
+
+@pytest.mark.parametrize("question", ["RetrieveTotalRecordCount", "WhoAmI", "EntityDefinitions"])
+async def test_a_question_before_a_load_is_asked_again_by_itself(client: DynamicsClient, sandbox: DynamicsSandbox, question: str) -> None:
+    """Else the load would begin again, with all questions before it, and meet the same limit."""
+    sandbox.ledger.faults.append(Fault("status", path=question, status=429, headers={"Retry-After": "1"}, times=3))
+    table = await tracked(client, "contact", "lastname")
+
+    assert await table.count() is not None
+    assert (await WhoAmI(client, FakeClock()).ask()).user
+    assert sandbox.ledger.statuses[429] == 3
+
+
+async def test_a_long_wait_before_a_load_is_told(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    table = await tracked(client, "contact", "lastname")
+    sandbox.ledger.faults.append(Fault("status", path="RetrieveTotalRecordCount", status=429, headers={"Retry-After": "60"}))
+
+    with pytest.raises(RetryError) as caught:
+        await table.count()
+
+    assert caught.value.retry_after_s == 60
 
 
 async def test_a_path_in_the_address_of_the_environment_is_part_of_the_operations_of_a_batch(client: DynamicsClient) -> None:
