@@ -15,7 +15,7 @@ from benchmarks.lean import MIXED, key
 from benchmarks.rig import Notes
 from benchmarks.sizes import known
 from bridge.kafka.state import LocalPart
-from services.ingress.reconcile import DIFFERENCES, NOTE_SEEN, Listing
+from services.ingress.comparison import Comparison
 
 PART = 5000
 
@@ -55,18 +55,18 @@ async def partition(notes: Notes, _: str, records: int) -> None:
 
 async def comparison(notes: Notes, _: str, records: int) -> None:
     """Keys and versions of all rows, and of all events, in the reader's temporary file; nothing differs."""
-    with tempfile.TemporaryDirectory(prefix="scale-") as folder, closing(Listing(Path(folder) / "compare.sqlite").db) as db:
+    with tempfile.TemporaryDirectory(prefix="scale-") as folder, closing(Comparison(Path(folder) / "compare.sqlite")) as made:
         spent = Spent(notes)
         for page in _pages(records):
-            db.executemany("INSERT OR REPLACE INTO there VALUES (?, ?)", page)
+            made.list(page)
         spent.on("a key that is listed", records)
         for page in _pages(records):
-            db.executemany(NOTE_SEEN, [(name, version, False) for name, version in page])
+            made.note((name, 0, version, False) for name, version in page)
         spent.on("an event that is noted", records)
-        assert not db.execute(DIFFERENCES).fetchall()
+        made.compare(0)
         spent.on("looking for differences, of one record", records)
-        ((pages,),), ((size,),) = db.execute("PRAGMA page_count"), db.execute("PRAGMA page_size")
-        notes.each("bytes of one record", pages * size)
+        assert made.differences() == 0
+        notes.each("bytes of one record", made.size())
 
 
 def _pages(records: int) -> Iterator[list[tuple[str, int]]]:

@@ -74,12 +74,8 @@ class TrackedTable:
         return None if found is None else self._whole([found], self._members)[0]
 
     async def keys(self, link: str | None) -> tuple[list[tuple[str, int | None]], str | None]:
-        """Key and version of every row there is now, page by page; the link of the next page, None at the end."""
-        path = link or f"{self.table.set_name}?{self.table.in_order(self.table.key)}"
-        try:
-            page, next_link = await self._plain(path, ())
-        except QueryRefused as exc:
-            raise refused(exc) from exc
+        """Key and version of every row there is now, page by page; the link of the next page, None at the end. Raises QueryRefused."""
+        page, next_link = await self._plain(link or f"{self.table.set_name}?{self.table.in_order(self.table.key)}", ())
         return [(self.key(row), version(row)) for row in page], next_link
 
     async def rows(self, link: str | None, changed_since: datetime | None = None) -> tuple[Sequence[Row], str | None]:
@@ -113,7 +109,7 @@ class TrackedTable:
 
     async def with_options(self) -> TrackedTable:
         """The same table, with the options its columns have now."""
-        return TrackedTable(self._client, await with_options(self._client, self.table), self._page_size)
+        return TrackedTable(self._client, await with_options(self._client, self.table), self._page_size, self._zone)
 
     def key(self, row: Row) -> str:
         return str(row[self.table.key]).lower()

@@ -18,7 +18,7 @@ from bridge.kafka.reader import TopicReader
 from bridge.settings import KafkaSettings
 from bridge.state import Known
 
-PART = 500  # events that are decoded in one go: to begin an event loop for each cost four times as much as the event
+PART = 500  # records that are read in one go: to begin an event loop for each event cost four times as much as the event
 Starts = Mapping[str, Sequence[int]]  # bare topic → offset of each partition
 Seen = tuple[str, int, int | None, bool]  # key, source epoch, version in it, gone
 
@@ -37,16 +37,13 @@ class Published:
         with closing(TopicReader(self._settings, self._group)) as reader:
             return {topic: reader.committed(self._names.topic(topic), partitions) for topic, partitions in topics.items()}
 
-    def known(self, table: str, partitions: int) -> Iterator[Seen]:
-        """Every record of `table` in the state topic. Later entries of a key supersede earlier ones."""
+    def known(self, table: str, partitions: int) -> Iterator[Sequence[Seen]]:
+        """Every record of `table` in the state topic, in small parts. Later entries of a key supersede earlier ones."""
         prefix = f"{table}/".encode()
         with closing(TopicReader(self._settings)) as reader:
             for number in range(partitions):
-                for message in reader.read(self._state, number, *reader.range(self._state, number)):
-                    key, value = message.key() or b"", message.value()
-                    if key.startswith(prefix) and value is not None:
-                        known = Known.from_json(value)
-                        yield key.removeprefix(prefix).decode(), known.epoch, known.version, not known.exists
+                for part in _parts(reader.read(self._state, number, *reader.range(self._state, number))):
+                    yield list(_known(part, prefix))
 
     def states(self, keys: Mapping[str, str], partitions: int) -> dict[str, Known]:
         """What the state topic holds of these records (its key → the key of their events); reads their partitions from end to end."""
@@ -68,16 +65,15 @@ class Published:
         else:
             found[key] = Known.from_json(value)
 
-    def since(self, starts: Starts) -> Iterator[Seen]:
-        """Every event published from `starts` on; what is no event is passed over."""
-        with closing(TopicReader(self._settings)) as reader, asyncio.Runner() as loop:
+    def since(self, starts: Starts) -> Iterator[Sequence[Seen]]:
+        """Every event published from `starts` on, in small parts; what is no event is passed over."""
+        with closing(TopicReader(self._settings)) as reader:
             for topic, offsets in starts.items():
                 name = self._names.topic(topic)
                 for number, start in enumerate(offsets):
                     low, end = reader.range(name, number)
-                    messages = reader.read(name, number, max(start, low), end)
-                    while part := list(islice(messages, PART)):
-                        yield from loop.run(self._seen(part))
+                    for part in _parts(reader.read(name, number, max(start, low), end)):
+                        yield asyncio.run(self._seen(part))
 
     async def _seen(self, messages: Sequence[Message]) -> list[Seen]:
         found = []
@@ -88,3 +84,16 @@ class Published:
                 continue
             found.append((event.key, event.epoch, event.version, event.op == "delete"))
         return found
+
+
+def _parts(messages: Iterator[Message]) -> Iterator[Sequence[Message]]:
+    while part := list(islice(messages, PART)):
+        yield part
+
+
+def _known(messages: Sequence[Message], prefix: bytes) -> Iterator[Seen]:
+    for message in messages:
+        key, value = message.key() or b"", message.value()
+        if key.startswith(prefix) and value is not None:
+            known = Known.from_json(value)
+            yield key.removeprefix(prefix).decode(), known.epoch, known.version, not known.exists

@@ -165,7 +165,11 @@ class TableFeed:
 
     async def _reconcile(self, cursor: Cursor) -> Step:
         """Rows that changed, came or went while the load was running (its token reflects its last page only). After a resync they carry
-        its lane, by which no opt-out is ever taken back; they go to the live topic either way."""
+        its lane, by which no opt-out is ever taken back; they go to the live topic either way. Polls go on in between."""
+        if cursor["page_link"] is not None or self._reconciliation.poll_first or self._clock.monotonic() >= self._next_poll:
+            step = await self._poll(cursor)
+            self._reconciliation.came_live([each.key for each in step.events])
+            return step
         differences = await self._reconciliation.next(self._tracked, cursor["starts"], epoch(cursor), self._learn_options)
         if (known := self._reconciliation.known_epoch) > epoch(cursor):
             log("epoch_known", "warning", table=self._table, epoch=known)  # a cursor was lost: what was just read looks old to the writers
@@ -174,7 +178,7 @@ class TableFeed:
             return Step([], {**cursor, "phase": "live", "starts": {}, "finished_at": self._clock.now().isoformat()})
         lane: Lane = "live" if cursor["lane"] == "initial" else "resync"
         rows = [each.row for each in differences if each.row is not None]
-        seen = max(self._highest(cursor, rows), *(each.seen for each in differences))
+        seen = max([self._highest(cursor, rows), *(each.seen for each in differences)])
         events = [self._upsert(cursor, row, lane, CHANGES) for row in rows]
         events += [self._delete(cursor, each.key, lane, seen) for each in differences if each.row is None]
         return Step(events, {**cursor, "version_seen": seen})
@@ -246,8 +250,11 @@ class TableFeed:
         link = page.delta_link or cursor["delta_link"]
         moved = {"page_link": None, "delta_link": link, "restarts": 0, **run_ended(cursor), "token_at": self._clock.now().isoformat()}
         self._next_poll = self._clock.monotonic() + self._wait_s
-        busy = replay.running(cursor.get("replay")) or replay.asked_for(self._replay_asked(), cursor.get("replay"))
+        busy = cursor["phase"] == "reconcile" or self._replay_waits(cursor)
         return Step(events, {**cursor, **moved}, 0.0 if busy else self._wait_s)
+
+    def _replay_waits(self, cursor: Cursor) -> bool:
+        return replay.running(cursor.get("replay")) or replay.asked_for(self._replay_asked(), cursor.get("replay"))
 
     async def _again(self, cursor: Cursor, exc: QueryRefused | TrackingExpired, lane: Lane) -> Step:
         """The link is of no use any more, a refused one when it is refused twice: back to the last delta link, else to the beginning."""
@@ -262,7 +269,7 @@ class TableFeed:
         restarts = cursor.get("restarts", 0) + 1
         if restarts > RESTARTS:
             raise refused(exc)
-        if cursor["phase"] == "live" and cursor["page_link"]:
+        if cursor["phase"] != "load" and cursor["page_link"]:
             return Step([], {**cursor, "page_link": None, "refused": False, "restarts": restarts})
         return await self._begin(lane, {**cursor, "restarts": restarts})
 

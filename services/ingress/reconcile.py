@@ -1,44 +1,37 @@
 """What a full read could not see: rows that changed, came or vanished while it was running, or before it without a tombstone.
 
-Compares the keys and versions that Dynamics lists now with what our topics and the state hold, in a temporary sqlite file, so that
-fifteen million keys are no matter of memory. Each difference is read once more by itself before it is acted upon.
+    list all keys, page by page ─▶ read what we have published ─▶ compare ─▶ look at what differs
+
+Each step is short, so that what changes meanwhile is read and published between them. What differs is looked at once more before it is
+acted upon: in the pages of the whole table where these are fewer requests than the rows that differ, else row by row.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from bridge.dynamics.changes import Row, TrackedTable
+from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.lookups import Lookups
 from bridge.errors import RetryError
 from bridge.kafka.published import Published, Seen
 from bridge.log import log
+from services.ingress.comparison import Comparison, Differing
 
 Learn = Callable[[Sequence[Row]], Awaitable[None]]
-CHUNK = 50
+CHUNK = 50  # rows that are asked for one by one
+DELETES = 1000  # rows that are gone, in one step
+BEGIN_AGAIN = 3
 LOOKS, LOOK_AGAIN_S = 2, 3.0
-SCHEMA = """
-CREATE TABLE there (key TEXT PRIMARY KEY, version INTEGER) WITHOUT ROWID;
-CREATE TABLE seen (key TEXT PRIMARY KEY, epoch INTEGER NOT NULL, version INTEGER NOT NULL, gone INTEGER NOT NULL) WITHOUT ROWID;
-"""
-NOTE_SEEN = """
-INSERT INTO seen VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET
-    epoch = excluded.epoch, version = excluded.version, gone = excluded.gone
-WHERE (excluded.epoch, excluded.version) >= (epoch, version)
-"""
-DIFFERENCES = """
-SELECT there.key, iif(seen.epoch = :epoch, seen.version, 0), 1 FROM there LEFT JOIN seen USING (key)
-WHERE seen.key IS NULL OR (:epoch, there.version) > (seen.epoch, seen.version)
-UNION ALL
-SELECT seen.key, iif(seen.epoch = :epoch, seen.version, 0), 0 FROM seen LEFT JOIN there USING (key)
-WHERE there.key IS NULL AND NOT seen.gone
-"""
+SLICE_S = 0.5  # of reading what we have published, in one step
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +44,6 @@ class Difference:
     seen: int
 
 
-class Listing:
-    """All keys there are now, with their versions, in a new file at `path`. A listing that was interrupted goes on at its page."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self.db.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {SCHEMA} BEGIN;")
-        self._link: str | None = None
-        self._begun = False
-
-    async def finish(self, tracked: TrackedTable) -> None:
-        """Raises RetryError or HaltError."""
-        while self._link is not None or not self._begun:
-            page, link = await tracked.keys(self._link)
-            self.db.executemany("INSERT OR REPLACE INTO there VALUES (?, ?)", page)
-            self._link, self._begun = link, True
-
-
 class Reconciliation:
     """For one table. `topics`: its event topics with their partitions; `state_partitions`: those of the state topic."""
 
@@ -77,67 +51,127 @@ class Reconciliation:
         self._published, self._table, self._topics = published, table, dict(topics)
         self._state_partitions = state_partitions
         self._path = folder / f"reconcile-{table}.sqlite"
-        self._listing: Listing | None = None
-        self._found: list[tuple[str, int, bool]] | None = None  # that differ, the next ones last: key, version seen, whether it was listed
-        self._looks = 0  # at a row that was listed and does not show
         self._lookups = Lookups()
+        self._comparison: Comparison | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._comparison is not None:
+            self._comparison.close()
+        self._comparison = None
+        self._link: str | None = None  # of the next page: while all is listed, then while pages are walked through
+        self._begun_again = 0  # how often a link was refused
+        self._pages = 0  # of the whole table; known when all is listed
+        self._listed = self._compared = False
+        self._walking = self._walked = False
+        self._ours: Iterator[Sequence[Seen]] | None = None  # what is left to read of what we have published
+        self._looks = 0  # at a row that was listed and does not show
+        self.poll_first = False  # a tracked read is refused if we do not see all rows any more; pages would just lack them
         self.known_epoch = 0  # the highest one in our topics and the state, once they were compared
 
     async def starts(self) -> dict[str, list[int]]:
         """How far the writers are in the table's topics: to be kept with the load that begins. All before it is in the state; all
         after it, the load's own events included, is read back. What an earlier load left uncompared is forgotten."""
-        self._listing, self._found, self._looks, self.known_epoch = None, None, 0, 0
+        self._forget()
         return await asyncio.to_thread(self._published.committed, self._topics)
 
+    def came_live(self, keys: Sequence[str]) -> None:
+        """A poll brought these while this goes on, in their newest state: they are no difference any more."""
+        self.poll_first = False
+        if self._comparison is not None:
+            self._comparison.came_live(keys)
+
     async def next(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]], epoch: int, learn: Learn) -> list[Difference] | None:
-        """Some differences to what there is now, in this source epoch; None when there are no more. `learn` is told the rows before they
-        count as dealt with. Raises RetryError, the next call then goes on where this one was, or HaltError."""
-        if self._found is None:
-            self._found = await self._compare(tracked, starts, epoch)
-        if not self._found:
-            self._found = None
-            self._path.unlink(missing_ok=True)
+        """One short step: some differences, maybe none, to what there is now, in this source epoch; None when there are no more. `learn` is
+        told the rows before they count as dealt with. Raises RetryError, the next call then goes on where this one was, or HaltError."""
+        if self._comparison is None:
+            self._comparison = Comparison(self._path)
+        if not self._listed:
+            await self._list(self._comparison, tracked)
+            return []
+        if not self._compared:
+            await self._compare(self._comparison, starts, epoch)
+            return []
+        if self._walking:
+            return await self._walk(self._comparison, tracked, learn)
+        if not (found := self._comparison.first(DELETES)):
+            self._forget()
             return None
-        chunk = self._found[: -CHUNK - 1 : -1]
-        rows = await self._lookups.rows(tracked, [key for key, _, _ in chunk])
-        hidden = any(row is None and listed for (_, _, listed), row in zip(chunk, rows, strict=True))
-        if hidden and self._looks < LOOKS:  # another server may not have it yet (dataverse.md §8.3): it would be taken for deleted
-            self._looks += 1
-            raise RetryError("a row that was listed does not show yet", code="source_busy", retry_after_s=LOOK_AGAIN_S)
-        await learn([row for row in rows if row is not None])
-        self._looks = 0
-        del self._found[-len(chunk) :]
-        return [Difference(key, row, seen) for (key, seen, _), row in zip(chunk, rows, strict=True)]
+        return await self._look(self._comparison, found, tracked, learn)
 
-    async def _compare(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]], epoch: int) -> list[tuple[str, int, bool]]:
-        if self._listing is None:
-            self._listing = Listing(self._path)
-        await self._listing.finish(tracked)
-        listing, self._listing = self._listing, None
-        with closing(listing.db) as db:
-            await self._uninterrupted(db, starts)
-            self.known_epoch = db.execute("SELECT coalesce(max(epoch), 0) FROM seen").fetchone()[0]
-            found = [(str(key), int(seen), bool(listed)) for key, seen, listed in db.execute(DIFFERENCES, {"epoch": epoch})]
-        log("reconciled", table=self._table, differences=len(found))
-        return found[::-1]
+    async def _list(self, comparison: Comparison, tracked: TrackedTable) -> None:
+        page, self._link = await self._page(tracked.keys)
+        comparison.list(page)
+        self._pages += 1
+        self._listed = self._link is None
 
-    async def _uninterrupted(self, db: sqlite3.Connection, starts: Mapping[str, Sequence[int]]) -> None:
-        """Notes what is known on a thread, and leaves only when that thread has: it works with the file that is closed next."""
-        enough = threading.Event()
-        noting = asyncio.ensure_future(asyncio.to_thread(self._note, db, starts, enough))
+    async def _page(self, ask: Callable[[str | None], Awaitable[T]]) -> T:
+        """The next one, or the first one again where its link is of no use any more; a first one that is refused halts."""
         try:
-            await asyncio.shield(noting)
-        finally:
-            enough.set()
-            await asyncio.wait({noting})
+            return await ask(self._link)
+        except QueryRefused as exc:
+            if self._link is None or self._begun_again >= BEGIN_AGAIN:
+                raise refused(exc) from exc
+            log("page_link_refused", "warning", table=self._table, status=exc.status, code=exc.code)
+            self._link, self._begun_again = None, self._begun_again + 1
+            return await ask(None)
 
-    def _note(self, db: sqlite3.Connection, starts: Mapping[str, Sequence[int]], enough: threading.Event) -> None:
-        for source in (self._published.known(self._table, self._state_partitions), self._published.since(starts)):
-            db.executemany(NOTE_SEEN, _rows(source, enough))
-
-
-def _rows(source: Iterable[Seen], enough: threading.Event) -> Iterator[tuple[str, int, int, bool]]:
-    for key, epoch, version, gone in source:
-        if enough.is_set():
+    async def _compare(self, comparison: Comparison, starts: Mapping[str, Sequence[int]], epoch: int) -> None:
+        """Some of what we have published; the comparison itself when all of it is noted."""
+        if self._ours is None:
+            self._ours = chain(self._published.known(self._table, self._state_partitions), self._published.since(starts))
+        if not await _to_its_end(comparison, partial(_noted, comparison, self._ours)):
             return
-        yield key, epoch, version or 0, gone
+        self._ours = None
+        await _to_its_end(comparison, partial(comparison.compare, epoch))
+        number, self.known_epoch = comparison.differences(), comparison.known_epoch()
+        self._compared, self._walking = True, number > max(CHUNK, self._pages)
+        log("reconciled", table=self._table, differences=number)
+
+    async def _walk(self, comparison: Comparison, tracked: TrackedTable, learn: Learn) -> list[Difference]:
+        rows, link = await self._page(tracked.rows)
+        there = {tracked.key(row): row for row in rows}
+        differing = comparison.among(list(there))
+        await learn([there[each.key] for each in differing])
+        self._link, self._walking = link, link is not None
+        self._walked = self.poll_first = not self._walking
+        return _settled(comparison, differing, there)
+
+    async def _look(self, comparison: Comparison, found: Sequence[Differing], tracked: TrackedTable, learn: Learn) -> list[Difference]:
+        """At some of those that were not met in the pages, if there were any: one that was not even listed is gone then."""
+        if self._walked and (gone := [each for each in found if not each.listed]):
+            return _settled(comparison, gone, {})
+        found = found[:CHUNK]
+        rows = dict(zip((each.key for each in found), await self._lookups.rows(tracked, [each.key for each in found]), strict=True))
+        if any(each.listed and rows[each.key] is None for each in found) and self._looks < LOOKS:
+            self._looks += 1  # another server may not have it yet (dataverse.md §8.3): it would be taken for deleted
+            raise RetryError("a row that was listed does not show yet", code="source_busy", retry_after_s=LOOK_AGAIN_S)
+        await learn([row for row in rows.values() if row is not None])
+        self._looks = 0
+        return _settled(comparison, found, rows)
+
+
+def _settled(comparison: Comparison, found: Sequence[Differing], rows: Mapping[str, Row | None]) -> list[Difference]:
+    comparison.settle([each.key for each in found])
+    return [Difference(each.key, rows.get(each.key), each.seen) for each in found]
+
+
+def _noted(comparison: Comparison, ours: Iterator[Sequence[Seen]]) -> bool:
+    """Notes as much as can be read in a moment; True when that was the rest."""
+    until = time.monotonic() + SLICE_S
+    for part in ours:
+        comparison.note(part)
+        if time.monotonic() >= until:
+            return False
+    return True
+
+
+async def _to_its_end(comparison: Comparison, work: Callable[[], T]) -> T:
+    """On a thread, and leaves only when that thread has: it works with the file that may be closed next."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        comparison.interrupt()
+        await asyncio.wait({working})
+        raise

@@ -14,6 +14,7 @@ from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.epoch import SourceEpoch
 from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
+from bridge.errors import RetryError
 from bridge.events import ChangeEvent, Outgoing
 from bridge.flow.reader import Step
 from bridge.kafka.published import Published, Seen, Starts
@@ -46,14 +47,12 @@ class MemoryPublished(Published):
         """The writers have committed everything there is."""
         self.done = {topic: len(self.log.of(topic)) for topic in {each.topic for each in self.log.events}}
 
-    def known(self, table: str, partitions: int) -> Iterator[Seen]:
-        for key, (epoch, version, gone) in self.state.items():
-            yield key, epoch, version, gone
+    def known(self, table: str, partitions: int) -> Iterator[Sequence[Seen]]:
+        yield [(key, epoch, version, gone) for key, (epoch, version, gone) in self.state.items()]
 
-    def since(self, starts: Starts) -> Iterator[Seen]:
+    def since(self, starts: Starts) -> Iterator[Sequence[Seen]]:
         for topic, (start, *_) in starts.items():
-            for each in self.log.of(topic)[start:]:
-                yield each.event.key, each.event.epoch, each.event.version, each.event.op == "delete"
+            yield [(each.event.key, each.event.epoch, each.event.version, each.event.op == "delete") for each in self.log.of(topic)[start:]]
 
     def write_all(self) -> None:
         """The writer catches up with everything published."""
@@ -118,7 +117,7 @@ class Rig:
 
     async def until(self, phase: str) -> None:
         """Steps, one at least, until the cursor is in this phase."""
-        for _ in range(100):
+        for _ in range(300):
             await self.step()
             if self.cursor is not None and self.cursor["phase"] == phase:
                 return
@@ -205,6 +204,19 @@ async def serving_rig(folder: Path) -> AsyncIterator[Rig]:
             yield Rig(sandbox, client, folder, clock=clock)
         finally:
             await client.close()
+
+
+async def under_a_limit(rig: Rig) -> None:
+    """Steps until live, with no more than 40 requests in five minutes."""
+    rig.sandbox.settings.change({"throttle": True, "limit_requests": 40})
+    for _ in range(15):
+        try:
+            await rig.until("live")
+            return
+        except RetryError as exc:
+            rig.clock.advance(exc.retry_after_s or 0)
+            rig.sandbox.advance(exc.retry_after_s or 0)
+    raise AssertionError("no progress")
 
 
 def keys(events: Sequence[Outgoing], op: str = "upsert") -> list[str]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import HaltError, RetryError
+from bridge.errors import HaltError
 from bridge.events import OURS, SOURCE_AHEAD
 from sandbox.dynamics.tables import APP_USER, OTHER_USER
 from sandbox.web import Fault
-from tests.flow.feeding import CHANGES, REPLAY, Rig, during, keys, serving_rig
+from tests.flow.feeding import CHANGES, REPLAY, Rig, during, keys, serving_rig, under_a_limit
 
 
 @pytest.fixture
@@ -123,99 +123,6 @@ async def test_an_upper_case_delete_has_the_key_of_its_row(rig: Rig) -> None:
     (event,) = await rig.poll()
 
     assert event.key == person
-
-
-@pytest.mark.parametrize("page", [1, 2])
-async def test_what_changes_behind_the_read_is_found_afterwards(rig: Rig, page: int) -> None:
-    """Dynamics' first token reflects the last page: changes of rows read before it would be lost."""
-    rig.sandbox.settings.first_load_gap = "lost"
-    people = rig.people(6)
-
-    def change() -> None:
-        rig.rename(people[0], "changed behind")
-        rig.sandbox.delete("contact", people[1])
-        rig.sandbox.upsert("contact", {"contactid": "00000000-0000-4000-8000-000000000000", "lastname": "born behind"})
-
-    during(rig, page, change)
-    await rig.start()
-
-    await rig.until("live")
-
-    assert rig.image() == rig.truth()
-    assert {each.event.lane for each in rig.log.of(CHANGES)} == {"live"}
-
-
-async def test_reconciliation_finds_nothing_where_nothing_changed(rig: Rig) -> None:
-    rig.people(5)
-    await rig.start()
-
-    await rig.until("live")
-
-    assert rig.log.of(CHANGES) == []
-    assert list(rig.folder.iterdir()) == []
-
-
-async def test_a_reconciliation_that_broke_off_goes_on_where_it_was(rig: Rig) -> None:
-    people = rig.people(4)
-    during(rig, 1, lambda: rig.rename(people[0], "changed behind"))
-    await rig.start()
-    await rig.until("reconcile")
-    rig.sandbox.ledger.faults.append(Fault("status", "GET", r"contacts\(", 503, times=1))
-
-    with pytest.raises(RetryError):
-        await rig.step()
-    listed = rig.sandbox.ledger.requests["GET contacts"]
-    await rig.until("live")
-
-    assert rig.image() == rig.truth()
-    assert rig.sandbox.ledger.requests["GET contacts"] == listed + 1  # the row
-
-
-async def test_a_reconciliation_that_broke_off_is_forgotten_when_the_load_begins_again(rig: Rig) -> None:
-    people = rig.people(4)
-    during(rig, 1, lambda: rig.rename(people[0], "changed behind"))
-    await rig.start()
-    await rig.until("reconcile")
-    rig.sandbox.ledger.faults.append(Fault("status", "GET", r"contacts\(", 503, times=1))
-    with pytest.raises(RetryError):
-        await rig.step()
-    rig.cursor = None  # somebody deleted it
-    rig.rename(people[1], "changed before")
-
-    await rig.until("live")
-
-    assert rig.image() == rig.truth()
-
-
-async def under_a_limit(rig: Rig) -> None:
-    """Steps until live, with no more than 40 requests in five minutes."""
-    rig.sandbox.settings.change({"throttle": True, "limit_requests": 40})
-    for _ in range(15):
-        try:
-            await rig.until("live")
-            return
-        except RetryError as exc:
-            rig.clock.advance(exc.retry_after_s or 0)
-            rig.sandbox.advance(exc.retry_after_s or 0)
-    raise AssertionError("no progress")
-
-
-async def test_many_differences_are_dealt_with_under_a_small_request_limit(rig: Rig) -> None:
-    rig.sandbox.settings.first_load_gap = "lost"
-    rig.page_size = 2
-    people = rig.people(120)
-
-    def change() -> None:
-        for person in people:
-            rig.rename(person, "changed behind")
-
-    during(rig, 60, change)
-    await rig.start()
-    await rig.until("reconcile")
-
-    await under_a_limit(rig)  # 60 pages of keys and 120 rows
-
-    assert rig.image() == rig.truth()
 
 
 async def test_many_deletes_after_a_restart_are_looked_up_under_a_small_request_limit(rig: Rig) -> None:
@@ -335,47 +242,6 @@ async def test_a_table_without_change_tracking_halts_when_its_last_page_has_no_l
     assert caught.value.code == "change_tracking_off"
     assert rig.cursor is not None
     assert rig.cursor["phase"] == "load"
-
-
-async def with_one_born_behind(rig: Rig, times: int | None = None) -> Fault:
-    """A row that came behind the read, so that only the comparison finds it; asked for by itself it does not show, so many times: another
-    server of Dynamics may be behind (dataverse.md §8.3)."""
-    rig.sandbox.settings.first_load_gap = "lost"
-    rig.people(4)
-    await rig.start()
-    await rig.step()
-    await rig.step()
-    late = rig.sandbox.upsert("contact", {"contactid": "00000000-0000-4000-8000-000000000000", "lastname": "born behind"})
-    body = '{"error": {"code": "0x80040217", "message": "contact Does Not Exist"}}'
-    fault = Fault("status", "GET", rf"contacts\({late}\)", 404, body, "application/json", times=times)
-    rig.sandbox.ledger.faults.append(fault)
-    return fault
-
-
-@pytest.mark.parametrize("answers", [1, 2])
-async def test_a_row_that_was_listed_and_does_not_show_yet_is_not_taken_for_deleted(rig: Rig, answers: int) -> None:
-    fault = await with_one_born_behind(rig, answers)
-
-    for _ in range(answers):
-        with pytest.raises(RetryError) as waits:
-            await rig.until("live")
-        assert waits.value.retry_after_s == 3
-    await rig.until("live")
-
-    assert fault.struck == answers
-    assert rig.image() == rig.truth()
-    assert [each.event.op for each in rig.log.of(CHANGES)] == ["upsert"]
-
-
-async def test_a_row_that_was_listed_and_stays_away_is_gone(rig: Rig) -> None:
-    await with_one_born_behind(rig)
-
-    for _ in range(2):
-        with pytest.raises(RetryError):
-            await rig.until("live")
-    await rig.until("live")
-
-    assert [each.event.op for each in rig.log.of(CHANGES)] == ["delete"]
 
 
 async def test_an_event_says_how_far_dynamics_clock_is_from_ours(rig: Rig) -> None:

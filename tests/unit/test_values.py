@@ -92,6 +92,14 @@ async def test_the_day_of_a_user_local_time_is_that_of_the_zone(
     assert read.fields == {column.name: value}  # for filters, texts and times it stays the time it is
 
 
+async def test_it_is_after_a_new_option_was_learned_as_well(client: DynamicsClient, sandbox: DynamicsSandbox) -> None:
+    await event(client, sandbox, DAY, "2026-06-14T22:00:00Z", BERLIN)
+    table = await TrackedTable(client, await read_table(client, "contact", [DAY.name]), 10, BERLIN).with_options()
+    (row,) = (await table.page(None)).rows
+
+    assert fields(table.upsert(row, "live", NOON), "birthDate") == {"birthDate": "2026-06-15"}
+
+
 @pytest.mark.parametrize("zone", ZONES)
 async def test_a_wall_clock_is_never_shifted(client: DynamicsClient, sandbox: DynamicsSandbox, zone: ZoneInfo | None) -> None:
     read = await event(client, sandbox, WALL_CLOCK, "2026-06-14T22:00:00Z", zone)
