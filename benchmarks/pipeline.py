@@ -153,7 +153,7 @@ class _WithoutCalls(IngressWriting):
         nothing, clock = Nothing(), SystemClock()
         consent = Consent(_Answered(), nothing, nothing.prove, nothing, clock)
         optin = OptIn(nothing.observe, clock)
-        return Noting(made._targets, _Answered(), made._decoder, made._digests, consent, optin, clock, nothing.keep)
+        return Noting(made._targets, _Answered(), made._decoder, made._digests, consent, optin, clock, nothing.keep, made._children)
 
 
 async def _work_by_hand(settings: KafkaSettings, home: Path) -> float:

@@ -39,6 +39,7 @@ class TargetField:
     label: str = ""
     options: tuple[tuple[str, str], ...] = ()  # (name, label) of an enumeration, in order
     policy: str = ""  # its `dataPolicy`
+    link: str = ""  # the resource that a link leads to, where that is told
 
     @property
     def exact(self) -> bool:

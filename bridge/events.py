@@ -16,6 +16,7 @@ System = Literal["dynamics", "campaign"]
 Value = str | None | bool | int | float
 Headers = Sequence[tuple[str, bytes]]
 
+POLLED_EVERY = "polled-every-ms"  # header: the longest pause between two polls of a table, where it is longer than the default
 SOURCE_AHEAD = "source-ahead-ms"  # header: by how many milliseconds the source's clock was ahead of ours, where that can be measured
 OURS = "changed-by-us"  # header: our own application user changed the row last
 

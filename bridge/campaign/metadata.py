@@ -33,12 +33,17 @@ KINDS: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """`path`: where its records are, below /campaign/. `fields`: by dotted name. `has_parents`: it has links that may hide it."""
+    """`path`: where its records are, below /campaign/. `fields`: by dotted name. `parents`: the resources it is linked to, which may hide
+    it; the name of one that is not told is empty."""
 
     name: str
     path: str
     fields: Mapping[str, TargetField]
-    has_parents: bool
+    parents: frozenset[str] = frozenset()
+
+    @property
+    def has_parents(self) -> bool:
+        return bool(self.parents)
 
     def field(self, name: str) -> TargetField | None:
         """A field by its dotted name. Members of an item that the metadata does not describe are taken for plain text."""
@@ -65,8 +70,7 @@ async def read_resource(client: CampaignClient, name: str) -> Resource:
         with readable(f"Campaign: description of {name}"):
             fields = {field.name: field for field in _fields(content, "")} if isinstance(content, Mapping) else {}
         if fields:
-            links = name != "profile" and any(field.kind == "link" for field in fields.values())
-            return Resource(name, path, fields, links)
+            return Resource(name, path, fields, frozenset() if name == "profile" else _parents(fields.values()))
         unclear.append(RetryError(f"Campaign: {place}: the answer describes no resource", code="bad_answer"))
     raise unclear[0] if unclear else _missing(name)
 
@@ -142,6 +146,10 @@ def _fields(content: Mapping[str, Any], prefix: str) -> list[TargetField]:
     return found
 
 
+def _parents(fields: Iterable[TargetField]) -> frozenset[str]:
+    return frozenset(field.link for field in fields if field.kind == "link")
+
+
 def _field(name: str, described: Mapping[str, Any]) -> TargetField:
     raw = str(described.get("resType") or described.get("type") or "string")
     broad = str(described.get("type") or "")
@@ -161,6 +169,7 @@ def _field(name: str, described: Mapping[str, Any]) -> TargetField:
         label=str(described.get("label") or ""),
         options=_options(described.get("values")) if kind == "enumeration" else (),
         policy=str(described.get("dataPolicy") or ""),
+        link=str(described.get("resTarget") or "") if kind == "link" else "",
     )
 
 

@@ -22,7 +22,7 @@ class Change:
     `full`: fields with Apply updates off are to be sent as well, because an initial load or a replay is among them. `merged`: how many
     events went into it. `sights`: what each of them says of opt-outs. `released`: held items that a person has released, as kind or as
     kind and flag; `only_release`: there is nothing else. `ahead_ms`: by how much Dynamics' clock is ahead of ours. `partition`: where the
-    record's state is kept.
+    record's state is kept. `polled_every_s`: how often its reader polls, 0: as by default.
     """
 
     event: ChangeEvent
@@ -33,6 +33,7 @@ class Change:
     only_release: bool = False
     ahead_ms: int = 0
     partition: int = 0
+    polled_every_s: float = 0.0
 
     def releases(self, kind: str, flag: str = "") -> bool:
         """Whether a held item of this kind, and about this flag, was released."""
@@ -106,6 +107,7 @@ def merge(waiting: Change, arrived: Change) -> Change:
         waiting.only_release and arrived.only_release,
         first.ahead_ms,
         first.partition,
+        first.polled_every_s,
     )
 
 

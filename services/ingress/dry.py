@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from bridge.avro import Decoder
 from bridge.clock import Clock
 from bridge.consent.guard import Ask
 from bridge.events import ChangeEvent, OptStatusDecided, OptStatusObserved
 from bridge.state import Digests, Known
+from services.ingress.children import Children
 from services.ingress.consent import Consent
 from services.ingress.handler import IngressHandler
 from services.ingress.optin import OptIn
@@ -31,6 +33,9 @@ class Nothing:
 
     async def observe(self, event: OptStatusObserved) -> None: ...
 
+    async def until(self, tables: Sequence[str]) -> datetime:
+        return datetime.max.replace(tzinfo=UTC)
+
     async def keep(self, partition: int, key: str, known: Known) -> None: ...
 
 
@@ -38,6 +43,5 @@ def dry_handler(target: Target, calls: Calls, decoder: Decoder[ChangeEvent], dig
     """Of one table. `calls` stands for Campaign."""
     nothing = Nothing()
     consent = Consent(calls, nothing, nothing.prove, nothing, clock)
-    return IngressHandler(
-        {target.table.source: target}, calls, decoder, digests, consent, OptIn(nothing.observe, clock), clock, nothing.keep
-    )
+    optin, children = OptIn(nothing.observe, clock), Children({}, nothing, clock)
+    return IngressHandler({target.table.source: target}, calls, decoder, digests, consent, optin, clock, nothing.keep, children)

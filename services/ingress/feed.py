@@ -26,10 +26,11 @@ from bridge.dynamics.errors import QueryRefused, TrackingExpired, refused
 from bridge.dynamics.lookups import Lookups
 from bridge.dynamics.pace import next_poll_s
 from bridge.errors import HaltError
-from bridge.events import OURS, SOURCE_AHEAD, ChangeEvent, Lane, Outgoing, event_headers
+from bridge.events import OURS, POLLED_EVERY, SOURCE_AHEAD, ChangeEvent, Lane, Outgoing, event_headers
 from bridge.flow.reader import Cursor, Step
 from bridge.log import log
 from services.ingress import replay
+from services.ingress.children import POLLED_EVERY_S
 from services.ingress.options import NewOptions
 from services.ingress.reconcile import Reconciliation
 
@@ -289,6 +290,8 @@ class TableFeed:
         headers = event_headers(event.lane, str(event.version or ""), self._produced_by)
         if ahead := ahead_ms(self._tracked.ahead_s):  # its times are Dynamics', and the writer compares them with Campaign's
             headers.append((SOURCE_AHEAD, str(ahead).encode()))
+        if self._interval_s > POLLED_EVERY_S:
+            headers.append((POLLED_EVERY, str(int(self._interval_s * 1000)).encode()))
         headers += [(OURS, b"1")] if ours else []  # what we wrote ourselves is nobody's word
         return Outgoing(f"{topic}.{self._table}", event.key, event, headers)
 

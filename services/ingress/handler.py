@@ -5,6 +5,7 @@ decode ─▶ merge ─▶ write:  decide (pure) ─▶ opt-outs first ─▶ th
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,10 +15,11 @@ from bridge.campaign.errors import Duplicate, NotFound
 from bridge.clock import Clock
 from bridge.consent.mapped import Past, wanted
 from bridge.errors import RejectError, RetryError
-from bridge.events import OURS, SOURCE_AHEAD, ChangeEvent, Record
+from bridge.events import OURS, POLLED_EVERY, SOURCE_AHEAD, ChangeEvent, Record
 from bridge.flow.ports import Result
 from bridge.mapping import Mapped, Skip
 from bridge.state import Digests, Known
+from services.ingress.children import Children
 from services.ingress.consent import DELETED, FILTERED, KEPT, Consent, Place, held_times, held_word, patient, with_held_delete
 from services.ingress.decide import (
     Change,
@@ -40,11 +42,13 @@ from services.ingress.records import Keep, Records
 from services.ingress.remembered import HELD_DELETE, Remembered, campaign_key, having, timed, without
 from services.ingress.target import Calls, Target, Work
 
+NUMBER = re.compile(r"-?[0-9]{1,15}")
 LIVE, REPLAY = "ingress.changes.", "ingress.replay."
 
 
 class IngressHandler:
-    """See bridge.flow.ports.Handler. `targets` by Dynamics table. `keep` puts a state before a call that would make it unknowable."""
+    """See bridge.flow.ports.Handler. `targets` by Dynamics table. `keep` puts a state before a call that would make it unknowable.
+    `children`: what a delete has to wait for."""
 
     sums = False
 
@@ -58,7 +62,9 @@ class IngressHandler:
         optin: OptIn,
         clock: Clock,
         keep: Keep,
+        children: Children,
     ) -> None:
+        self._children = children
         self._targets, self._decoder, self._digests, self._consent = targets, decoder, digests, consent
         self._remembered = Remembered(digests)
         self._opted_out: dict[str, Known] = {}  # what an opt-out has come to whose record was refused for another reason
@@ -80,8 +86,8 @@ class IngressHandler:
         if record.header("guard") == b"released":
             flags = [flag for flag in _text(record, "flags").split(",") if flag]
             return release(event, _text(record, "kind"), flags, record.partition)
-        ahead = _text(record, SOURCE_AHEAD)
-        made = self.change(event, int(ahead) if ahead.lstrip("-").isdigit() else 0, record.partition)
+        made = self.change(event, _number(record, SOURCE_AHEAD), record.partition)
+        made = replace(made, polled_every_s=_number(record, POLLED_EVERY) / 1000)
         return ours(made) if record.header(OURS) is not None else made
 
     def change(self, event: ChangeEvent, ahead_ms: int = 0, partition: int = 0) -> Change:
@@ -214,6 +220,8 @@ class IngressHandler:
         before = replace(work.known or Known(), version=after.version, epoch=after.epoch, gone=after.gone)
         if not before.exists and work.known is not None and await self._consent.look(work.place) is None:
             return Result("absent", replace(after, status=404))  # it never was, or an earlier integration had made it: that one is deleted
+        if HELD_DELETE not in before.times:
+            await self._children.first(work.event)
         if HELD_DELETE in before.times or not await self._consent.may_delete(work.place, work.event, rule):
             times = await self._opt_out(work)
             known = having(before if HELD_DELETE in before.times else with_held_delete(before, work.event), times or {})
@@ -243,6 +251,12 @@ class IngressHandler:
         lowered = await self._consent.lower(work.place, words, replace(work.event, ahead_ms=0), known, released=True)
         known = without(known, [f"held:{name}" for name in held])
         return Result("updated" if lowered.written else "unchanged", self._remembered.holding(known, lowered.holds))
+
+
+def _number(record: Record, header: str) -> int:
+    """0 where it is none."""
+    text = _text(record, header)
+    return int(text) if NUMBER.fullmatch(text) else 0
 
 
 def _text(record: Record, header: str) -> str:

@@ -39,9 +39,8 @@ class Hidden:
         try:
             status = await self._client.delete(target.resource.path, key)
         except NotFound as exc:
-            never_seen = known is not None and known.exists and not known.visible
-            if target.resource.has_parents and never_seen:
-                await self._make_sure(target, key, place, exc)
+            if target.resource.has_parents and known is not None and known.exists:
+                await self._make_sure(target, key, place, exc, known)
             status = 404
         except RetryError:
             if place not in self._vain_deletes:
@@ -51,17 +50,18 @@ class Hidden:
             places.discard(place)
         return status
 
-    async def _make_sure(self, target: Target, key: str, place: str, exc: NotFound) -> None:
-        """A delete of a child that Campaign has never shown found nothing: returns if it is not there, raises ParkError if it is hidden.
+    async def _make_sure(self, target: Target, key: str, place: str, exc: NotFound, known: Known) -> None:
+        """A delete of a child that we have made found nothing: returns if it is not there, raises ParkError if it is hidden.
 
         Creating it tells, but a record without its parent could not be deleted again: it gets the texts of one that Campaign shows,
-        and with them that one's parents. Where Campaign shows none we wait, unless an earlier delete may have been done.
+        and with them that one's parents. Where Campaign shows none we believe it of one that it has shown before, and wait with another,
+        unless an earlier delete may have been done.
         """
         if place in self._hidden:
             raise parent_missing(exc) from exc
         shown = await self._client.first(target.resource.path)
         if shown is None:
-            if place in self._unanswered_deletes:
+            if known.visible or place in self._unanswered_deletes:
                 return
             self._vain_deletes.add(place)
             raise parent_missing(exc) from exc

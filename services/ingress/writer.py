@@ -21,6 +21,7 @@ from bridge.events import ChangeEvent
 from bridge.http import Pause
 from bridge.kafka.guard import KafkaGuard
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settled import KafkaSettled
 from bridge.kafka.topics import Topic, ingress_topics
 from bridge.mapping import Mapper
 from bridge.rooms import CampaignSettings, ConsentSettings, WriterSettings
@@ -28,6 +29,7 @@ from bridge.settings import KafkaSettings, ServiceSettings
 from bridge.state import Digests
 from bridge.telemetry import Telemetry
 from bridge.writing import Shared, WriterRun
+from services.ingress.children import Children, children_of
 from services.ingress.consent import Consent
 from services.ingress.decide import Change
 from services.ingress.handler import LIVE, IngressHandler
@@ -77,7 +79,9 @@ class IngressWriting:
         consent = Consent(self._client, self._guard, publishing.prove, limits, self._clock)
         optin = OptIn(publishing.observe, self._clock, self._optin)
         digests = Digests(self._campaign.digest_secret())
-        return IngressHandler(by_table, self._client, decoder, digests, consent, optin, self._clock, shared.keep)
+        settled = KafkaSettled(self._kafka, self.workflow, LIVE.removesuffix("."), self._clock)
+        children = Children(children_of(targets), settled, self._clock)
+        return IngressHandler(by_table, self._client, decoder, digests, consent, optin, self._clock, shared.keep, children)
 
     def lanes(self, topic: str) -> Sequence[bool]:
         return [topic.startswith(LIVE)]

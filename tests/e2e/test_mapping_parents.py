@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from sandbox.web import Fault
 from tests.e2e.helpers import eventually, new_key, run_through
 from tests.e2e.stack import Stack, contacts, vehicles
+
+ACTIVE = {"conditions": [{"field": "statecode", "operator": "eq", "value": 0}]}
 
 
 async def parked(stack: Stack, number: int) -> bool:
@@ -75,3 +78,29 @@ async def test_f152_f153_an_update_that_waits_survives_the_writer(stack: Stack) 
 
     await eventually(stack, lambda: (stack.campaign.get("cusVehicle", car) or {})["cusName"] == "Corsa", "the update follows", 40)
     await stack.until_caught_up()
+
+
+async def test_children_go_before_their_parents(stack: Stack) -> None:
+    """Dynamics deletes them together and tells each table by itself; a merge gives them another parent. Campaign hides a child without its
+    parent, and of a hidden one neither a delete nor a change is taken."""
+    contacts_there = {**contacts(apply_deletes=True), "filter": {**ACTIVE, "delete_filtered_out": True}}
+    owners = [stack.dynamics.upsert("contact", {"lastname": f"Owner {n}"}) for n in range(20)]
+    cars = [stack.dynamics.upsert("new_vehicle", {"new_name": f"Car {n}", "new_contactid": owner}) for n, owner in enumerate(owners)]
+    await run_through(stack, contacts_there, vehicles(apply_deletes=True))
+    assert len(stack.campaign.rows("cusVehicle")) == 20
+
+    stack.dynamics.ledger.faults.append(Fault("latency", "GET", "new_vehicles.*deltatoken", seconds=2.0, times=2))
+    for owner in owners[:10]:
+        stack.dynamics.delete("contact", owner)
+    for owner in owners[10:15]:  # merged into the last one
+        stack.dynamics.upsert("contact", {"contactid": owner, "statecode": 1})
+    for car in cars[:10]:
+        stack.dynamics.delete("new_vehicle", car)
+    for car in cars[10:15]:
+        stack.dynamics.upsert("new_vehicle", {"new_vehicleid": car, "new_contactid": owners[-1]})
+
+    await eventually(stack, lambda: not any(stack.campaign.get("profile", owner) for owner in owners[:15]), "the parents go", 60)
+    workflow = await stack.until_caught_up()
+    there = {row["cusVehicleId"]: (row["cusContactId"], row["hidden"]) for row in stack.campaign.rows("cusVehicle")}
+    assert there == {car: (owners[-1] if n < 15 else owners[n], False) for n, car in enumerate(cars) if n >= 10}
+    assert workflow["counters"]["dead_lettered"] == 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bridge.avro import Decoder, load_schema
@@ -21,6 +21,7 @@ from bridge.settings import load
 from bridge.state import Digests, Known
 from sandbox.campaign import CampaignSandbox
 from sandbox.web import serving
+from services.ingress.children import Children, children_of
 from services.ingress.consent import Consent
 from services.ingress.decide import Change
 from services.ingress.handler import IngressHandler
@@ -63,6 +64,8 @@ class Rig:
         self.proofs: list[tuple[OptStatusDecided, Mapping[str, str]]] = []
         self.optin = Flags()
         self.told_optin: list[OptStatusObserved] = []
+        self.settled = datetime.max.replace(tzinfo=UTC)  # until when what was published of other tables is dealt with
+        self.waited_for: list[list[str]] = []
         self._version = 100
 
     async def build(self, *mappings: Mapping[str, Any]) -> None:
@@ -75,8 +78,13 @@ class Rig:
             targets[table.source] = Target(table, resource, resource.fields, Mapper(table, resource.fields), capitals)
         decoder = Decoder(self.registry, load_schema("ChangeEvent"), ChangeEvent)
         consent = Consent(self.client, self.guard, self._prove, self, self.clock)
+        children = Children(children_of(targets.values()), self, self.clock)
         optin = OptIn(self._observe, self.clock, self.optin)
-        self.handler = IngressHandler(targets, self.client, decoder, Digests("secret"), consent, optin, self.clock, self._keep)
+        self.handler = IngressHandler(targets, self.client, decoder, Digests("secret"), consent, optin, self.clock, self._keep, children)
+
+    async def until(self, tables: Sequence[str]) -> datetime:
+        self.waited_for.append(sorted(tables))
+        return self.settled
 
     def lowers(self) -> int:
         return self.limit
@@ -117,7 +125,8 @@ class Rig:
     def _event(self, table: str, key: str, op: Op, lane: Lane, version: int | None, fields: dict[str, Any]) -> ChangeEvent:
         self._version += 1
         version = self._version if version is None else version
-        return ChangeEvent(table, key, op, lane, version, None, self.clock.now(), fields if op == "upsert" else {})
+        seen = self.clock.now() - timedelta(seconds=20)  # all tables were polled since
+        return ChangeEvent(table, key, op, lane, version, None, seen, fields if op == "upsert" else {})
 
     def calls(self) -> list[tuple[str, int]]:
         """Method and status of every write so far."""

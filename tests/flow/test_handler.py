@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -238,6 +239,90 @@ async def test_a_child_that_was_given_up_is_looked_for_again(rig: Rig) -> None:
     rig.handler.rejected(rig.handler.change(rig.contact()), None)
 
     assert rig.handler._records._hidden._hidden == set()
+
+
+@pytest.mark.parametrize("by", ["delete", "filter"])
+async def test_a_parent_goes_after_what_happened_to_its_children(by: str) -> None:
+    """Campaign hides a child whose parent is gone, and then its own change or delete finds nothing."""
+    contacts = {**CONTACTS, "filter": {**in_oslo(), "delete_filtered_out": True}}
+    async with serving_rig(contacts, VEHICLES) as rig:
+        await rig.apply(rig.contact())
+        await rig.apply(rig.vehicle())
+        gone = rig.contact(op="delete") if by == "delete" else rig.contact(address1_city="Bergen")
+        gone = replace(gone, observed_at=rig.clock.now())
+        rig.settled = rig.clock.now() + timedelta(seconds=9)  # what the next poll of the other table brings is not written
+        rig.clock.advance(30)
+        for _ in range(2):
+            with pytest.raises(ParkError) as caught:
+                await rig.apply(gone)
+            assert caught.value.code == "children_first"
+        await rig.apply(rig.vehicle(op="delete"))
+        rig.settled += timedelta(seconds=1)
+
+        result = await rig.apply(gone)
+
+        assert result.outcome == ("deleted" if by == "delete" else "filtered")
+        assert rig.waited_for[0] == ["new_vehicle"]
+        assert (rig.sandbox.get("profile", PERSON), rig.sandbox.get("cusVehicle", CAR)) == (None, None)
+
+
+async def test_a_parent_waits_until_all_tables_have_been_polled_once_more(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+    gone = replace(rig.contact(op="delete"), observed_at=rig.clock.now())
+    rig.clock.advance(9.9)
+    with pytest.raises(ParkError):
+        await rig.apply(gone)
+    rig.clock.advance(0.1)
+    with pytest.raises(ParkError):
+        await rig.write(replace(rig.handler.change(gone), polled_every_s=30.0))
+
+    assert (await rig.apply(gone)).outcome == "deleted"
+
+
+@pytest.mark.parametrize("late_s", [3600, -1])
+async def test_a_parent_does_not_wait_for_ever_nor_for_a_clock_that_is_ahead(rig: Rig, late_s: float) -> None:
+    await rig.apply(rig.contact())
+    rig.settled = datetime.min.replace(tzinfo=UTC)
+    gone = replace(rig.contact(op="delete"), observed_at=rig.clock.now() - timedelta(seconds=late_s))
+
+    assert (await rig.apply(gone)).outcome == "deleted"
+
+
+async def test_a_child_waits_for_nobody(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+    await rig.apply(rig.vehicle())
+    rig.settled = datetime.min.replace(tzinfo=UTC)
+
+    assert (await rig.apply(rig.vehicle(op="delete"))).outcome == "deleted"
+
+
+async def test_a_delete_of_a_child_that_was_seen_once_and_is_hidden_now_is_not_believed(rig: Rig) -> None:
+    """Its parent was deleted in Campaign by hand: it would be counted as deleted, and be there again with its parent."""
+    await rig.apply(rig.contact())
+    await rig.apply(rig.vehicle())
+    await rig.apply(rig.vehicle(new_name="Corsa"))
+    assert rig.known[CAR].visible
+    rig.sandbox.put("profile", {"externalId": "another"})
+    rig.sandbox.put("cusVehicle", {"cusVehicleId": "shown", "cusContactId": "another"})
+    rig.sandbox.remove("profile", PERSON)
+
+    with pytest.raises(ParkError) as caught:
+        await rig.apply(rig.vehicle(op="delete"))
+
+    assert caught.value.code == "parent_missing"
+    await rig.apply(rig.contact(firstname="Anna"))
+    assert (await rig.apply(rig.vehicle(op="delete"))).outcome == "deleted"
+    assert rig.sandbox.get("cusVehicle", CAR) is None
+
+
+async def test_a_delete_of_the_last_child_that_is_gone_already_is_believed(rig: Rig) -> None:
+    """Campaign shows no other to learn from, and it has shown this one: to wait for its parent for a day would end in a dead letter."""
+    await rig.apply(rig.contact())
+    await rig.apply(rig.vehicle())
+    await rig.apply(rig.vehicle(new_name="Corsa"))
+    rig.sandbox.remove("cusVehicle", CAR)
+
+    assert (await rig.apply(rig.vehicle(op="delete"))).outcome == "deleted"
 
 
 async def test_a_delete_of_what_is_gone_already_is_done(rig: Rig) -> None:

@@ -53,7 +53,7 @@ FIELDS = [
     TargetField("orgUnit", "link"),
 ]
 CONTACT = Source(True, {each.name: each for each in COLUMNS})
-PROFILE = Resource("profile", "profileAndServicesExt/profile", {each.name: each for each in FIELDS}, False)
+PROFILE = Resource("profile", "profileAndServicesExt/profile", {each.name: each for each in FIELDS})
 
 
 def fit(source: Source | None = CONTACT, resource: Resource | None = PROFILE, zoned: bool = False, **more: Any) -> Findings:

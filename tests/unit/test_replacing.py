@@ -28,7 +28,7 @@ FIELDS = [
     TargetField("cusText", "string", length=50),
     TargetField("cusYes", "boolean"),
 ]
-RESOURCE = Resource("profile", "profileAndServicesExt/profile", {each.name: each for each in FIELDS}, False)
+RESOURCE = Resource("profile", "profileAndServicesExt/profile", {each.name: each for each in FIELDS})
 
 
 def mapping(source: str, target: str, *replaced: tuple[str, str], **more: Any) -> Findings:

@@ -21,7 +21,9 @@ from bridge.flow.waits import LetterLimit
 from bridge.mapping import Mapper
 from bridge.settings import load
 from bridge.state import Digests
+from services.ingress.children import Children
 from services.ingress.consent import Consent
+from services.ingress.dry import Nothing
 from services.ingress.handler import IngressHandler
 from services.ingress.optin import Flags, OptIn
 from services.ingress.target import Target
@@ -77,7 +79,7 @@ def target(setup_part: tuple[Any, ...], mapped: tuple[int, ...]) -> Target:
     )
     texts = {name: TargetField(name, "string", length=60) for name in ("externalId", *FIELDS.values())}
     fields = texts | {name: TargetField(name, "boolean", raw_type="boolean") for name in FLAGS}
-    resource = Resource("profile", "profileAndServicesExt/profile", fields, has_parents=False)
+    resource = Resource("profile", "profileAndServicesExt/profile", fields)
     return Target(table, resource, fields, Mapper(table, fields))
 
 
@@ -180,7 +182,7 @@ class Product:
         optin = OptIn(observe, self.clock, flags)
         keep = State(kafka.states["ingress"], life).put
         targets, digests = {"contact": target(part, self.mapped)}, Digests(self.secrets["ingress"])
-        return IngressHandler(targets, calls, decoder, digests, consent, optin, self.clock, keep)
+        return IngressHandler(targets, calls, decoder, digests, consent, optin, self.clock, keep, Children({}, Nothing(), self.clock))
 
     def optin_handler(self, life: Life) -> OptinHandler:
         kafka, pairs = self._kafka, self.pairs()

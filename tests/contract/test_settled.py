@@ -1,0 +1,75 @@
+"""Until when a group has dealt with all that was published in some topics."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from confluent_kafka import Consumer, TopicPartition
+
+from bridge.kafka.client import client_config
+from bridge.kafka.settled import NEVER, KafkaSettled, Marks
+from bridge.kafka.topics import ingress_topics, workflow_topics
+from bridge.settings import KafkaSettings
+from tests.clock import FakeClock
+from tests.contract.broker import make, producing
+
+TABLES = ["new_vehicle", "new_visit"]
+NOON = datetime(2026, 3, 1, 12).astimezone()
+
+
+async def published(settings: KafkaSettings, table: str, partition: int) -> None:
+    async with producing(settings) as producer:
+        await producer.send(f"{settings.topic_prefix}ingress.changes.{table}", b"k", b"event", (), partition)
+
+
+def commit(settings: KafkaSettings, table: str, *offsets: int) -> None:
+    """As the writers' group."""
+    consumer = Consumer(client_config(settings, group_id=f"{settings.topic_prefix}ingress"))
+    topic = f"{settings.topic_prefix}ingress.changes.{table}"
+    consumer.commit(offsets=[TopicPartition(topic, number, at) for number, at in enumerate(offsets)], asynchronous=False)
+    consumer.close()
+
+
+async def test_what_any_member_of_the_group_has_committed_is_settled(kafka_settings: KafkaSettings) -> None:
+    make(kafka_settings, *ingress_topics(TABLES), *workflow_topics("ingress"))
+    clock = FakeClock()
+    settled = KafkaSettled(kafka_settings, "ingress", "ingress.changes", clock)
+    nothing_yet = clock.now()
+    assert await settled.until(TABLES) == nothing_yet
+    await published(kafka_settings, "new_visit", 2)
+    clock.advance(2)
+    assert await settled.until(TABLES) == nothing_yet
+    one_waits = clock.now()
+    await published(kafka_settings, "new_visit", 1)
+    clock.advance(2)
+
+    await asyncio.to_thread(commit, kafka_settings, "new_visit", 0, 0, 1)
+    assert await settled.until(TABLES) == one_waits
+    await asyncio.to_thread(commit, kafka_settings, "new_visit", 0, 1, 1)
+    clock.advance(2)
+    assert await settled.until(TABLES) == clock.now()
+    assert await settled.until(["new_vehicle"]) == clock.now()
+
+
+def test_a_moment_is_settled_when_all_that_was_there_then_has_been_committed() -> None:
+    marks = Marks()
+    ends = [{("t", 0): at, ("t", 1): 5} for at in (10, 20, 30)]
+    for number, each in enumerate(ends):
+        marks.note(NOON + timedelta(seconds=number), each, {("t", 0): 9, ("t", 1): 5})
+    assert marks.until == NEVER
+
+    marks.note(NOON + timedelta(seconds=3), ends[2], {("t", 0): 20, ("t", 1): 5})
+
+    assert marks.until == NOON + timedelta(seconds=1)
+
+
+def test_a_backlog_that_takes_long_does_not_fill_the_memory_and_ends() -> None:
+    marks = Marks()
+    for second in range(10_000):
+        marks.note(NOON + timedelta(seconds=second), {("t", 0): 5}, {("t", 0): 4})
+    assert marks.waiting == 100
+
+    marks.note(NOON + timedelta(seconds=10_000), {("t", 0): 5}, {("t", 0): 5})
+
+    assert (marks.waiting, marks.until) == (0, NOON + timedelta(seconds=99))
