@@ -2,6 +2,10 @@
 
 The copy is a cache: it is caught up with the topic whenever a partition is gained, rebuilt if it is missing or odd, and may be deleted at
 any time while the process is down.
+
+A former owner's producer may still hold records when a partition has changed hands. Each record says in a header who owned the partition,
+and an owner's number is higher than all before it: a record of a lower one that comes behind a higher one is late, and never wins. Since a
+compacted topic keeps the last record of a key, an owner that finds a late one says what it knows once more.
 """
 
 from __future__ import annotations
@@ -10,12 +14,14 @@ import asyncio
 import ctypes
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Message
 
+from bridge.clock import Clock, SystemClock
 from bridge.errors import HaltError, RetryError
 from bridge.kafka.client import FencedError, Names
 from bridge.kafka.producer import KafkaProducer
@@ -25,7 +31,10 @@ from bridge.log import log
 from bridge.settings import KafkaSettings
 from bridge.state import Known
 
+OWNER = "owner"  # header of a record: `<role> <number>`; roles share a topic, each with records of its own
+LATE_S = 90.0  # a producer gives a record up after 30 s; a process that was stopped for a while may have some more
 FLUSH_EVERY = 1000
+CLOCK = SystemClock()
 PAGE_BYTES = 8192  # several of the largest records, which the resolver has, fit into one
 PUT = "INSERT INTO known VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 COUNT_EVERY_S = 300.0
@@ -35,15 +44,21 @@ BATCH = 10_000  # keys that are written to the local copy in one go: 8 MB, about
 # random, one above 1,000 bytes takes a page of its own, and counting reads all of the file.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS known (key TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL, topic_id TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS progress (
+    one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL, topic_id TEXT NOT NULL, owner INTEGER NOT NULL
+);
 """
 
 
 class KafkaState:
-    """See StateStore. One sqlite file per partition in `folder`."""
+    """See StateStore. One sqlite file per partition in `folder`. `role`: of the workflow's services that keep state, which this is."""
 
-    def __init__(self, settings: KafkaSettings, workflow: str, folder: Path, producer: KafkaProducer) -> None:
+    def __init__(
+        self, settings: KafkaSettings, workflow: str, folder: Path, producer: KafkaProducer, role: str = "writer", clock: Clock = CLOCK
+    ) -> None:
         self._settings, self._producer = settings, producer
+        self._role, self._clock = role, clock
+        self._later: dict[int, asyncio.Task[None]] = {}
         self._topic = Names(settings).topic(f"{workflow}.state")
         self._folder = folder
         self._open: dict[int, LocalPart] = {}
@@ -68,7 +83,7 @@ class KafkaState:
             part.put(key, value)
         except sqlite3.Error as exc:
             raise _unusable_folder(self._folder) from exc
-        part.advance(await self._producer.send(self._topic, key.encode(), value, partition=partition))
+        part.advance(await self._send(part, partition, key, value))
 
     async def gain(self, partitions: Sequence[int]) -> None:
         """Catches up with the topic for these partitions, some at once; others stay open. Raises RetryError."""
@@ -76,14 +91,56 @@ class KafkaState:
 
         async def one(partition: int) -> None:
             async with slots:
-                self._open[partition] = await asyncio.to_thread(self._caught_up, partition)
+                part, late = await asyncio.to_thread(self._caught_up, partition)
+                part.owner = max(part.owner + 1, int(self._clock.now().timestamp() * 1000))
+                self._open[partition] = part
+            await self._say_again(part, partition, late)
+            self._later[partition] = asyncio.create_task(self._look_later(partition, part.next))
 
         waiting = [one(partition) for partition in set(partitions) - self._open.keys()]
         for outcome in await asyncio.gather(*waiting, return_exceptions=True):  # a thread cannot be given up: let all of them end
             if isinstance(outcome, BaseException):
                 raise outcome
 
+    async def look_for_late(self, partition: int, start: int) -> None:
+        """What former owners' producers still held when the partition was gained has arrived, from offset `start` on: it is said once more
+        what became of those records. Raises RetryError."""
+        if (part := self._open.get(partition)) is not None:
+            await self._say_again(part, partition, await asyncio.to_thread(self._late, partition, start, part.owner))
+
+    async def _look_later(self, partition: int, start: int) -> None:
+        await self._clock.sleep(LATE_S)
+        while True:
+            try:
+                return await self.look_for_late(partition, start)
+            except RetryError:
+                await self._clock.sleep(1)
+            except Exception as exc:  # whatever ails Kafka or the folder ends the run where it is needed
+                return log("internal_fault", "error", where="state", reason=type(exc).__name__)
+
+    async def _say_again(self, part: LocalPart, partition: int, keys: Collection[str]) -> None:
+        for key in keys:
+            if self._open.get(partition) is part and (known := self.get(partition, key)) is not None:
+                part.advance(await self._send(part, partition, key, known.to_json()))
+        if keys:
+            log("state_late", "warning", partition=partition, records=len(keys))
+
+    def _late(self, partition: int, start: int, owner: int) -> set[str]:
+        owners, late = Owners(self._role, owner), set[str]()
+        with closing(TopicReader(self._settings)) as reader:
+            _, end = reader.range(self._topic, partition)
+            for message in reader.read(self._topic, partition, start, end):
+                if owners.is_late(message):
+                    late.add((message.key() or b"").decode("utf-8", "replace"))
+        return late
+
+    async def _send(self, part: LocalPart, partition: int, key: str, value: bytes) -> int:
+        headers = [(OWNER, f"{self._role} {part.owner}".encode())]
+        return await self._producer.send(self._topic, key.encode(), value, headers, partition)
+
     def lose(self, partition: int) -> None:
+        if later := self._later.pop(partition, None):
+            later.cancel()
         if part := self._open.pop(partition, None):
             part.close()
 
@@ -108,26 +165,29 @@ class KafkaState:
             raise RetryError("the partition is not ours any more", code="released")
         return self._open[partition]
 
-    def _caught_up(self, partition: int) -> LocalPart:
+    def _caught_up(self, partition: int) -> tuple[LocalPart, set[str]]:
+        """And the keys whose last record in the topic is a late one."""
         path = self._folder / f"{self._topic}-{partition}.sqlite"
         try:
             part = self._local(path)
             try:
-                self._catch_up(part, partition)
+                late = self._catch_up(part, partition)
             except BaseException:
                 part.close()
                 raise
         except (OSError, sqlite3.Error) as exc:
             raise _unusable_folder(path.parent) from exc
-        return part
+        return part, late
 
-    def _catch_up(self, part: LocalPart, partition: int) -> None:
+    def _catch_up(self, part: LocalPart, partition: int) -> set[str]:
         started, count = time.monotonic(), 0
         with closing(TopicReader(self._settings)) as reader:
             first, end = reader.range(self._topic, partition)
             if part.topic_id != self._topic_id() or not first <= part.next <= end:
                 part.forget(self._topic_id())
-            for records, next_offset in _batches(reader.read(self._topic, partition, part.next, end)):
+            owners = Owners(self._role, part.owner)
+            for records, next_offset in _batches(reader.read(self._topic, partition, part.next, end), owners):
+                part.owner = owners.highest
                 part.apply(records, next_offset)
                 count += len(records)
         part.next = end
@@ -135,6 +195,7 @@ class KafkaState:
         if count >= BATCH:
             _give_back()
         log("state_loaded", partition=partition, records=count, seconds=round(time.monotonic() - started, 3))
+        return owners.late
 
     def _local(self, path: Path) -> LocalPart:
         try:
@@ -149,7 +210,8 @@ class KafkaState:
 
 
 class LocalPart:
-    """The sqlite copy of one partition. `next`: the first offset of the topic it does not hold.
+    """The sqlite copy of one partition. `next`: the first offset of the topic it does not hold. `owner`: the highest one that has written,
+    or ours.
 
     Only the event loop's thread and, before that, the loading thread use it, never both at once.
     """
@@ -162,8 +224,8 @@ class LocalPart:
         self._db.execute("PRAGMA journal_mode=WAL")  # whole after kill -9; after a power cut it may be odd, and is rebuilt
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.executescript(SCHEMA)
-        row = self._db.execute("SELECT next, topic_id FROM progress").fetchone()
-        self.next, self.topic_id = (int(row[0]), str(row[1])) if row else (0, "")
+        row = self._db.execute("SELECT next, topic_id, owner FROM progress").fetchone()
+        self.next, self.topic_id, self.owner = (int(row[0]), str(row[1]), int(row[2])) if row else (0, "", 0)
         self._db.execute("BEGIN")
         self._unflushed = 0
         self._counted: dict[tuple[str, ...], tuple[int, float]] = {}
@@ -202,10 +264,10 @@ class LocalPart:
     def forget(self, topic_id: str) -> None:
         """Starts over, for the topic of this id (a topic that was deleted and made again has another)."""
         self._db.execute("DELETE FROM known")
-        self.next, self.topic_id = 0, topic_id
+        self.next, self.topic_id, self.owner = 0, topic_id, 0
 
     def flush(self) -> None:
-        self._db.execute("INSERT OR REPLACE INTO progress VALUES (1, ?, ?)", (self.next, self.topic_id))
+        self._db.execute("INSERT OR REPLACE INTO progress VALUES (1, ?, ?, ?)", (self.next, self.topic_id, self.owner))
         self._db.execute("COMMIT")
         self._db.execute("BEGIN")
         self._unflushed = 0
@@ -222,17 +284,44 @@ class LocalPart:
             self.flush()
 
 
-def _batches(messages: Iterable[Message]) -> Iterator[tuple[dict[str, bytes | None], int]]:
+class Owners:
+    """Of the records of one partition that were written in a role, in the order of the topic. `late`: the keys whose last record is."""
+
+    def __init__(self, role: str, highest: int) -> None:
+        self._prefix, self.highest, self.late = f"{role} ".encode(), highest, set[str]()
+
+    def is_late(self, message: Message) -> bool:
+        """Whether it was written by an owner before one that has written already. What does not say who wrote it is not."""
+        owner = self._owner(message)
+        if owner is None:
+            return False
+        self.highest = max(self.highest, owner)
+        return owner < self.highest
+
+    def _owner(self, message: Message) -> int | None:
+        headers: Any = message.headers()
+        for name, value in headers or ():
+            if name == OWNER and isinstance(value, bytes) and value.startswith(self._prefix):
+                number = value.removeprefix(self._prefix)
+                return int(number) if number.isdigit() and len(number) <= 18 else None
+        return None
+
+
+def _batches(messages: Iterable[Message], owners: Owners) -> Iterator[tuple[dict[str, bytes | None], int]]:
     """The last value of each key, some records at a time, and the offset after them. No message is kept: it is larger than its value."""
     records: dict[str, bytes | None] = {}
     next_offset = 0
     for message in messages:
-        records[(message.key() or b"").decode("utf-8", "replace")] = message.value()
-        next_offset = (message.offset() or 0) + 1
+        key, next_offset = (message.key() or b"").decode("utf-8", "replace"), (message.offset() or 0) + 1
+        if owners.is_late(message):
+            owners.late.add(key)
+        else:
+            records[key] = message.value()
+            owners.late.discard(key)
         if len(records) >= BATCH:
             yield records, next_offset
             records = {}
-    if records:
+    if next_offset:
         yield records, next_offset
 
 

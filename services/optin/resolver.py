@@ -68,7 +68,7 @@ class ResolverRun:
         producer, lease = KafkaProducer(self._kafka), Lease()
         guard = KafkaGuard(self._kafka, producer)
         folder = self._service.own_dir(GROUP)
-        state = KafkaState(self._kafka, "optin", folder, producer)
+        state = KafkaState(self._kafka, "optin", folder, producer, "resolver")
         secret = self._resolver.digest_key.value() or f"{self._kafka.topic_prefix}optin.state"
         topic = Names(self._kafka).topic(TOPIC)
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bridge.errors import RetryError
+from bridge.events import Headers
 from bridge.kafka.producer import KafkaProducer
-from bridge.kafka.state import KafkaState
+from bridge.kafka.state import LATE_S, OWNER, KafkaState
 from bridge.kafka.topics import workflow_topics
 from bridge.memory import MemoryState
 from bridge.settings import KafkaSettings
 from bridge.state import Known
-from tests.contract.broker import content, drop, make, producing
+from tests.clock import FakeClock
+from tests.contract.broker import content, drop, eventually, make, producing
 
 Store = MemoryState | KafkaState
+Owners = Callable[..., Awaitable[KafkaState]]
 FULL = Known(
     version=915244,
     exists=True,
@@ -206,3 +210,126 @@ class TestKafkaState(StateContract):
 def emptied(folder: Path) -> None:
     for path in folder.iterdir():
         path.unlink()
+
+
+class Waiting(FakeClock):
+    """Sleeps until it is told that it is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await self.over.wait()
+
+
+def owned_by(number: int) -> Headers:
+    return [(OWNER, f"writer {number}".encode())]
+
+
+class TestFormerOwners:
+    """What a former owner's producer still held arrives behind what the new owner has written."""
+
+    @pytest.fixture
+    async def producer(self, kafka_settings: KafkaSettings) -> AsyncIterator[KafkaProducer]:
+        make(kafka_settings, *workflow_topics("ingress"))
+        async with producing(kafka_settings) as producer:
+            yield producer
+
+    @pytest.fixture
+    async def owners(self, kafka_settings: KafkaSettings, producer: KafkaProducer, tmp_path: Path) -> AsyncIterator[Owners]:
+        made: list[KafkaState] = []
+
+        async def next_one(role: str = "writer") -> KafkaState:
+            folder = tmp_path / str(len(made))
+            made.append(KafkaState(kafka_settings, "ingress", folder, producer, role))
+            await made[-1].gain([0])
+            return made[-1]
+
+        yield next_one
+        for each in made:
+            each.close()
+
+    async def late(self, settings: KafkaSettings, producer: KafkaProducer, key: str, version: int) -> None:
+        """The last record of the first owner."""
+        headers: Any = content(settings, "ingress.state")[0].headers()
+        topic = f"{settings.topic_prefix}ingress.state"
+        await producer.send(topic, key.encode(), Known(version=version).to_json(), headers, 0)
+
+    async def test_a_late_record_does_not_win(self, owners: Owners, kafka_settings: KafkaSettings, producer: KafkaProducer) -> None:
+        await (await owners()).put(0, "contact/1", Known(version=1))
+        await (await owners()).put(0, "contact/1", Known(version=3))
+        await self.late(kafka_settings, producer, "contact/1", 2)
+
+        third = await owners()
+
+        assert third.get(0, "contact/1") == Known(version=3)
+
+    async def test_it_does_not_when_the_topic_was_compacted_either(
+        self, owners: Owners, kafka_settings: KafkaSettings, producer: KafkaProducer
+    ) -> None:
+        """Compaction leaves the last record of each key: the owner that finds a late one says what it knows once more."""
+        await (await owners()).put(0, "contact/1", Known(version=1))
+        await (await owners()).put(0, "contact/1", Known(version=3))
+        await self.late(kafka_settings, producer, "contact/1", 2)
+
+        await owners()
+
+        assert Known.from_json(content(kafka_settings, "ingress.state")[-1].value() or b"") == Known(version=3)
+
+    async def test_an_owner_looks_for_them_some_time_after_it_has_begun(
+        self, owners: Owners, kafka_settings: KafkaSettings, producer: KafkaProducer
+    ) -> None:
+        await (await owners()).put(0, "contact/1", Known(version=1))
+        second = await owners()
+        start = len(content(kafka_settings, "ingress.state"))
+        await second.put(0, "contact/1", Known(version=3))
+        await self.late(kafka_settings, producer, "contact/1", 2)
+        await self.late(kafka_settings, producer, "contact/never-seen-by-the-second", 2)
+
+        await second.look_for_late(0, start)
+        await second.look_for_late(0, len(content(kafka_settings, "ingress.state")))
+
+        *_, last = content(kafka_settings, "ingress.state")
+        assert (last.key(), Known.from_json(last.value() or b"")) == (b"contact/1", Known(version=3))
+        assert len(content(kafka_settings, "ingress.state")) == 5
+
+    async def test_it_does_so_by_itself(self, kafka_settings: KafkaSettings, producer: KafkaProducer, tmp_path: Path) -> None:
+        clock, topic = Waiting(), f"{kafka_settings.topic_prefix}ingress.state"
+        state = KafkaState(kafka_settings, "ingress", tmp_path, producer, clock=clock)
+        await state.gain([0])
+        await state.put(0, "contact/1", Known(version=3))
+        await producer.send(topic, b"contact/1", Known(version=2).to_json(), owned_by(7), 0)
+
+        clock.over.set()
+        await eventually(lambda: len(content(kafka_settings, "ingress.state")) == 3)
+        assert clock.slept == [LATE_S]
+
+        assert Known.from_json(content(kafka_settings, "ingress.state")[-1].value() or b"") == Known(version=3)
+        state.close()
+
+    async def test_services_that_share_the_topic_are_no_former_owners_of_each_other(
+        self, owners: Owners, kafka_settings: KafkaSettings
+    ) -> None:
+        resolver = await owners("resolver")
+        writer = await owners()
+        await writer.put(0, "c-1/campaign", Known(version=1))
+        await resolver.put(0, "c-1", Known(version=1))
+        await resolver.put(0, "c-1", Known(version=2))
+
+        for role in ("writer", "resolver"):
+            later = await owners(role)
+            assert (later.get(0, "c-1"), later.get(0, "c-1/campaign")) == (Known(version=2), Known(version=1))
+        assert len(content(kafka_settings, "ingress.state")) == 3
+
+    async def test_a_record_that_does_not_say_whose_it_is_counts_as_ever(
+        self, owners: Owners, kafka_settings: KafkaSettings, producer: KafkaProducer
+    ) -> None:
+        topic = f"{kafka_settings.topic_prefix}ingress.state"
+        await (await owners()).put(0, "contact/1", Known(version=1))
+        every: list[Headers] = [(), [(OWNER, b"writer x")], [(OWNER, b"")]]
+        for headers in every:
+            await producer.send(topic, b"contact/1", Known(version=2).to_json(), headers, 0)
+
+        assert (await owners()).get(0, "contact/1") == Known(version=2)
