@@ -42,10 +42,10 @@ from bridge.encoding import Encoding
 from bridge.events import Record
 from bridge.flow.reader import Feed
 from bridge.http import Pause
+from bridge.kafka.local_part import LocalPart
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.registry import HttpRegistry
-from bridge.kafka.state import LocalPart
 from bridge.kafka.topics import MESSAGE_MAX_BYTES, Topic, Topics
 from bridge.reading import EventPublisher
 from bridge.rooms import CampaignSettings, ConsentSettings, DynamicsSettings, WriterSettings

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.lean import MIXED, key
 from benchmarks.rig import Notes
 from benchmarks.sizes import known
-from bridge.kafka.state import LocalPart
+from bridge.kafka.local_part import LocalPart
 from services.ingress.comparison import Comparison
 
 PART = 5000

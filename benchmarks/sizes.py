@@ -17,7 +17,7 @@ from bridge.config import default_ingress
 from bridge.consent.words import Order, Pair, Side, Status, Word
 from bridge.desired import Heartbeat
 from bridge.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, System, event_headers
-from bridge.kafka.state import LocalPart
+from bridge.kafka.local_part import LocalPart
 from bridge.state import Digests, Known
 from services.optin.status import StatusCodec
 

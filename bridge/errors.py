@@ -49,11 +49,13 @@ class RetryError(BridgeError):
 
 
 class ParkError(RetryError):
-    """This key has to wait for something else, for at most `budget_s` (None: the loop's own budget). Others pass."""
+    """This key has to wait for something else, for at most `budget_s` (None: the loop's own budget). Others pass. `waits_for`: keys one of
+    which it may be that is missing; when such a record is made, it is tried at once."""
 
     def __init__(self, message: str, *, code: str, status: int | None = None, budget_s: float | None = None) -> None:
         super().__init__(message, code=code, status=status)
         self.budget_s = budget_s
+        self.waits_for: frozenset[str] = frozenset()
 
 
 class RejectError(BridgeError):

@@ -17,8 +17,9 @@ OUTAGE = 10  # records
 PARKED_SINCE = "parked-since"  # header of a record that was published again while its key was parked: milliseconds since 1970
 PARKED_TRIES = "parked-tries"  # another: how often it had been tried by then
 PARKED_FROM = "parked-from"  # another: `partition-offset` of where it was for the first time
+PARKED_ROUND = "parked-round"  # another: it was read since it was last tried, and there was no room
 PLACE = re.compile(r"[0-9]{1,9}-[0-9]{1,18}")
-PARKING = (PARKED_SINCE, PARKED_TRIES, PARKED_FROM)
+PARKING = (PARKED_SINCE, PARKED_TRIES, PARKED_FROM, PARKED_ROUND)
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ class Failures:
 
     def _remember(self, records: Sequence[Record]) -> None:
         """What was known when they were published again; the copy may come after the record itself."""
-        since = _since(records)
+        since = parked_since(records)
         if since is not None and (self.parked_since is None or since < self.parked_since):
             self.parked_since = since
             self.first_at = since if self.first_at is None else min(since, self.first_at)
@@ -105,7 +106,8 @@ def first_place(record: Record) -> str:
     return told if PLACE.fullmatch(told) else f"{record.partition}-{record.offset}"
 
 
-def _since(records: Sequence[Record]) -> datetime | None:
+def parked_since(records: Sequence[Record]) -> datetime | None:
+    """Since when the oldest of these is parked, as its copy tells."""
     since = [at for record in records if (at := _number(record, PARKED_SINCE)) is not None]
     return datetime.fromtimestamp(min(since) / 1000, UTC) if since else None
 

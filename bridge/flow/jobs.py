@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from bridge.events import Record
 from bridge.flow.failures import Failures
+from bridge.flow.parking import is_back
 from bridge.flow.ports import Result
 from bridge.state import Known
 
@@ -31,6 +32,8 @@ class Job(Generic[E]):
     latest: Record | None = None  # the record that counts: the one with the newest event
     failures: Failures = field(default_factory=Failures)
     parked: bool = False
+    asleep: bool = False  # parked, and not up for its turn or on its way to the end of its topic
+    waits_for: frozenset[str] = frozenset()  # keys, while it is parked
     calling: bool = False  # an attempt is under way
     queued: bool = False  # in a ready queue, with a worker or waiting for its time
     dropped: bool = False  # its partition is to be given away: no further call
@@ -65,6 +68,8 @@ class JobQueue(Generic[E]):
         self._jobs: dict[tuple[int, str], Job[E]] = {}
         self._ready: dict[bool, deque[Job[E]]] = {True: deque(), False: deque()}
         self._repeats: deque[Job[E]] = deque()
+        self._parked: set[Job[E]] = set()
+        self._waiting: dict[str, set[Job[E]]] = {}  # by the keys that they wait for
         self._still_calling: dict[tuple[int, str], Job[E]] = {}  # dropped, and their calls have not ended: the same key has to wait
         self._first_tries = 0  # since the last repeat
         self._signal = asyncio.Semaphore(0)
@@ -76,6 +81,8 @@ class JobQueue(Generic[E]):
         job = self._jobs.get(place)
         if job is None:
             job = self._jobs[place] = Job(record.partition, key, live)
+            if is_back(record):  # as if it had been here all the time
+                self.park(job)
         elif live and not job.live:
             self._prefer(job)
         job.arrived.append(record)
@@ -84,14 +91,19 @@ class JobQueue(Generic[E]):
             self.ready(job)
 
     def ready(self, job: Job[E]) -> None:
-        """The job may be attempted (again)."""
-        again = job.parked
-        self.unpark(job)
-        job.queued = True
+        """The job may be attempted (again); one that is parked takes up room when its turn comes."""
+        job.queued, job.asleep = True, False
         if (job.partition, job.key) in self._still_calling:
             return
-        (self._repeats if again else self._ready[job.live]).append(job)
+        (self._repeats if job.parked else self._ready[job.live]).append(job)
         self._signal.release()
+
+    def wake(self, key: str) -> None:
+        """What these wait for is there: they are as good as new."""
+        for job in self._waiting.pop(key, ()):
+            if job.asleep:
+                self.unpark(job)
+                self.ready(job)
 
     async def next(self) -> Job[E]:
         while True:
@@ -102,6 +114,7 @@ class JobQueue(Generic[E]):
             job = (self._repeats if repeat else fresh).popleft()
             self._first_tries = 0 if repeat else self._first_tries + 1
             if not job.dropped and (repeat or job.live == live):  # else it was dropped, or moved to the other queue
+                self.unpark(job)
                 return job
 
     def decoded(self, job: Job[E]) -> None:
@@ -113,15 +126,27 @@ class JobQueue(Generic[E]):
         job.arrived.pop(0)
         self._count(job, -1)
 
-    def park(self, job: Job[E]) -> None:
+    def park(self, job: Job[E], waits_for: frozenset[str] = frozenset()) -> None:
         """The job waits aside; it does not count as room taken, or what it waits for might never be read."""
         self._count(job, -job.size)
-        job.parked = True
+        job.parked, job.asleep, job.waits_for = True, True, waits_for
+        self._parked.add(job)
+        for key in waits_for:
+            self._waiting.setdefault(key, set()).add(job)
 
     def unpark(self, job: Job[E]) -> None:
         if job.parked:
-            job.parked = False
+            self._forget(job)
+            job.parked = job.asleep = False
             self._count(job, job.size)
+
+    def _forget(self, job: Job[E]) -> None:
+        self._parked.discard(job)
+        for key in job.waits_for:
+            if key in self._waiting:
+                self._waiting[key].discard(job)
+                if not self._waiting[key]:
+                    del self._waiting[key]
 
     def finish(self, job: Job[E]) -> None:
         """All its records are settled (or dropped); what arrived meanwhile is a new start."""
@@ -149,6 +174,7 @@ class JobQueue(Generic[E]):
         dropped = [job for job in self._jobs.values() if job.partition in gone]
         for job in dropped:
             del self._jobs[job.partition, job.key]
+            self._forget(job)
             self._count(job, -len(job.arrived))
             job.arrived.clear()
             job.dropped = True
@@ -173,7 +199,11 @@ class JobQueue(Generic[E]):
 
     def parked(self) -> int:
         """How many keys wait aside."""
-        return sum(job.parked for job in self._jobs.values())
+        return len(self._parked)
+
+    def has(self, partition: int, key: str) -> bool:
+        """Whether something of this key is in hand."""
+        return (partition, key) in self._jobs
 
     def opt_outs(self) -> int:
         """How many opt-outs wait with a job that has failed."""

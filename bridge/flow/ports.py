@@ -17,11 +17,12 @@ E = TypeVar("E")
 @dataclass(frozen=True, slots=True)
 class Result:
     """What became of a record. `known` None leaves the state as it is; the loop fills in where, when and how often. `more`: what else is to
-    be counted."""
+    be counted. `made`: the key of a record that is there now and was not before, for those that wait for it."""
 
     outcome: str
     known: Known | None = None
     more: Mapping[str, int] = field(default_factory=dict)
+    made: str = ""
 
 
 class Handler(Protocol[E]):

@@ -17,11 +17,12 @@ from typing import Generic, TypeVar
 from bridge.clock import Clock
 from bridge.errors import BridgeError, ParkError, RejectError, RetryError
 from bridge.events import Record
+from bridge.flow.aside import IN_HAND, Aside
 from bridge.flow.dead_lettering import DeadLettering
 from bridge.flow.failures import Outage
 from bridge.flow.jobs import Job, JobQueue
 from bridge.flow.offsets import OffsetLedger, Position
-from bridge.flow.parking import goes_to_the_end, is_a_letter, is_back
+from bridge.flow.parking import is_a_letter, is_back
 from bridge.flow.patience import Patience
 from bridge.flow.ports import DeadLetters, Handler, Requeue, Result
 from bridge.flow.waits import LetterLimit
@@ -54,9 +55,10 @@ class Writer(Generic[E]):
         park_budget_s: float,
         lease_check: Callable[[], None] = lambda: None,
         room: int = ROOM,
+        most_parked: int = IN_HAND,
         tracer: Tracer = OFF,
     ) -> None:
-        self._handler, self._state, self._requeue = handler, state, requeue
+        self._handler, self._state = handler, state
         self._ledger, self._limit, self._clock, self._rng = ledger, limit, clock, rng
         self._concurrency, self._park_budget_s, self._room = concurrency, park_budget_s, room
         self._lease_check, self._tracer = lease_check, tracer
@@ -64,7 +66,7 @@ class Writer(Generic[E]):
         self._stopping = asyncio.Event()
         self._patience = Patience(clock, rng, self._stopping, self._met)
         self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._aside: set[asyncio.Task[None]] = set()
+        self._aside = Aside(self._queue, ledger, requeue, self._patience, clock, self._settle, self._halt, park_budget_s, most_parked)
         self._outage = Outage()
         self.counters: Counter[str] = Counter()
         self._letters = DeadLettering(dead_letters, self._patience, clock, self.counters)
@@ -74,13 +76,20 @@ class Writer(Generic[E]):
     def offer(self, records: Sequence[Record]) -> None:
         """Takes records in the order read."""
         for record in records:
-            self.counters["read"] += 1
-            if self._ledger.owns(record.position):
-                self._queue.add(record, self._handler.key(record), self._handler.live(record))
+            self.counters["read"] += not is_back(record)
+            if not self._ledger.owns(record.position):
+                continue
+            key = self._handler.key(record)
+            if not self._aside.turns_away(record, key):
+                self._queue.add(record, key, self._handler.live(record))
 
     def full(self, live: bool) -> bool:
         """Whether enough records of this lane are in hand; asked from the consumer's thread."""
-        return self._queue.in_hand[live] >= self._room
+        return self._queue.in_hand[live] >= self._room or self._aside.turned_away >= self._room
+
+    def rests(self, topic: str) -> bool:
+        """Whether nothing of this topic should be read for a moment; asked from the consumer's thread."""
+        return self._aside.rests(topic)
 
     async def release(self, positions: Sequence[Position]) -> None:
         """Drops what has not begun in these partitions and waits for the calls under way."""
@@ -110,8 +119,7 @@ class Writer(Generic[E]):
         """No new call begins; returns when those under way have ended (8 s at most)."""
         self.halt()
         await self.release([("", partition) for partition in self._queue.partitions()])
-        for task in self._aside:
-            task.cancel()
+        self._aside.stop()
 
     def parked(self) -> int:
         """Keys that wait for something else."""
@@ -212,6 +220,8 @@ class Writer(Generic[E]):
         self.counters[result.outcome] += 1
         self.counters["merged"] += len(job.records) - 1
         self.counters.update(result.more)
+        if result.made:
+            self._queue.wake(result.made)
         self.last_written_at = self._clock.now()
 
     def _settle(self, job: Job[E]) -> None:
@@ -233,7 +243,7 @@ class Writer(Generic[E]):
         log("record_retried", "debug", key=job.key, code=exc.code, attempts=job.failures.count)
         self.trouble = self.trouble if isinstance(exc, ParkError) else exc
         if isinstance(exc, ParkError) or exc.attempts is not None:
-            self._park(job, exc, wait_s)
+            self._aside.park(job, exc, wait_s)
         else:
             await self._retry(job, exc, wait_s)
 
@@ -243,44 +253,6 @@ class Writer(Generic[E]):
         await self._patience.pause(wait_s)
         if not job.dropped:
             self._queue.ready(job)
-
-    def _park(self, job: Job[E], exc: RetryError, wait_s: float) -> None:
-        """Only this key waits. Its records stay uncommitted, so that a restart reads them again."""
-        self._queue.park(job)
-        log("record_parked", "debug", key=job.key, code=exc.code, attempts=job.failures.count)
-        task = asyncio.create_task(self._later(job, wait_s))
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)
-
-    async def _later(self, job: Job[E], seconds: float) -> None:
-        await self._clock.sleep(seconds)
-        if job.dropped:
-            return
-        try:
-            since, now, budget_s = job.failures.parked_since, self._clock.now(), self._park_budget_s
-            if since is not None and goes_to_the_end(job.records[0], since, now, budget_s, self._ledger.settled_behind):
-                await self._to_the_end(job)
-            else:
-                self._queue.ready(job)
-        except RetryError:  # Kafka is away: it stays where it is
-            self._queue.ready(job)
-        except Exception as exc:
-            self._halt(exc)
-
-    async def _to_the_end(self, job: Job[E]) -> None:
-        """Publishes the records in hand again behind all others. What arrives for the key meanwhile goes with them: older must not come
-        behind newer."""
-        published = 0
-        while published < len(job.records):
-            record = job.records[published]
-            await self._requeue(record, job.failures.requeue_headers(record))
-            published += 1
-            if published == len(job.records) and job.arrived and not is_back(job.arrived[0]) and not job.dropped:
-                self._queue.decoded(job)
-        log("record_requeued", key=job.key, attempts=job.failures.count)
-        if not job.dropped:
-            self._queue.unpark(job)
-            self._settle(job)
 
     async def _reject(self, job: Job[E], exc: RejectError, attempts: int, *, in_vain: bool = False) -> None:
         """`in_vain`: it has waited for what did not come. That is no sign that we are wrong, however many there are."""

@@ -14,7 +14,7 @@ from bridge.avro import Decoder
 from bridge.campaign.errors import Duplicate, NotFound
 from bridge.clock import Clock
 from bridge.consent.mapped import Past, wanted
-from bridge.errors import RejectError, RetryError
+from bridge.errors import ParkError, RejectError, RetryError
 from bridge.events import OURS, POLLED_EVERY, SOURCE_AHEAD, ChangeEvent, Record
 from bridge.flow.ports import Result
 from bridge.mapping import Mapped, Skip
@@ -43,6 +43,7 @@ from services.ingress.remembered import HELD_DELETE, Remembered, campaign_key, h
 from services.ingress.target import Calls, Target, Work
 
 NUMBER = re.compile(r"-?[0-9]{1,15}")
+GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LIVE, REPLAY = "ingress.changes.", "ingress.replay."
 
 
@@ -126,8 +127,11 @@ class IngressHandler:
         except (Duplicate, NotFound) as exc:  # a second unique key is taken, or the record went between two calls
             raise RejectError(str(exc), code=exc.code, status=exc.status) from exc
         except RetryError as exc:
+            if isinstance(exc, ParkError):
+                exc.waits_for = _links(event.event)
             raise patient(exc, len(self._unwritten(work))) from exc
         self._opted_out.pop(work.name, None)
+        result = replace(result, made=event.event.key) if result.outcome == "created" else result
         if result.known is None or not work.target.mapper.flags:
             return result
         return replace(result, known=timed(result.known, event.event))
@@ -251,6 +255,12 @@ class IngressHandler:
         lowered = await self._consent.lower(work.place, words, replace(work.event, ahead_ms=0), known, released=True)
         known = without(known, [f"held:{name}" for name in held])
         return Result("updated" if lowered.written else "unchanged", self._remembered.holding(known, lowered.holds))
+
+
+def _links(event: ChangeEvent) -> frozenset[str]:
+    """Keys of what this row may be linked to."""
+    values = (value.lower() for value in event.fields.values() if isinstance(value, str))
+    return frozenset(value for value in values if GUID.fullmatch(value)) - {event.key}
 
 
 def _number(record: Record, header: str) -> int:

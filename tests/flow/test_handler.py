@@ -134,6 +134,16 @@ async def test_a_change_of_a_hidden_child_waits_until_its_parent_is_there(rig: R
     assert rig.known[CAR].visible
 
 
+async def test_a_child_says_what_it_may_wait_for_and_a_parent_that_it_is_there(rig: Rig) -> None:
+    await rig.apply(rig.vehicle())
+    with pytest.raises(ParkError) as caught:
+        await rig.apply(rig.vehicle(new_name="Corsa"))
+
+    assert caught.value.waits_for == {PERSON}
+    assert (await rig.apply(rig.contact())).made == PERSON
+    assert (await rig.apply(rig.contact(firstname="Anna"))).made == ""
+
+
 async def test_a_waiting_child_costs_one_call_a_try(rig: Rig) -> None:
     await rig.apply(rig.vehicle())
     changed = rig.vehicle(new_name="Corsa")

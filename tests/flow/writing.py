@@ -185,6 +185,7 @@ class Rig:
     concurrency: int = 4
     park_budget_s: float = 3600.0
     room: int = 1000
+    most_parked: int = 20_000
     in_a_row: int = 10_000
     state: MemoryState = field(default_factory=MemoryState)
     letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
@@ -194,6 +195,7 @@ class Rig:
     tracer: Tracer = OFF
     requeued: list[tuple[Record, Headers]] = field(default_factory=list)
     comes_again: bool = True
+    publish_again: Callable[[Record, Headers], None] | None = None  # instead
     before_requeue: Callable[[Record], None] = lambda _: None
     lease_check: Callable[[], None] = lambda: None
 
@@ -214,11 +216,15 @@ class Rig:
             park_budget_s=self.park_budget_s,
             lease_check=self.lease_check,
             room=self.room,
+            most_parked=self.most_parked,
             tracer=self.tracer,
         )
 
     async def _requeue(self, record: Record, headers: Headers) -> None:
         """It comes again, behind all others."""
+        if self.publish_again is not None:
+            self.publish_again(record, headers)
+            return
         self.before_requeue(record)
         self.requeued.append((record, headers))
         if self.comes_again:

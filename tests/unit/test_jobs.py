@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from bridge.events import Record
+from bridge.flow.failures import PARKED_SINCE
 from bridge.flow.jobs import Job, JobQueue
 from tests.unit.fakes import a_record
 
@@ -122,13 +124,15 @@ async def test_a_record_that_is_settled_by_itself_gives_its_room_back() -> None:
 
 
 @pytest.mark.parametrize("live", [True, False])
-async def test_a_parked_job_takes_no_room_until_it_is_ready_again(live: bool) -> None:
+async def test_a_parked_job_takes_no_room_until_its_turn_comes(live: bool) -> None:
     queue = a_queue(("a", live))
     job = await taken(queue)
 
     queue.park(job)
     parked, room = queue.parked(), dict(queue.in_hand)
     queue.ready(job)
+    assert (queue.parked(), queue.in_hand[live]) == (1, 0)
+    assert await taken(queue) is job
 
     assert (parked, room) == (1, {True: 0, False: 0})
     assert (queue.parked(), queue.in_hand[live]) == (0, 1)
@@ -155,9 +159,48 @@ async def test_a_live_change_for_a_parked_replay_counts_as_live_when_it_returns(
 
     queue.add(a_record(1, key="a"), "a", True)
     queue.ready(job)
+    assert await taken(queue) is job
 
     assert queue.in_hand == {True: 2, False: 0}
-    assert (await taken(queue)).live
+    assert job.live
+
+
+async def test_what_waits_for_a_key_is_as_good_as_new_when_that_is_there() -> None:
+    queue = a_queue(("a", True), ("b", True), ("c", True), ("d", True))
+    jobs = [await taken(queue) for _ in range(4)]
+    for job, keys in zip(jobs, ({"p", "q"}, {"q"}, {"r"}, {"p"}), strict=True):
+        queue.park(job, frozenset(keys))
+    queue.ready(jobs[3])  # its turn has come anyway
+
+    queue.wake("p")
+    queue.wake("p")
+    queue.wake("nobody waits for it")
+
+    assert [await taken(queue) for _ in range(2)] == [jobs[0], jobs[3]]
+    assert (queue.parked(), queue.in_hand[True]) == (2, 2)
+    queue.wake("q")
+    assert await taken(queue) is jobs[1]
+    assert await nothing_is_ready(queue)
+
+
+async def test_what_was_dropped_is_not_woken() -> None:
+    queue = a_queue(("a", True))
+    queue.park(await taken(queue), frozenset({"p"}))
+    queue.drop([0])
+
+    queue.wake("p")
+
+    assert await nothing_is_ready(queue)
+
+
+async def test_what_comes_back_from_the_end_of_its_topic_takes_its_turn_among_the_repeats() -> None:
+    queue: JobQueue[str] = JobQueue()
+    queue.add(replace(a_record(0, key="back"), headers=((PARKED_SINCE, b"1"),)), "back", True)
+    assert (queue.parked(), queue.in_hand[True]) == (1, 0)
+    for offset in range(1, 4):
+        queue.add(a_record(offset, key=f"new{offset}"), f"new{offset}", True)
+
+    assert [(await taken(queue)).key for _ in range(4)] == ["new1", "new2", "new3", "back"]
 
 
 async def test_a_key_stays_parked_alone() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.kafka.state import LocalPart
+from bridge.kafka.local_part import LocalPart
 
 RECORDS = 5000
 
