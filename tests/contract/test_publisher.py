@@ -16,6 +16,7 @@ from confluent_kafka import Producer
 from bridge.avro import Decoder, Encoder, load_schema
 from bridge.clock import SystemClock
 from bridge.encoding import Encoding
+from bridge.errors import BridgeError
 from bridge.events import ChangeEvent, Outgoing
 from bridge.flow.reader import Publisher
 from bridge.kafka import publisher as publisher_module
@@ -152,6 +153,17 @@ class TestTransactionalPublisher(PublisherContract):
 
         (message,) = content(kafka_settings, TOPIC)
         assert message.headers() == [("origin-lane", b"live")]
+
+    async def test_a_cursor_that_kafka_refuses_takes_its_page_with_it(self, place: Place) -> None:
+        publisher = place.publisher()
+        await publisher.publish([event("a")], CURSOR, {"page": 1})
+
+        with pytest.raises(BridgeError):
+            await publisher.publish([event("b")], CURSOR, {"page": "x" * 3_000_000})
+
+        assert (place.keys(), place.cursors()) == (["a"], {CURSOR: {"page": 1}})
+        await place.publisher().publish([event("b")], CURSOR, {"page": 2})  # that client may be of no use any more
+        assert sorted(place.keys()) == ["a", "b"]
 
     async def test_what_an_earlier_owner_left_open_is_invisible_for_ever(self, place: Place, kafka_settings: KafkaSettings) -> None:
         await asyncio.to_thread(self.leave_open, kafka_settings)
