@@ -50,12 +50,20 @@ class RetryError(BridgeError):
 
 class ParkError(RetryError):
     """This key has to wait for something else, for at most `budget_s` (None: the loop's own budget). Others pass. `waits_for`: keys one of
-    which it may be that is missing; when such a record is made, it is tried at once."""
+    which it may be that is missing; when such a record is made, it is tried at once. Its own key among them: when news of it comes."""
 
-    def __init__(self, message: str, *, code: str, status: int | None = None, budget_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        status: int | None = None,
+        budget_s: float | None = None,
+        waits_for: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__(message, code=code, status=status)
         self.budget_s = budget_s
-        self.waits_for: frozenset[str] = frozenset()
+        self.waits_for = waits_for
 
 
 class RejectError(BridgeError):

@@ -89,6 +89,8 @@ class JobQueue(Generic[E]):
         self._count(job, 1)
         if not job.queued:
             self.ready(job)
+        elif key in job.waits_for and not is_back(record):
+            self.wake(key)
 
     def ready(self, job: Job[E]) -> None:
         """The job may be attempted (again); one that is parked takes up room when its turn comes."""

@@ -168,7 +168,8 @@ class OptinHandler:
         if found is None:
             if not any(flags.values()) or self._clock.now() - decision.decided_at >= self._park_budget:
                 return "absent", 404  # nobody to be mailed; whoever creates the profile says so, and it is decided again
-            raise ParkError("Campaign does not have this contact's profile yet", code="profile_missing", status=404)
+            text, ours = "Campaign does not have this contact's profile yet", frozenset({f"{contact}/campaign"})
+            raise ParkError(text, code="profile_missing", status=404, waits_for=ours)  # until the next decision on it
         different = {name: value for name, value in flags.items() if (found.profile.get(name) is True) != value}
         unforeseen = {name for name, value in different.items() if not value or found.changed_since(name, decision.inputs)}
         unknown = {name for name, value in flags.items() if value and name not in different and not _knew(decision, name)}

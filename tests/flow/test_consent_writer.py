@@ -242,6 +242,7 @@ async def test_an_opt_out_waits_for_its_profile_and_is_let_go_when_nobody_has_co
             await rig.write("campaign", contact=NOBODY, blackListEmail=True)
 
         assert parked.value.code == "profile_missing"
+        assert parked.value.waits_for == {f"{NOBODY}/campaign"}, "its own key: the decision after its creation is written at once"
         assert await rig.write("campaign", contact=NOBODY, at=datetime.now(UTC) - timedelta(hours=2), blackListEmail=True) == "absent"
         assert await rig.write("campaign", contact=NOBODY, blackListEmail=False) == "absent"
 

@@ -183,6 +183,21 @@ async def test_what_waits_for_a_key_is_as_good_as_new_when_that_is_there() -> No
     assert await nothing_is_ready(queue)
 
 
+async def test_what_waits_for_news_of_its_own_is_woken_by_them_but_not_by_a_copy() -> None:
+    queue = a_queue(("a", True), ("b", True))
+    jobs = [await taken(queue) for _ in range(2)]
+    queue.park(jobs[0], frozenset({"a"}))
+    queue.park(jobs[1])
+
+    queue.add(replace(a_record(2, key="a"), headers=((PARKED_SINCE, b"1"),)), "a", True)
+    queue.add(a_record(3, key="b"), "b", True)
+    assert await nothing_is_ready(queue)
+    queue.add(a_record(4, key="a"), "a", True)
+
+    assert await taken(queue) is jobs[0]
+    assert await nothing_is_ready(queue)
+
+
 async def test_what_was_dropped_is_not_woken() -> None:
     queue = a_queue(("a", True))
     queue.park(await taken(queue), frozenset({"p"}))
