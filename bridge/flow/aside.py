@@ -22,7 +22,9 @@ from bridge.flow.ports import Requeue
 from bridge.log import log
 
 E = TypeVar("E")
-IN_HAND = 20_000  # keys that wait in memory, some 4 kB each; the others wait at the end of their topics, and take turns
+# Keys that wait in memory, some 4 kB each; the others wait at the end of their topics, and take turns. With those that are on their way
+# there they are never 20,000.
+IN_HAND = 18_000
 AT_ONCE = 500  # records that are published again
 
 
@@ -121,7 +123,7 @@ class Aside(Generic[E]):
             published += 1
             if published == len(job.records) and job.arrived and not is_back(job.arrived[0]) and not job.dropped:
                 self._queue.decoded(job)
-        log("record_requeued", key=job.key, attempts=job.failures.count)
+        log("record_requeued", "debug", key=job.key, attempts=job.failures.count)
         if not job.dropped:
             self._queue.unpark(job)
             self._settle(job)
