@@ -30,10 +30,12 @@ async def keep(settings: KafkaSettings, key: bytes, value: bytes) -> None:
 
 
 @asynccontextmanager
-async def owning(settings: KafkaSettings, gained: Callable[..., None], lost: Callable[[int], Any] | None = None) -> AsyncIterator[Any]:
+async def owning(
+    settings: KafkaSettings, gained: Callable[..., None], lost: Callable[[int], Any] | None = None, instance: str = "r1"
+) -> AsyncIterator[Any]:
     async def nothing(_: int) -> None: ...
 
-    ownership = Ownership(settings, "ingress", "r1", [0, 1, 2], gained, lost or nothing)
+    ownership = Ownership(settings, "ingress", instance, [0, 1, 2], gained, lost or nothing)
     run = asyncio.create_task(ownership.run())
     try:
         yield ownership, run
@@ -92,3 +94,19 @@ async def test_a_fault_in_what_the_thread_calls_ends_the_run_with_it(settings: K
             await ownership.close()
         with pytest.raises(LookupError):
             await asyncio.wait_for(run, 20)
+
+
+async def test_so_does_one_while_another_instance_comes(settings: KafkaSettings) -> None:
+    """Though to leave goes well then."""
+    gained: list[int] = []
+    faults = [LookupError("a fault of ours")]
+
+    async def give(_: int) -> None:
+        if faults:
+            raise faults.pop()
+
+    async with owning(settings, lambda partition, *_: gained.append(partition), give) as (_, run):
+        await eventually(lambda: len(gained) == 3)
+        async with owning(settings, lambda *_: None, instance="r2"):
+            with pytest.raises(LookupError):
+                await asyncio.wait_for(run, 30)
