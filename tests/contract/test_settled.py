@@ -64,12 +64,40 @@ def test_a_moment_is_settled_when_all_that_was_there_then_has_been_committed() -
     assert marks.until == NOON + timedelta(seconds=1)
 
 
+def looked(marks: Marks, first: int, last: int, at: int) -> datetime:
+    """Looks every second, with ten records there and so many done; until when all is settled."""
+    for second in range(first, last):
+        marks.note(NOON + timedelta(seconds=second), {("t", 0): 10}, {("t", 0): at})
+    return marks.until
+
+
+def test_a_record_that_is_parked_does_not_hold_up_everybody_for_hours() -> None:
+    marks = Marks()
+    assert looked(marks, 0, 90, 9) == NEVER
+    assert looked(marks, 90, 91, 9) > NOON
+
+
+def test_a_partition_that_moves_is_waited_for() -> None:
+    marks = Marks()
+    for tens in range(9):
+        assert looked(marks, tens * 60, tens * 60 + 60, tens) == NEVER
+
+
+def test_what_nobody_looked_at_meanwhile_has_not_stood_still() -> None:
+    marks = Marks()
+    looked(marks, 0, 60, 9)
+
+    assert looked(marks, 3600, 3680, 9) == NEVER
+    assert looked(marks, 3680, 3700, 10) > NOON
+    assert looked(marks, 3700, 3701, 9) > NOON  # a new one has come: it waits since now
+
+
 def test_a_backlog_that_takes_long_does_not_fill_the_memory_and_ends() -> None:
     marks = Marks()
     for second in range(10_000):
-        marks.note(NOON + timedelta(seconds=second), {("t", 0): 5}, {("t", 0): 4})
+        marks.note(NOON + timedelta(seconds=second), {("t", 0): 10_000}, {("t", 0): second})
     assert marks.waiting == 100
 
-    marks.note(NOON + timedelta(seconds=10_000), {("t", 0): 5}, {("t", 0): 5})
+    marks.note(NOON + timedelta(seconds=10_000), {("t", 0): 10_000}, {("t", 0): 10_000})
 
     assert (marks.waiting, marks.until) == (0, NOON + timedelta(seconds=99))
