@@ -49,7 +49,6 @@ class Marks:
 
     def _stands_still(self, now: datetime, place: tuple[str, int], at: int, end: int) -> bool:
         if at >= end:
-            self._still.pop(place, None)
             return False
         before, since = self._still.get(place, (-1, now))
         self._still[place] = (at, since if before == at else now)
