@@ -74,7 +74,7 @@ class Taker(Generic[E]):
         self._writer.offer(records)
 
     def full(self, topic: str) -> bool:
-        return self._writer.rests(topic) or any(self._writer.full(live) for live in self._writing.lanes(topic))
+        return any(self._writer.full(live) for live in self._writing.lanes(topic))
 
     async def gain(self, partitions: Sequence[int]) -> None:
         await self._state.gain(partitions)

@@ -17,9 +17,9 @@ OUTAGE = 10  # records
 PARKED_SINCE = "parked-since"  # header of a record that was published again while its key was parked: milliseconds since 1970
 PARKED_TRIES = "parked-tries"  # another: how often it had been tried by then
 PARKED_FROM = "parked-from"  # another: `partition-offset` of where it was for the first time
-PARKED_ROUND = "parked-round"  # another: it was read since it was last tried, and there was no room
 PLACE = re.compile(r"[0-9]{1,9}-[0-9]{1,18}")
-PARKING = (PARKED_SINCE, PARKED_TRIES, PARKED_FROM, PARKED_ROUND)
+MOST_DIGITS = 13  # of milliseconds, until the year 2286
+PARKING = (PARKED_SINCE, PARKED_TRIES, PARKED_FROM)
 
 
 @dataclass(slots=True)
@@ -115,4 +115,4 @@ def parked_since(records: Sequence[Record]) -> datetime | None:
 def _number(record: Record, header: str) -> int | None:
     """Of a header that anybody may have written; None for what is no number of a sane size."""
     text = (record.header(header) or b"").decode("ascii", "replace")
-    return int(text) if text.isdigit() and len(text) <= 15 else None
+    return int(text) if text.isdigit() and len(text) <= MOST_DIGITS else None

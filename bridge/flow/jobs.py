@@ -203,9 +203,9 @@ class JobQueue(Generic[E]):
         """How many keys wait aside."""
         return len(self._parked)
 
-    def has(self, partition: int, key: str) -> bool:
-        """Whether something of this key is in hand."""
-        return (partition, key) in self._jobs
+    def called_up(self) -> int:
+        """How many of them are up for their next try."""
+        return len(self._repeats)
 
     def opt_outs(self) -> int:
         """How many opt-outs wait with a job that has failed."""

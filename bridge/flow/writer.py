@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from bridge.clock import Clock
 from bridge.errors import BridgeError, ParkError, RejectError, RetryError
 from bridge.events import Record
-from bridge.flow.aside import IN_HAND, Aside
+from bridge.flow.aside import Aside
 from bridge.flow.dead_lettering import DeadLettering
 from bridge.flow.failures import Outage
 from bridge.flow.jobs import Job, JobQueue
@@ -55,7 +55,6 @@ class Writer(Generic[E]):
         park_budget_s: float,
         lease_check: Callable[[], None] = lambda: None,
         room: int = ROOM,
-        most_parked: int = IN_HAND,
         tracer: Tracer = OFF,
     ) -> None:
         self._handler, self._state = handler, state
@@ -66,7 +65,7 @@ class Writer(Generic[E]):
         self._stopping = asyncio.Event()
         self._patience = Patience(clock, rng, self._stopping, self._met)
         self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._aside = Aside(self._queue, ledger, requeue, self._patience, clock, self._settle, self._halt, park_budget_s, most_parked)
+        self._aside = Aside(self._queue, ledger, requeue, self._patience, clock, self._settle, self._halt, park_budget_s)
         self._outage = Outage()
         self.counters: Counter[str] = Counter()
         self._letters = DeadLettering(dead_letters, self._patience, clock, self.counters)
@@ -80,16 +79,11 @@ class Writer(Generic[E]):
             if not self._ledger.owns(record.position):
                 continue
             key = self._handler.key(record)
-            if not self._aside.turns_away(record, key):
-                self._queue.add(record, key, self._handler.live(record))
+            self._queue.add(record, key, self._handler.live(record))
 
     def full(self, live: bool) -> bool:
         """Whether enough records of this lane are in hand; asked from the consumer's thread."""
-        return self._queue.in_hand[live] >= self._room or self._aside.turned_away >= self._room
-
-    def rests(self, topic: str) -> bool:
-        """Whether nothing of this topic should be read for a moment; asked from the consumer's thread."""
-        return self._aside.rests(topic)
+        return max(self._queue.in_hand[live], self._queue.called_up()) >= self._room
 
     async def release(self, positions: Sequence[Position]) -> None:
         """Drops what has not begun in these partitions and waits for the calls under way."""

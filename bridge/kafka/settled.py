@@ -13,7 +13,6 @@ from bridge.settings import KafkaSettings
 
 LOOK_EVERY_S = 1.0
 STILL_S = 90.0  # what has not moved for so long waits for something else: it was read
-GAP_S = 10.0  # without a look nobody knows whether it has moved
 MOST_MARKS = 100
 NEVER = datetime.min.replace(tzinfo=UTC)
 Places = Mapping[tuple[str, int], int]  # topic, partition → offset
@@ -26,7 +25,6 @@ class Marks:
         self.until = NEVER
         self.look_at = float("-inf")
         self._waiting: deque[tuple[datetime, Places]] = deque()
-        self._looked_at = NEVER
         self._still: dict[tuple[str, int], tuple[int, datetime]] = {}  # where something waits: up to where, and since when
 
     @property
@@ -35,24 +33,23 @@ class Marks:
 
     def note(self, now: datetime, ends: Places, done: Places) -> None:
         """`ends` as they are at `now` or later; `done`: what has been committed, by then. A record that is parked holds back what is
-        committed behind it, for hours where little comes: a partition that does not move for a while has nothing else left."""
-        if now - self._looked_at > timedelta(seconds=GAP_S):
-            self._still.clear()
-        self._looked_at = now
-        done = {
-            place: end if self._stands_still(now, place, done.get(place, 0), end) else done.get(place, 0) for place, end in ends.items()
-        }
+        committed behind it, for hours where little comes: a partition that does not move for a while has nothing else left of that time."""
+        for place, end in ends.items():
+            at, (before, since) = done.get(place, 0), self._still.get(place, (-1, now))
+            if at < end:
+                self._still[place] = (at, since if before == at else now)
         if len(self._waiting) < MOST_MARKS:
             self._waiting.append((now, ends))
-        while self._waiting and all(done.get(place, 0) >= end for place, end in self._waiting[0][1].items()):
+        while self._waiting and self._is_settled(now, *self._waiting[0], done):
             self.until = self._waiting.popleft()[0]
 
-    def _stands_still(self, now: datetime, place: tuple[str, int], at: int, end: int) -> bool:
-        if at >= end:
-            return False
-        before, since = self._still.get(place, (-1, now))
-        self._still[place] = (at, since if before == at else now)
-        return before == at and now - since >= timedelta(seconds=STILL_S)
+    def _is_settled(self, now: datetime, marked: datetime, ends: Places, done: Places) -> bool:
+        return all(done.get(place, 0) >= end or self._stands_still(now, place, marked) for place, end in ends.items())
+
+    def _stands_still(self, now: datetime, place: tuple[str, int], marked: datetime) -> bool:
+        """Whether it has not moved for a while since then."""
+        _, since = self._still.get(place, (-1, now))
+        return now - max(since, marked) >= timedelta(seconds=STILL_S)
 
 
 class KafkaSettled:

@@ -94,8 +94,12 @@ class KafkaState:
     async def look_for_late(self, partition: int, start: int) -> None:
         """What former owners' producers still held when the partition was gained has arrived, from offset `start` on: it is said once more
         what became of those records. Raises RetryError."""
-        if (part := self._open.get(partition)) is not None:
-            await self._say_again(part, partition, await asyncio.to_thread(self._late, partition, start, part.owner))
+        if (part := self._open.get(partition)) is None:
+            return
+        late, ours, highest = await asyncio.to_thread(self._late, partition, start, part.owner)
+        if highest > part.owner:  # the former owner's clock was ahead of ours: to who reads the topic we would be the late one
+            part.owner, late = highest + 1, late | ours
+        await self._say_again(part, partition, late)
 
     async def _look_later(self, partition: int, start: int) -> None:
         await self._clock.sleep(LATE_S)
@@ -114,14 +118,18 @@ class KafkaState:
         if keys:
             log("state_late", "warning", partition=partition, records=len(keys))
 
-    def _late(self, partition: int, start: int, owner: int) -> set[str]:
-        owners, late = Owners(self._role, owner), set[str]()
+    def _late(self, partition: int, start: int, owner: int) -> tuple[set[str], set[str], int]:
+        """The keys of late records, those of our own, and the highest owner."""
+        owners, late, ours = Owners(self._role, owner), set[str](), set[str]()
         with closing(TopicReader(self._settings)) as reader:
             _, end = reader.range(self._topic, partition)
             for message in reader.read(self._topic, partition, start, end):
-                if owners.is_late(message):
-                    late.add((message.key() or b"").decode("utf-8", "replace"))
-        return late
+                by, key = owners.number(message), (message.key() or b"").decode("utf-8", "replace")
+                if by == owner:
+                    ours.add(key)
+                elif owners.is_late(message):
+                    late.add(key)
+        return late, ours, owners.highest
 
     async def _send(self, part: LocalPart, partition: int, key: str, value: bytes) -> int:
         headers = [(OWNER, f"{self._role} {part.owner}".encode())]
@@ -206,13 +214,14 @@ class Owners:
 
     def is_late(self, message: Message) -> bool:
         """Whether it was written by an owner before one that has written already. What does not say who wrote it is not."""
-        owner = self._owner(message)
+        owner = self.number(message)
         if owner is None:
             return False
         self.highest = max(self.highest, owner)
         return owner < self.highest
 
-    def _owner(self, message: Message) -> int | None:
+    def number(self, message: Message) -> int | None:
+        """Of the owner who wrote it; None where that is not said, or in another role."""
         headers: Any = message.headers()
         for name, value in headers or ():
             if name == OWNER and isinstance(value, bytes) and value.startswith(self._prefix):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from math import inf
 from typing import Protocol
 
 from bridge.clock import Clock
@@ -16,6 +17,7 @@ from services.ingress.decide import Change
 from services.ingress.target import Target
 
 POLLED_EVERY_S = 5.0  # a table, if its reader does not say that it takes longer
+AHEAD_S = 60.0  # of clocks
 AT_MOST_S = 3600.0  # then the parent goes, whatever holds its children up
 
 
@@ -29,21 +31,23 @@ class Children:
 
     def __init__(self, of: Mapping[str, Sequence[str]], settled: Settled, clock: Clock) -> None:
         self._of, self._settled, self._clock = of, settled, clock
+        self._began = clock.now()  # what was seen while nobody wrote is no older than that: all of it is still to come
 
     async def first(self, change: Change) -> None:
         """Returns if the record may be deleted now; raises ParkError, or RetryError while Kafka is away.
 
-        All tables have been polled once more, and what that brought is written. A reader's clock that is ahead of ours would have us wait
-        for no reason: then we do not.
+        All tables have been polled once more, and what that brought is written. The clock of a reader that is ahead of ours by more than a
+        minute would have us wait for no reason: then we do not.
         """
         children = self._of.get(change.event.table, ())
         now, seen = self._clock.now(), change.event.observed_at
-        if not children or not timedelta() <= now - seen < timedelta(seconds=AT_MOST_S):
+        waited = now - max(seen, self._began)
+        if not children or not -timedelta(seconds=AHEAD_S) <= waited < timedelta(seconds=AT_MOST_S):
             return
         polled = seen + 2 * timedelta(seconds=max(POLLED_EVERY_S, change.polled_every_s))
         if now < polled or await self._settled.until(children) < polled:
             text = "what happened to the records that are linked to this one is written first"
-            raise ParkError(text, code="children_first", budget_s=2 * AT_MOST_S)
+            raise ParkError(text, code="children_first", budget_s=inf)  # it ends by itself
 
 
 def children_of(targets: Iterable[Target]) -> dict[str, list[str]]:

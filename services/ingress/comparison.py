@@ -32,6 +32,7 @@ UNION ALL
 SELECT seen.key, iif(seen.epoch = :epoch, seen.version, 0), 0 FROM seen LEFT JOIN there USING (key)
 WHERE there.key IS NULL AND NOT seen.gone AND seen.key NOT IN live
 """
+NUMBER, HIGHEST = "SELECT count(*) FROM differing", "SELECT coalesce(max(epoch), 0) FROM seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +63,17 @@ class Comparison:
         """Our topics or the state hold these; later ones supersede earlier ones of the same version."""
         self._db.executemany(NOTE_SEEN, ((key, epoch, version or 0, gone) for key, epoch, version, gone in seen))
 
-    def compare(self, epoch: int) -> None:
-        """Finds what differs, in this source epoch. Takes seconds for millions; `interrupt` ends it."""
+    def compare(self, epoch: int) -> tuple[int, int]:
+        """How many differ, in this source epoch, and the highest epoch that our topics and the state hold. Takes seconds for millions;
+        `interrupt` ends it."""
+        self._db.execute("DELETE FROM differing")
         self._db.execute(COMPARE, {"epoch": epoch})
+        (number,), (highest,) = (self._db.execute(query).fetchone() for query in (NUMBER, HIGHEST))
+        return int(number), int(highest)
 
     def interrupt(self) -> None:
         """From any thread: what is asked of the file fails."""
         self._db.interrupt()
-
-    def known_epoch(self) -> int:
-        """The highest one that our topics and the state hold."""
-        return int(self._db.execute("SELECT coalesce(max(epoch), 0) FROM seen").fetchone()[0])
-
-    def differences(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM differing").fetchone()[0])
 
     def first(self, number: int) -> Sequence[Differing]:
         """So many that are not settled, by key."""

@@ -61,14 +61,12 @@ class TableFeed:
         replay_asked: Callable[[], Replay | None] = lambda: None,
     ) -> None:
         self._tracked, self._describe, self._reconciliation, self._source = tracked, describe, reconciliation, source
-        self._clock, self._interval_s, self._tables = clock, poll_interval_s, tables
-        self._produced_by = produced_by
+        self._clock, self._interval_s, self._tables, self._produced_by = clock, poll_interval_s, tables, produced_by
         self._table = tracked.table.name
         self._columns = read_columns(tracked)
         self._us = ""  # our application user, where the rows tell who changed them
         self._replay_asked = replay_asked
-        self._wait_s = poll_interval_s
-        self._next_poll = 0.0  # monotonic; until then a replay may go on
+        self._wait_s, self._next_poll = poll_interval_s, 0.0  # monotonic; until then a replay or a comparison may go on
         self._run, self._replay_lookups = DeltaRun(), Lookups()
         self._new_options = NewOptions(clock)
 
@@ -169,18 +167,24 @@ class TableFeed:
         its lane, by which no opt-out is ever taken back; they go to the live topic either way. Polls go on in between."""
         if cursor["page_link"] is not None or self._reconciliation.poll_first or self._clock.monotonic() >= self._next_poll:
             step = await self._poll(cursor)
-            self._reconciliation.came_live([each.key for each in step.events])
+            if step.cursor is not None and not step.cursor.get("refused"):
+                self._reconciliation.came_live([each.key for each in step.events])
             return step
-        differences = await self._reconciliation.next(self._tracked, cursor["starts"], epoch(cursor), self._learn_options)
+        lane: Lane = "live" if cursor["lane"] == "initial" else "resync"
+        made: dict[str, Outgoing] = {}
+
+        async def taken(rows: Sequence[Row]) -> None:
+            await self._learn_options(rows)
+            made.update((self._tracked.key(row), self._upsert(cursor, row, lane, CHANGES)) for row in rows)
+
+        differences = await self._reconciliation.next(self._tracked, cursor["starts"], epoch(cursor), taken)
         if (known := self._reconciliation.known_epoch) > epoch(cursor):
             log("epoch_known", "warning", table=self._table, epoch=known)  # a cursor was lost: what was just read looks old to the writers
             return await self._begin("resync", cursor, known + 1)
         if differences is None:
             return Step([], {**cursor, "phase": "live", "starts": {}, "finished_at": self._clock.now().isoformat()})
-        lane: Lane = "live" if cursor["lane"] == "initial" else "resync"
         rows = [each.row for each in differences if each.row is not None]
-        seen = max([self._highest(cursor, rows), *(each.seen for each in differences)])
-        events = [self._upsert(cursor, row, lane, CHANGES) for row in rows]
+        seen, events = max([self._highest(cursor, rows), *(each.seen for each in differences)]), list(made.values())
         events += [self._delete(cursor, each.key, lane, seen) for each in differences if each.row is None]
         return Step(events, {**cursor, "version_seen": seen})
 
@@ -251,11 +255,9 @@ class TableFeed:
         link = page.delta_link or cursor["delta_link"]
         moved = {"page_link": None, "delta_link": link, "restarts": 0, **run_ended(cursor), "token_at": self._clock.now().isoformat()}
         self._next_poll = self._clock.monotonic() + self._wait_s
-        busy = cursor["phase"] == "reconcile" or self._replay_waits(cursor)
+        side = cursor.get("replay")
+        busy = cursor["phase"] == "reconcile" or replay.running(side) or replay.asked_for(self._replay_asked(), side)
         return Step(events, {**cursor, **moved}, 0.0 if busy else self._wait_s)
-
-    def _replay_waits(self, cursor: Cursor) -> bool:
-        return replay.running(cursor.get("replay")) or replay.asked_for(self._replay_asked(), cursor.get("replay"))
 
     async def _again(self, cursor: Cursor, exc: QueryRefused | TrackingExpired, lane: Lane) -> Step:
         """The link is of no use any more, a refused one when it is refused twice: back to the last delta link, else to the beginning."""
@@ -290,8 +292,7 @@ class TableFeed:
         headers = event_headers(event.lane, str(event.version or ""), self._produced_by)
         if ahead := ahead_ms(self._tracked.ahead_s):  # its times are Dynamics', and the writer compares them with Campaign's
             headers.append((SOURCE_AHEAD, str(ahead).encode()))
-        if self._interval_s > POLLED_EVERY_S:
-            headers.append((POLLED_EVERY, str(int(self._interval_s * 1000)).encode()))
+        headers += [(POLLED_EVERY, str(int(self._interval_s * 1000)).encode())] if self._interval_s > POLLED_EVERY_S else []
         headers += [(OURS, b"1")] if ours else []  # what we wrote ourselves is nobody's word
         return Outgoing(f"{topic}.{self._table}", event.key, event, headers)
 

@@ -225,13 +225,22 @@ class IngressHandler:
         if not before.exists and work.known is not None and await self._consent.look(work.place) is None:
             return Result("absent", replace(after, status=404))  # it never was, or an earlier integration had made it: that one is deleted
         if HELD_DELETE not in before.times:
-            await self._children.first(work.event)
+            await self._children_first(work)
         if HELD_DELETE in before.times or not await self._consent.may_delete(work.place, work.event, rule):
             times = await self._opt_out(work)
             known = having(before if HELD_DELETE in before.times else with_held_delete(before, work.event), times or {})
             holds = dict.fromkeys(work.wanted.raises, True) if times is not None else {}
             return Result("held", self._remembered.noted(known, work.wanted, holds))
         return await self._records.delete(work, decision.outcome, after)
+
+    async def _children_first(self, work: Work) -> None:
+        """Its opt-outs do not wait for the children as well: as long as the record is there, it must say so (rule 1)."""
+        try:
+            await self._children.first(work.event)
+        except RetryError:
+            if work.name not in self._opted_out:
+                await self._opt_out(work)
+            raise
 
     async def _released_beside(self, work: Work, result: Result) -> Result:
         """What was released together with a change of the record, after the change: it may have made it void."""

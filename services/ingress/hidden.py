@@ -70,7 +70,9 @@ class Hidden:
         body = {name: texts[name] for name in names if name in texts} | {target.mapper.key_field.name: key}
         try:
             await self._client.create(target.resource.path, nested(body))
-        except (Duplicate, RejectError):  # there, or not to be told
+        except (Duplicate, RejectError) as told:  # there, or not to be told
+            if isinstance(told, RejectError) and known.visible:
+                return
             self._hidden.add(place)
             raise parent_missing(exc) from exc
         await self._client.delete(target.resource.path, key)

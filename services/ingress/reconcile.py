@@ -25,7 +25,7 @@ from bridge.kafka.published import Published, Seen
 from bridge.log import log
 from services.ingress.comparison import Comparison, Differing
 
-Learn = Callable[[Sequence[Row]], Awaitable[None]]
+Taken = Callable[[Sequence[Row]], Awaitable[None]]
 CHUNK = 50  # rows that are asked for one by one
 DELETES = 1000  # rows that are gone, in one step
 BEGIN_AGAIN = 3
@@ -81,9 +81,10 @@ class Reconciliation:
         if self._comparison is not None:
             self._comparison.came_live(keys)
 
-    async def next(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]], epoch: int, learn: Learn) -> list[Difference] | None:
-        """One short step: some differences, maybe none, to what there is now, in this source epoch; None when there are no more. `learn` is
-        told the rows before they count as dealt with. Raises RetryError, the next call then goes on where this one was, or HaltError."""
+    async def next(self, tracked: TrackedTable, starts: Mapping[str, Sequence[int]], epoch: int, taken: Taken) -> list[Difference] | None:
+        """One short step: some differences, maybe none, to what there is now, in this source epoch; None when there are no more, nothing
+        while what is known is of a later epoch. `taken` is given the rows before they count as dealt with. Raises RetryError, the next call
+        then goes on where this one was, or HaltError."""
         if self._comparison is None:
             self._comparison = Comparison(self._path)
         if not self._listed:
@@ -92,12 +93,14 @@ class Reconciliation:
         if not self._compared:
             await self._compare(self._comparison, starts, epoch)
             return []
+        if self.known_epoch > epoch:
+            return []
         if self._walking:
-            return await self._walk(self._comparison, tracked, learn)
+            return await self._walk(self._comparison, tracked, taken)
         if not (found := self._comparison.first(DELETES)):
             self._forget()
             return None
-        return await self._look(self._comparison, found, tracked, learn)
+        return await self._look(self._comparison, found, tracked, taken)
 
     async def _list(self, comparison: Comparison, tracked: TrackedTable) -> None:
         page, self._link = await self._page(tracked.keys)
@@ -114,30 +117,33 @@ class Reconciliation:
                 raise refused(exc) from exc
             log("page_link_refused", "warning", table=self._table, status=exc.status, code=exc.code)
             self._link, self._begun_again = None, self._begun_again + 1
-            return await ask(None)
+            return await self._page(ask)
 
     async def _compare(self, comparison: Comparison, starts: Mapping[str, Sequence[int]], epoch: int) -> None:
         """Some of what we have published; the comparison itself when all of it is noted."""
         if self._ours is None:
             self._ours = chain(self._published.known(self._table, self._state_partitions), self._published.since(starts))
-        if not await _to_its_end(comparison, partial(_noted, comparison, self._ours)):
-            return
+        try:
+            if not await _to_its_end(comparison, partial(_noted, comparison, self._ours)):
+                return
+        except BaseException:  # an iterator that was broken off has no rest: all of it again
+            self._ours = None
+            raise
         self._ours = None
-        await _to_its_end(comparison, partial(comparison.compare, epoch))
-        number, self.known_epoch = comparison.differences(), comparison.known_epoch()
+        number, self.known_epoch = await _to_its_end(comparison, partial(comparison.compare, epoch))
         self._compared, self._walking = True, number > max(CHUNK, self._pages)
         log("reconciled", table=self._table, differences=number)
 
-    async def _walk(self, comparison: Comparison, tracked: TrackedTable, learn: Learn) -> list[Difference]:
+    async def _walk(self, comparison: Comparison, tracked: TrackedTable, taken: Taken) -> list[Difference]:
         rows, link = await self._page(tracked.rows)
         there = {tracked.key(row): row for row in rows}
         differing = comparison.among(list(there))
-        await learn([there[each.key] for each in differing])
+        await taken([there[each.key] for each in differing])
         self._link, self._walking = link, link is not None
         self._walked = self.poll_first = not self._walking
         return _settled(comparison, differing, there)
 
-    async def _look(self, comparison: Comparison, found: Sequence[Differing], tracked: TrackedTable, learn: Learn) -> list[Difference]:
+    async def _look(self, comparison: Comparison, found: Sequence[Differing], tracked: TrackedTable, taken: Taken) -> list[Difference]:
         """At some of those that were not met in the pages, if there were any: one that was not even listed is gone then."""
         if self._walked and (gone := [each for each in found if not each.listed]):
             return _settled(comparison, gone, {})
@@ -146,7 +152,7 @@ class Reconciliation:
         if any(each.listed and rows[each.key] is None for each in found) and self._looks < LOOKS:
             self._looks += 1  # another server may not have it yet (dataverse.md §8.3): it would be taken for deleted
             raise RetryError("a row that was listed does not show yet", code="source_busy", retry_after_s=LOOK_AGAIN_S)
-        await learn([row for row in rows.values() if row is not None])
+        await taken([row for row in rows.values() if row is not None])
         self._looks = 0
         return _settled(comparison, found, rows)
 

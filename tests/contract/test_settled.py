@@ -74,7 +74,8 @@ def looked(marks: Marks, first: int, last: int, at: int) -> datetime:
 def test_a_record_that_is_parked_does_not_hold_up_everybody_for_hours() -> None:
     marks = Marks()
     assert looked(marks, 0, 90, 9) == NEVER
-    assert looked(marks, 90, 91, 9) > NOON
+    assert looked(marks, 90, 91, 9) == NOON
+    assert looked(marks, 91, 100, 9) == NOON + timedelta(seconds=9)
 
 
 def test_a_partition_that_moves_is_waited_for() -> None:
@@ -83,13 +84,35 @@ def test_a_partition_that_moves_is_waited_for() -> None:
         assert looked(marks, tens * 60, tens * 60 + 60, tens) == NEVER
 
 
-def test_what_nobody_looked_at_meanwhile_has_not_stood_still() -> None:
+def test_looks_may_be_far_apart_as_those_of_a_delete_that_waits_longer_each_time() -> None:
     marks = Marks()
-    looked(marks, 0, 60, 9)
+    for second in (0, 1, 3, 7, 15, 31, 62):
+        assert looked(marks, second, second + 1, 9) == NEVER
 
-    assert looked(marks, 3600, 3680, 9) == NEVER
-    assert looked(marks, 3680, 3700, 10) > NOON
-    assert looked(marks, 3700, 3701, 9) > NOON  # a new one has come: it waits since now
+    assert looked(marks, 122, 123, 9) > NEVER
+
+
+def test_what_was_published_just_now_is_not_taken_for_read_where_a_partition_has_stood_still() -> None:
+    marks = Marks()
+    looked(marks, 0, 1000, 9)
+    for second in (1000, 1080):
+        marks.note(NOON + timedelta(seconds=second), {("t", 0): 11}, {("t", 0): 9})
+
+        assert marks.until < NOON + timedelta(seconds=1000)
+
+    marks.note(NOON + timedelta(seconds=1091), {("t", 0): 11}, {("t", 0): 9})
+    assert marks.until >= NOON + timedelta(seconds=1000)
+
+
+def test_what_has_come_since_it_stood_still_is_waited_for() -> None:
+    marks = Marks()
+    looked(marks, 0, 91, 9)
+    looked(marks, 91, 92, 10)
+
+    for second in range(4000, 4080):
+        marks.note(NOON + timedelta(seconds=second), {("t", 0): 11}, {("t", 0): 10})
+
+    assert marks.until < NOON + timedelta(seconds=100)
 
 
 def test_a_backlog_that_takes_long_does_not_fill_the_memory_and_ends() -> None:

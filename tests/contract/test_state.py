@@ -295,6 +295,22 @@ class TestFormerOwners:
         assert (last.key(), Known.from_json(last.value() or b"")) == (b"contact/1", Known(version=3))
         assert len(content(kafka_settings, "ingress.state")) == 5
 
+    async def test_an_owner_whose_clock_is_behind_the_former_ones_is_not_the_late_one(
+        self, owners: Owners, kafka_settings: KafkaSettings, producer: KafkaProducer
+    ) -> None:
+        """All that the former owner wrote was still with its producer when the partition changed hands."""
+        second = await owners()
+        await second.put(0, "contact/1", Known(version=3))
+        await second.put(0, "contact/2", Known(version=3))
+        topic, ahead = f"{kafka_settings.topic_prefix}ingress.state", owned_by(4_000_000_000_000)
+        await producer.send(topic, b"contact/1", Known(version=2).to_json(), ahead, 0)
+        await second.put(0, "contact/1", Known(version=4))
+
+        await second.look_for_late(0, 0)
+        third = await owners()
+
+        assert [third.get(0, f"contact/{number}") for number in (1, 2)] == [Known(version=4), Known(version=3)]
+
     async def test_it_does_so_by_itself(self, kafka_settings: KafkaSettings, producer: KafkaProducer, tmp_path: Path) -> None:
         clock, topic = Waiting(), f"{kafka_settings.topic_prefix}ingress.state"
         state = KafkaState(kafka_settings, "ingress", tmp_path, producer, clock=clock)

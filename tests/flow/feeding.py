@@ -39,6 +39,7 @@ class MemoryPublished(Published):
         self.log = log
         self.state: dict[str, tuple[int, int | None, bool]] = {}
         self.done: dict[str, int] = {}
+        self.breaks_off = 0  # so often before the end of the state
 
     def committed(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
         return {topic: [self.done.get(topic, 0)] for topic in topics}
@@ -48,7 +49,11 @@ class MemoryPublished(Published):
         self.done = {topic: len(self.log.of(topic)) for topic in {each.topic for each in self.log.events}}
 
     def known(self, table: str, partitions: int) -> Iterator[Sequence[Seen]]:
-        yield [(key, epoch, version, gone) for key, (epoch, version, gone) in self.state.items()]
+        for number, (key, (epoch, version, gone)) in enumerate(self.state.items()):
+            if self.breaks_off and number:
+                self.breaks_off -= 1
+                raise RetryError("Kafka, reading: no answer", code="kafka_unavailable")
+            yield [(key, epoch, version, gone)]
 
     def since(self, starts: Starts) -> Iterator[Sequence[Seen]]:
         for topic, (start, *_) in starts.items():

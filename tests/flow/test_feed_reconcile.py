@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -303,3 +304,99 @@ async def test_many_differences_are_dealt_with_under_a_small_request_limit(rig: 
     await under_a_limit(rig)  # 60 pages of keys and 60 of rows
 
     assert rig.image() == rig.truth()
+
+
+async def test_reading_of_our_own_records_that_breaks_off_begins_again(rig: Rig) -> None:
+    """What it had not come to would be taken for never published, and its deletes be lost."""
+    people = rig.people(5)
+    await rig.loaded()
+    for person in people[2:]:
+        rig.sandbox.delete("contact", person)
+    rig.restored += 1
+    rig.published.breaks_off = 2
+    await rig.start()
+    for _ in range(2):
+        with pytest.raises(RetryError):
+            await rig.until("live")
+
+    await rig.until("live")
+
+    assert set(keys(rig.log.events, "delete")) == set(people[2:])
+
+
+async def test_a_later_epoch_is_not_forgotten_when_dynamics_is_away_just_then(rig: Rig) -> None:
+    people = rig.people(2)
+    await rig.loaded()
+    rig.restored = 1
+    await rig.until("live")
+    rig.settled()
+    rig.log.cursors.clear()
+    rig.restored = 0
+    await rig.start()
+    await rig.until("reconcile")
+    rig.sandbox.ledger.faults.append(Fault("status", "GET", "EntityDefinitions", 503, times=1))
+    with pytest.raises(RetryError):
+        await rig.until("live")
+
+    await rig.until("live")
+    rig.rename(people[0], "changed")
+    events = await rig.poll()
+
+    assert events[-1].epoch == 2
+    assert rig.image() == rig.truth()
+
+
+async def test_a_page_with_a_row_that_cannot_be_read_is_read_again(rig: Rig) -> None:
+    await changed_behind(rig)
+    collection, spoiled = rig.client.collection, 0
+
+    async def spoiling(path: str, prefer: str) -> Any:
+        nonlocal spoiled
+        answer = await collection(path, prefer)
+        if "track" not in prefer and spoiled == 0 and "lastname" in answer["value"][0]:
+            spoiled += 1
+            answer["value"][0] |= {"@odata.etag": "", "versionnumber": "no number"}
+        return answer
+
+    rig.client.collection = spoiling  # type: ignore[method-assign]
+    with pytest.raises(RetryError):
+        await rig.until("live")
+
+    await rig.until("live")
+
+    assert spoiled == 1
+    assert rig.image() == rig.truth()
+
+
+async def test_a_poll_that_is_refused_is_not_the_one_that_comes_before_deletes(rig: Rig) -> None:
+    """With many tables the next one is not due before the deletes would be."""
+    rig.page_size, rig.tables = 20, 60
+    people = rig.people(120)
+    await rig.loaded()
+    rig.restored += 1
+    await rig.start()
+    await rig.until("reconcile")
+    await rig.step()
+    held = rig.sandbox.store.data["contact"]
+    for person in people[:110]:
+        del held.rows[person]
+        held.ids.remove(person)
+    rig.refuse("contacts.*deltatoken", times=1)
+    body = '{"error": {"code": "0x80040220", "message": "SecLib::CheckPrivilege failed. Required Depth: Global"}}'
+    rig.sandbox.ledger.faults.append(Fault("status", "GET", "contacts.*deltatoken", 403, body, "application/json", skip=0))
+
+    with pytest.raises(HaltError):
+        await rig.until("live")
+
+    assert keys(rig.log.events, "delete") == []
+
+
+async def test_a_table_that_is_refused_in_the_middle_of_its_pages_halts(rig: Rig) -> None:
+    await changed_behind(rig)
+    await walking(rig)
+    rig.refuse("contacts")
+
+    with pytest.raises(HaltError) as caught:
+        await rig.until("live")
+
+    assert caught.value.code == "source_query_refused"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import Any
 
 import pytest
@@ -289,13 +290,29 @@ async def test_a_parent_waits_until_all_tables_have_been_polled_once_more(rig: R
     assert (await rig.apply(gone)).outcome == "deleted"
 
 
-@pytest.mark.parametrize("late_s", [3600, -1])
-async def test_a_parent_does_not_wait_for_ever_nor_for_a_clock_that_is_ahead(rig: Rig, late_s: float) -> None:
+@pytest.mark.parametrize("late_s", [0, 3 * 3600])
+async def test_a_parent_does_not_wait_for_ever(rig: Rig, late_s: float) -> None:
+    """What was seen hours ago, while the writer was away, waits as well: all of it is still to come."""
     await rig.apply(rig.contact())
     rig.settled = datetime.min.replace(tzinfo=UTC)
     gone = replace(rig.contact(op="delete"), observed_at=rig.clock.now() - timedelta(seconds=late_s))
+    for _ in range(2):
+        with pytest.raises(ParkError) as caught:
+            await rig.apply(gone)
+        rig.clock.advance(1800)
+    assert caught.value.budget_s == inf
 
     assert (await rig.apply(gone)).outcome == "deleted"
+
+
+async def test_a_parent_waits_for_a_clock_that_is_a_little_ahead_and_for_none_that_is_wrong(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+    rig.settled = datetime.min.replace(tzinfo=UTC)
+    gone = rig.contact(op="delete")
+    with pytest.raises(ParkError):
+        await rig.apply(replace(gone, observed_at=rig.clock.now() + timedelta(seconds=1)))
+
+    assert (await rig.apply(replace(gone, observed_at=rig.clock.now() + timedelta(hours=1)))).outcome == "deleted"
 
 
 async def test_a_child_waits_for_nobody(rig: Rig) -> None:
@@ -323,6 +340,17 @@ async def test_a_delete_of_a_child_that_was_seen_once_and_is_hidden_now_is_not_b
     await rig.apply(rig.contact(firstname="Anna"))
     assert (await rig.apply(rig.vehicle(op="delete"))).outcome == "deleted"
     assert rig.sandbox.get("cusVehicle", CAR) is None
+
+
+async def test_a_probe_that_is_refused_says_nothing_of_a_child_that_was_seen_once(rig: Rig) -> None:
+    await rig.apply(rig.contact())
+    await rig.apply(rig.vehicle())
+    await rig.apply(rig.vehicle(new_name="Corsa"))
+    rig.sandbox.put("cusVehicle", {"cusVehicleId": "shown", "cusContactId": PERSON})
+    rig.sandbox.remove("cusVehicle", CAR)
+    rig.sandbox.ledger.faults.append(Fault("status", "POST", status=500, body="RST-360011 the property is mandatory"))
+
+    assert (await rig.apply(rig.vehicle(op="delete"))).outcome == "deleted"
 
 
 async def test_a_delete_of_the_last_child_that_is_gone_already_is_believed(rig: Rig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from tests.flow.consenting import (
     says_no,
     stored,
 )
-from tests.flow.handling import PERSON, Rig
+from tests.flow.handling import PERSON, VEHICLES, Rig
 
 BAD = {
     "an option that Campaign does not have": {"gendercode": 3},
@@ -129,6 +130,28 @@ async def test_an_opt_out_goes_though_its_record_is_to_be_deleted_and_that_is_he
         await rig.apply(row(rig, address1_city="Bergen", donotemail=True))
 
         assert flag(rig)
+
+
+@pytest.mark.parametrize("then", ["filtered out", "deleted"])
+async def test_an_opt_out_does_not_wait_for_the_children_that_its_delete_waits_for(then: str) -> None:
+    """Rule 1: for as long as the profile is there."""
+    async with consent_rig({**DELETING, "apply_deletes": True}, VEHICLES) as rig:
+        await rig.apply(row(rig))
+        minute(rig)
+        rig.settled = datetime.min.replace(tzinfo=UTC)
+        change = rig.handler.change(row(rig, address1_city="Bergen", donotemail=True))
+        if then == "deleted":
+            change = rig.handler.merge(change, rig.handler.change(rig.contact(op="delete")))
+        for _ in range(3):
+            with pytest.raises(ParkError):
+                await rig.write(change)
+        assert flag(rig)
+        assert [method for method, _ in rig.calls()][1:] == ["PATCH"], "once"
+
+        rig.settled = datetime.max.replace(tzinfo=UTC)
+        await rig.write(change)
+
+        assert rig.sandbox.get("profile", PERSON) is None
 
 
 @pytest.mark.parametrize("then", ["filtered out", "deleted"])

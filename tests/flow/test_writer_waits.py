@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from bridge.errors import RetryError
+from bridge.events import Record
 from bridge.flow.failures import PARKED_SINCE
 from bridge.flow.jobs import JobQueue
 from bridge.flow.parking import HELD_BACK
@@ -215,6 +217,26 @@ async def test_what_arrives_while_a_record_goes_to_the_end_goes_with_it_in_order
     assert [each.value for each, _ in rig.requeued] == [b"v0", b"v1"]
     assert rig.handler.ended["a"] == ["v0", "v1"]
     assert rig.settled(first, second)
+
+
+async def test_what_arrives_then_and_cannot_be_published_is_written() -> None:
+    """Kafka goes away between the two."""
+    rig = Rig()
+    rig.handler.script["a"] = [no_parent()] * 8
+    first, second = record("a", 0, "v0"), record("a", 1, "v1")
+
+    def away_for_the_second(each: Record) -> None:
+        if each == first:
+            rig.offer(second)
+        else:
+            rig.handler.script["a"].clear()
+            raise RetryError("Kafka is away")
+
+    rig.before_requeue = away_for_the_second
+
+    await rig.work(first)
+
+    assert "v1" in rig.handler.ended["a"]
 
 
 async def test_a_requeued_record_keeps_its_budget() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import inf
 
 from bridge.errors import ParkError, RetryError
 from bridge.events import Record
-from bridge.flow.failures import PARKED_SINCE, Failures, first_place, without_parking
+from bridge.flow.failures import PARKED_SINCE, Failures, first_place, parked_since, without_parking
 from tests.unit.fakes import a_record
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -82,6 +83,17 @@ def test_the_copy_that_knows_since_when_it_waits_may_come_after_the_record() -> 
 
     assert course.fail(ABSENT) is None
     assert course.failures.first_at == NOON - timedelta(hours=24)
+
+
+def test_what_ends_by_itself_is_never_given_up_however_long_its_key_has_waited_for_something_else() -> None:
+    course = Course(parked_for(hours=30))
+
+    assert all(course.fail(ParkError("children first", code="children_first", budget_s=inf)) for _ in range(50))
+
+
+def test_a_header_that_somebody_else_wrote_says_nothing() -> None:
+    for value in (b"999999999999999", b"99999999999999", b"x", b""):
+        assert parked_since([replace(a_record(), headers=((PARKED_SINCE, value),))]) is None
 
 
 def test_a_record_past_its_budget_is_not_tried_again() -> None:

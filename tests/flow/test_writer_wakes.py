@@ -1,0 +1,71 @@
+"""A record that is made wakes those that wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bridge.flow.ports import Result
+from bridge.state import Known
+from tests.clock import FakeClock
+from tests.flow.writing import Rig, no_parent, record, turns, until
+
+DAY_S = 86_400.0
+
+
+class HandClock(FakeClock):
+    """Time passes when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sleepers: list[tuple[float, asyncio.Event]] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self._sleepers.append((self.passed_s + seconds, over := asyncio.Event()))
+        self.advance(0)
+        await over.wait()
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
+        for _, over in (each for each in self._sleepers if each[0] <= self.passed_s):
+            over.set()
+        self._sleepers = [each for each in self._sleepers if each[0] > self.passed_s]
+
+
+async def test_a_parent_that_is_made_wakes_those_that_wait_for_it() -> None:
+    rig = Rig(park_budget_s=DAY_S, clock=HandClock())
+    waits = no_parent()
+    waits.waits_for = frozenset({"parent"})
+    rig.handler.always["child"] = lambda: waits
+    rig.handler.script["parent"] = [Result("created", Known(exists=True), made="parent")]
+    async with rig.running():
+        rig.offer(record("child", 0))
+        await until(lambda: rig.writer.parked() == 1)
+        del rig.handler.always["child"]
+
+        rig.offer(record("parent", 1))
+        await until(lambda: rig.handler.called() == ["child", "parent", "child"])
+        await turns()
+        rig.clock.advance(60)
+        await turns()
+
+        assert rig.handler.ended["child"] == ["child0"]
+
+
+async def test_one_that_was_woken_in_vain_waits_for_its_own_time() -> None:
+    rig = Rig(park_budget_s=DAY_S, clock=HandClock())
+    waits = no_parent()
+    waits.waits_for = frozenset({"parent"})
+    rig.handler.always["child"] = lambda: waits
+    rig.handler.script["parent"] = [Result("created", Known(exists=True), made="parent")]
+    async with rig.running():
+        rig.offer(record("child", 0))
+        await until(lambda: rig.writer.parked() == 1)
+        rig.offer(record("parent", 1))
+        await until(lambda: rig.handler.called() == ["child", "parent", "child"])
+        await turns()
+
+        rig.clock.advance(0.6)  # the first wait would be over, the second is not
+        await turns()
+        assert len(rig.handler.calls) == 3
+        rig.clock.advance(1)
+        await until(lambda: len(rig.handler.calls) == 4)
