@@ -687,6 +687,19 @@ def test_an_edit_over_our_own_opt_out_is_not_older_than_the_opt_in_that_we_wrote
     assert told(resolver.hears(campaign(False, 5)), "dynamics") == {}
 
 
+@pytest.mark.parametrize("opted_in", [True, False], ids=["over an opt-in", "at first sight"])
+def test_an_import_over_our_own_opt_out_is_not_older_than_our_write(opted_in: bool) -> None:
+    """It sets its time back, but its version tells that it came after what we wrote, and so after the opt-in of Campaign."""
+    resolver = Resolver()
+    before = [told_clock(dynamics(True, 5, 1)), dynamics(False, 10, 2)] if opted_in else [told_clock(dynamics(False, 10, 2))]
+    resolver.hears(campaign(True, 2), *before, dynamics(True, 30, 3, own=True))
+
+    resolver.hears(dynamics(True, -86_400, 5))
+
+    assert told(resolver.hears(campaign(False, 20)), "dynamics") == {}
+    assert told(resolver.hears(campaign(False, 40)), "dynamics") == {EMAIL.dynamics: False}, "but of a later one it is"
+
+
 def test_what_we_wrote_before_all_was_lost_somebody_had_said_in_campaign() -> None:
     """Campaign does not show it any more, and nobody may opt in from Dynamics over it (campaign.md §10.4)."""
     resolver = Resolver()
