@@ -79,6 +79,8 @@ class Aside(Generic[E]):
         behind newer."""
         job.asleep = False
         for record in list(job.records):
+            if job.dropped:  # whoever has the partition now reads it again
+                return
             await self._requeue(record, job.failures.requeue_headers(record))
         while job.arrived and not job.dropped and not is_back(job.arrived[0]):
             record = job.arrived[0]

@@ -76,10 +76,8 @@ class Writer(Generic[E]):
         """Takes records in the order read."""
         for record in records:
             self.counters["read"] += not is_back(record)
-            if not self._ledger.owns(record.position):
-                continue
-            key = self._handler.key(record)
-            self._queue.add(record, key, self._handler.live(record))
+            if self._ledger.owns(record.position):
+                self._queue.add(record, self._handler.key(record), self._handler.live(record))
 
     def full(self, live: bool) -> bool:
         """Whether enough records of this lane are in hand; asked from the consumer's thread."""

@@ -39,6 +39,13 @@ FULL = Known(
 )
 
 
+@pytest.fixture
+async def producer(kafka_settings: KafkaSettings) -> AsyncIterator[KafkaProducer]:
+    make(kafka_settings, *workflow_topics("ingress"))
+    async with producing(kafka_settings) as producer:
+        yield producer
+
+
 class StateContract:
     """What every state store does. `state` owns partitions 0, 1 and 2."""
 
@@ -90,12 +97,6 @@ class TestMemoryState(StateContract):
 
 
 class TestKafkaState(StateContract):
-    @pytest.fixture
-    async def producer(self, kafka_settings: KafkaSettings) -> AsyncIterator[KafkaProducer]:
-        make(kafka_settings, *workflow_topics("ingress"))
-        async with producing(kafka_settings) as producer:
-            yield producer
-
     @pytest.fixture
     async def state(self, kafka_settings: KafkaSettings, producer: KafkaProducer, tmp_path: Path) -> AsyncIterator[KafkaState]:
         state = KafkaState(kafka_settings, "ingress", tmp_path, producer)
@@ -230,12 +231,6 @@ def owned_by(number: int) -> Headers:
 
 class TestFormerOwners:
     """What a former owner's producer still held arrives behind what the new owner has written."""
-
-    @pytest.fixture
-    async def producer(self, kafka_settings: KafkaSettings) -> AsyncIterator[KafkaProducer]:
-        make(kafka_settings, *workflow_topics("ingress"))
-        async with producing(kafka_settings) as producer:
-            yield producer
 
     @pytest.fixture
     async def owners(self, kafka_settings: KafkaSettings, producer: KafkaProducer, tmp_path: Path) -> AsyncIterator[Owners]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from bridge.flow.ports import Result
 from bridge.state import Known
@@ -31,7 +33,9 @@ class HandClock(FakeClock):
         self._sleepers = [each for each in self._sleepers if each[0] > self.passed_s]
 
 
-async def test_a_parent_that_is_made_wakes_those_that_wait_for_it() -> None:
+@asynccontextmanager
+async def waiting_child() -> AsyncIterator[Rig]:
+    """A child has been tried in vain, and its parent is offered next."""
     rig = Rig(park_budget_s=DAY_S, clock=HandClock())
     waits = no_parent()
     waits.waits_for = frozenset({"parent"})
@@ -40,6 +44,11 @@ async def test_a_parent_that_is_made_wakes_those_that_wait_for_it() -> None:
     async with rig.running():
         rig.offer(record("child", 0))
         await until(lambda: rig.writer.parked() == 1)
+        yield rig
+
+
+async def test_a_parent_that_is_made_wakes_those_that_wait_for_it() -> None:
+    async with waiting_child() as rig:
         del rig.handler.always["child"]
 
         rig.offer(record("parent", 1))
@@ -52,14 +61,7 @@ async def test_a_parent_that_is_made_wakes_those_that_wait_for_it() -> None:
 
 
 async def test_one_that_was_woken_in_vain_waits_for_its_own_time() -> None:
-    rig = Rig(park_budget_s=DAY_S, clock=HandClock())
-    waits = no_parent()
-    waits.waits_for = frozenset({"parent"})
-    rig.handler.always["child"] = lambda: waits
-    rig.handler.script["parent"] = [Result("created", Known(exists=True), made="parent")]
-    async with rig.running():
-        rig.offer(record("child", 0))
-        await until(lambda: rig.writer.parked() == 1)
+    async with waiting_child() as rig:
         rig.offer(record("parent", 1))
         await until(lambda: rig.handler.called() == ["child", "parent", "child"])
         await turns()
