@@ -7,7 +7,7 @@ The sentences of the consent contract that hold here, each beside the line that 
     W3  TRUE always counts as a word, with the best time there is: the flag's, else the record's, else the time it was seen.
     W4  FALSE without a time of its own is never a word.
     W5  Dynamics' time is the record's, unless the last change was our own.
-    W6  A flag that turned TRUE since the last look is not older than that look; nor is one that somebody else changed over our own TRUE.
+    W6  A flag that turned TRUE, or was TRUE in a change by somebody else, since the last look is not older than that look.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def _opt_out(side: Side, observation: Observation, name: str) -> Word | None:
         if read_back or not new or fact or (not missed and (before is not None or told)):
             return None
     at = event.record_changed_at or event.observed_at
-    over_ours = fact and (before is None or not before.value)  # nobody has said the TRUE that is there: we wrote it
-    if new and (fact is False or over_ours) and observation.live:
+    changed = side.order is not None and side.order.before(observation.order)  # by somebody else, who says all flags again
+    if new and (fact is False or (fact and changed)) and observation.live:
         at = max([at, *(each for each in (event.looked_at, _shown_at(side)) if each is not None)])  # W6: imports set modifiedon back
     if before is not None and not before.value and new:
         at = max(at, before.at)  # the version proves that it came after

@@ -700,6 +700,28 @@ def test_an_import_over_our_own_opt_out_is_not_older_than_our_write(opted_in: bo
     assert told(resolver.hears(campaign(False, 40)), "dynamics") == {EMAIL.dynamics: False}, "but of a later one it is"
 
 
+def test_so_is_one_over_what_a_merged_contact_had_said() -> None:
+    """What we wrote for that is TRUE in the row, though this contact's own words say nothing."""
+    resolver = Resolver()
+    resolver.hears(told_clock(dynamics(False, 1, 1)), campaign(False, None))
+    assert told(resolver.hears(replace(dynamics(True, 5, None), carried=True)), "dynamics") == {EMAIL.dynamics: True}
+    resolver.hears(dynamics(True, 30, 3, own=True))
+
+    resolver.hears(dynamics(True, -86_400, 5))
+
+    assert told(resolver.hears(campaign(False, 20)), "dynamics") == {}
+
+
+def test_a_row_that_is_only_seen_again_says_nothing_anew() -> None:
+    resolver = Resolver()
+    resolver.hears(told_clock(dynamics(True, 5, 2)), campaign(True, 6))
+    again = dynamics(True, 5, 2)
+    resolver.hears(replace(again, event=replace(again.event, observed_at=soon_after(30))))
+    resolver.hears(replace(again, event=replace(again.event, observed_at=soon_after(40))))
+
+    assert told(resolver.hears(campaign(False, 20)), "dynamics") == {EMAIL.dynamics: False}
+
+
 def test_what_we_wrote_before_all_was_lost_somebody_had_said_in_campaign() -> None:
     """Campaign does not show it any more, and nobody may opt in from Dynamics over it (campaign.md §10.4)."""
     resolver = Resolver()
