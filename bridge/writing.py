@@ -12,14 +12,14 @@ from typing import Generic, Protocol, TypeVar
 from bridge.clock import Clock
 from bridge.consent.guard import of_all
 from bridge.desired import OUTCOMES, Desired, Workflow
-from bridge.events import Headers, Record
+from bridge.events import Record
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.ports import Handler
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
-from bridge.kafka.client import Names
 from bridge.kafka.dead_letters import KafkaDeadLetters
 from bridge.kafka.lease import Lease
+from bridge.kafka.own_topics import KafkaOwnTopics
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.records import KafkaRecords
 from bridge.kafka.state import KafkaState
@@ -108,19 +108,21 @@ class WriterRun(Generic[E]):
         writing = self._writing
         producer = KafkaProducer(self._kafka)
         state = KafkaState(self._kafka, writing.workflow, self._service.own_dir(f"{writing.workflow}-writer"), producer)
+        own_topics = KafkaOwnTopics(self._kafka, producer)
         ledger, lease = OffsetLedger(), Lease()
         try:
             counts = await asyncio.to_thread(Topics(self._kafka).ensure, [*writing.topics, *workflow_topics(writing.workflow)])
             partitions = counts[f"{writing.workflow}.state"]
             counted = partial(self._counted, state, partitions)
             handler = await writing.handler(Shared(producer, counted, state.put))
-            writer = self._writer = self._build(handler, state, producer, ledger, lease)
+            writer = self._writer = self._build(handler, state, producer, own_topics, ledger, lease)
             topics = [topic.name for topic in writing.topics]
             taker = Taker(writer, writing, state)
             records = self._records = KafkaRecords(self._kafka, writing.workflow, self._service.instance_id, topics, taker, ledger, lease)
             await self._consume(writer, records)
         finally:
             state.close()
+            await own_topics.close()
             await asyncio.to_thread(producer.close)
             await writing.close()
 
@@ -143,17 +145,20 @@ class WriterRun(Generic[E]):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _build(self, handler: Handler[E], state: KafkaState, producer: KafkaProducer, ledger: OffsetLedger, lease: Lease) -> Writer[E]:
-        names = Names(self._kafka)
-
-        async def requeue(record: Record, headers: Headers) -> None:
-            await producer.send(names.topic(record.topic), record.key, record.value, headers, record.partition)
-
+    def _build(
+        self,
+        handler: Handler[E],
+        state: KafkaState,
+        producer: KafkaProducer,
+        own_topics: KafkaOwnTopics,
+        ledger: OffsetLedger,
+        lease: Lease,
+    ) -> Writer[E]:
         return Writer(
             handler,
             state,
             KafkaDeadLetters(self._kafka, self._writing.workflow, self._revision, producer),
-            requeue,
+            own_topics,
             ledger,
             LetterLimit(self._limits.dead_letters_in_a_row, self._limits.dead_letter_ratio),
             self._clock,

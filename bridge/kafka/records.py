@@ -13,8 +13,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.events import Record
 from bridge.flow.offsets import OffsetLedger, Position
-from bridge.kafka.client import OUT_OF_RANGE, SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, headers_of, trouble
+from bridge.kafka.client import OUT_OF_RANGE, SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, trouble
 from bridge.kafka.lease import Lease
+from bridge.kafka.own_topics import record_of
 from bridge.log import log
 from bridge.settings import KafkaSettings
 
@@ -162,7 +163,7 @@ class KafkaRecords:
             error = message.error()
             topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
             if error is None:
-                record = self._record(message)
+                record = record_of(message, self._names)
                 self._ledger.read(record.position, offset, record.timestamp_ms)
                 records.append(record)
             elif error.code() == KafkaError._PARTITION_EOF:
@@ -185,17 +186,6 @@ class KafkaRecords:
         if isinstance(failure, HaltError | FencedError):
             raise failure
         trouble("consuming", failure)
-
-    def _record(self, message: Message) -> Record:
-        return Record(
-            topic=self._names.bare(message.topic() or ""),
-            partition=message.partition() or 0,
-            offset=message.offset() or 0,
-            timestamp_ms=message.timestamp()[1],
-            key=message.key(),
-            value=message.value(),
-            headers=headers_of(message),
-        )
 
     def _apply_backpressure(self) -> None:
         for topic in self._topics:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from bridge.clock import Clock
 from bridge.dynamics.client import DynamicsClient
 from bridge.events import EmailEvent, Headers, Kind, Record
 from bridge.flow.batcher import Batcher, BatchSize
-from bridge.flow.offsets import OffsetLedger
+from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.ports import Result
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
@@ -86,7 +86,7 @@ class Loop:
             handler,
             MemoryState(),
             self.letters,
-            self._requeue,
+            self,
             self._ledger,
             LetterLimit(100, 1.0),
             rig.clock,
@@ -101,8 +101,13 @@ class Loop:
         with suppress(asyncio.CancelledError):
             await self._run
 
-    async def _requeue(self, record: Record, headers: Headers) -> None:
-        self._take(replace(record, offset=self._read, headers=tuple(headers)))
+    async def publish(self, record: Record, headers: Headers) -> int:
+        """See bridge.flow.ports.OwnTopics."""
+        self._take(again := replace(record, offset=self._read, headers=tuple(headers)))
+        return again.offset
+
+    async def read(self, position: Position, offsets: Sequence[int]) -> Sequence[Record]:
+        raise AssertionError("no crowd is made here")
 
     def offer(self, *events: EmailEvent) -> None:
         for event in events:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from bridge.errors import HaltError, RejectError
 from bridge.events import Headers, Record
-from bridge.flow.offsets import OffsetLedger
+from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.ports import Handler
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
@@ -46,7 +46,7 @@ class WriterProcess:
             handler,
             state,
             Letters(kafka, life),
-            self._requeue,
+            self,
             self._ledger,
             LetterLimit(10_000, 1.1),
             clock,
@@ -98,7 +98,12 @@ class WriterProcess:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _requeue(self, record: Record, headers: Headers) -> None:
+    async def publish(self, record: Record, headers: Headers) -> int:
+        """See bridge.flow.ports.OwnTopics."""
         self.life.step()
         self._kafka.append(Record(record.topic, 0, -1, 0, record.key, record.value, tuple(headers)))
         self.life.step()
+        return len(self._kafka.topics[record.topic]) - 1
+
+    async def read(self, position: Position, offsets: Sequence[int]) -> Sequence[Record]:
+        return [self._kafka.topics[position[0]][offset] for offset in offsets]
