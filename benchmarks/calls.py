@@ -13,8 +13,8 @@ import random
 from pathlib import Path
 
 from benchmarks.measure import Arrivals, Figure, arrivals, on_own_kafka
-from bridge.config import CONTACT_FIELDS, default_ingress
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.config import CONTACT_FIELDS, default_ingress
 from tests.e2e.helpers import calls_of, until_messages
 from tests.e2e.stack import Stack, contacts, running
 

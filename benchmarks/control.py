@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.measure import Figure, cpu_s, on_own_kafka, percentile
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.e2e.stack import Stack, contacts, running, vehicles
 
 CONTACTS, VEHICLES = 20_000, 2_000

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import Figure, on_own_kafka
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.e2e.stack import Stack, running
 
 EVENTS, BATCH = 40_000, 100

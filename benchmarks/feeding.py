@@ -11,16 +11,16 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from bridge.avro import Encoder, load_schema
-from bridge.config import default_ingress
-from bridge.events import ChangeEvent, Lane, Value, event_headers
+from bridge.kafka.avro import Encoder, load_schema
 from bridge.kafka.client import client_config
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.producer import PARTITIONER
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, ingress_topics, workflow_topics
-from bridge.settings import KafkaSettings
-from bridge.state import Digests, Known
+from bridge.model.config import default_ingress
+from bridge.model.events import ChangeEvent, Lane, Value, event_headers
+from bridge.model.state import Digests, Known
 from sandbox.dynamics import data
 
 TABLE = "contact"

@@ -17,8 +17,8 @@ from confluent_kafka import Consumer, TopicPartition
 from benchmarks.measure import Figure
 from bridge.kafka import lag
 from bridge.kafka.client import client_config
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, ingress_topics
-from bridge.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
 from sandbox.kafka.local import fetch, free_port
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.feeding import Feeder, fed, keys
 from benchmarks.measure import Arrivals, Figure, arrivals, on_own_kafka, percentile
 from benchmarks.standins import Source, source
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.e2e.helpers import eventually
 from tests.e2e.stack import Stack, contacts, running
 

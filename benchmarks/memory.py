@@ -22,13 +22,13 @@ from typing import Any
 from benchmarks.feeding import Feeder, fed, keys, known, row
 from benchmarks.measure import Figure, memory_mb, on_own_kafka
 from benchmarks.standins import Target, target
-from bridge.settings import KafkaSettings
-from bridge.state import Digests, Known
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.state import Digests, Known
 from tests.e2e.stack import Process, running
 
 KNOWN, RATE = 1_000_000, 250
 LOAD_S = float(os.environ.get("BENCH_LOAD_S", "180"))
-DIGESTS = Digests("sandbox@AdobeOrg|sandbox-campaign")  # as bridge.rooms.CampaignSettings makes its secret
+DIGESTS = Digests("sandbox@AdobeOrg|sandbox-campaign")  # as bridge.campaign.settings.CampaignSettings makes its secret
 PARTITIONS, EVERY_S = 6, 2.0
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import Figure, on_own_kafka, percentile
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.e2e.consent import config, consenting, in_campaign
 from tests.e2e.stack import Stack, contacts
 

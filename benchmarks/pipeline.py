@@ -7,8 +7,8 @@ All run in this process, one after the other, on the same Kafka and the same cha
 - *by hand, the writer's work*: the same loop with what the writer has to find out of each record: mapping, digests, decision, what is known
   of it read from and written to sqlite, and its state produced. What lies between this one and the writer is what the guarantees cost.
 - *reader*: rows of Dynamics as parsed, through TableFeed, Feed and the transaction with the cursor: no HTTP.
-- *writer*: the whole run, bridge.writing.WriterRun, with consumer, jobs by key, mapping, decision, sqlite, `ingress.state` acknowledged
-  record by record, offsets; only the call itself is answered on the spot.
+- *writer*: the whole run, bridge.process.writing.WriterRun, with consumer, jobs by key, mapping, decision, sqlite, `ingress.state`
+  acknowledged record by record, offsets; only the call itself is answered on the spot.
 
 Reader and writer are processes of their own: the pipeline is as fast as the slower one.
 """
@@ -29,29 +29,34 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from benchmarks.feeding import Feeder, fed, keys
 from benchmarks.measure import Figure, on_own_kafka
-from bridge.avro import HEAD, Encoder, load_schema
-from bridge.clock import SystemClock
-from bridge.config import default_ingress
-from bridge.desired import Desired
+from bridge.campaign.settings import CampaignSettings
+from bridge.consent.settings import ConsentSettings
 from bridge.dynamics.changes import Page, TrackedTable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.epoch import SourceEpoch
 from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
-from bridge.encoding import Encoding
-from bridge.events import Record
+from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.reader import Feed
-from bridge.http import Pause
+from bridge.flow.settings import WriterSettings
+from bridge.http.sessions import Pause
+from bridge.kafka.avro import HEAD, Encoder, load_schema
+from bridge.kafka.encoding import Encoding
 from bridge.kafka.local_part import LocalPart
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import MESSAGE_MAX_BYTES, Topic, Topics
-from bridge.reading import EventPublisher
-from bridge.rooms import CampaignSettings, ConsentSettings, DynamicsSettings, WriterSettings
-from bridge.settings import KafkaSettings, Secret, ServiceSettings
-from bridge.state import Known
-from bridge.writing import Shared, WriterRun
+from bridge.model.clock import SystemClock
+from bridge.model.config import default_ingress
+from bridge.model.desired import Desired
+from bridge.model.events import Record
+from bridge.model.settings import Secret
+from bridge.model.state import Known
+from bridge.observe.settings import ServiceSettings
+from bridge.process.reading import EventPublisher
+from bridge.process.writing import Shared, WriterRun
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import serving

@@ -11,8 +11,8 @@ import math
 from pathlib import Path
 
 from benchmarks.measure import Arrivals, Figure, arrivals, cpu_s, on_own_kafka
-from bridge.config import CONTACT_FIELDS
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.config import CONTACT_FIELDS
 from tests.e2e.stack import Stack, contacts, running
 
 ROWS, PAGE = 102_000, 5_000

@@ -21,7 +21,7 @@ from benchmarks.feeding import Feeder, fed, keys
 from benchmarks.measure import Figure, on_own_kafka
 from bridge.kafka.client import SESSION_TIMEOUT_MS
 from bridge.kafka.partitioner import partition_for
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from sandbox.web import Fault
 from tests.e2e.helpers import eventually
 from tests.e2e.stack import Process, Stack, running

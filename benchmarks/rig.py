@@ -19,7 +19,7 @@ import httpx
 
 from benchmarks.measure import cpu_s
 from benchmarks.watch import Broker, peak_mib
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.kafka import LocalKafka

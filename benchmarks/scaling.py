@@ -29,7 +29,7 @@ from benchmarks.lean import ASSET, ASSETS, asset_columns, asset_tables
 from benchmarks.measure import cpu_s
 from benchmarks.rig import Notes, Rig, rigged, told, until_told
 from benchmarks.watch import connections, folder_bytes, peak_mib
-from bridge.config import default_ingress
+from bridge.model.config import default_ingress
 from tests.e2e.stack import Process, mapping
 
 WRITERS = ("writer-1", "writer-2")

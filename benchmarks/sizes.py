@@ -12,13 +12,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bridge.avro import Encoder, load_schema
-from bridge.config import default_ingress
 from bridge.consent.words import Order, Pair, Side, Status, Word
-from bridge.desired import Heartbeat
-from bridge.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, System, event_headers
+from bridge.kafka.avro import Encoder, load_schema
 from bridge.kafka.local_part import LocalPart
-from bridge.state import Digests, Known
+from bridge.model.config import default_ingress
+from bridge.model.desired import Heartbeat
+from bridge.model.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, System, event_headers
+from bridge.model.state import Digests, Known
 from services.optin.status import StatusCodec
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123000, UTC)

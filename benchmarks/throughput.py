@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.feeding import Feeder, fed, keys
 from benchmarks.measure import Figure, cpu_s, on_own_kafka
 from benchmarks.standins import Target, target
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.e2e.stack import Stack, running
 
 LATENCY_S, WINDOW_S, WARM = 0.1, 15.0, 300

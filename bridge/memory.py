@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bridge.clock import Clock
 from bridge.consent.guard import Ask, Ledger
-from bridge.errors import RejectError, RetryError
-from bridge.events import Outgoing, Record
 from bridge.flow.reader import Cursor
 from bridge.kafka.client import FencedError
 from bridge.kafka.dead_letters import fingerprint
-from bridge.state import Known
+from bridge.model.clock import Clock
+from bridge.model.errors import RejectError, RetryError
+from bridge.model.events import Outgoing, Record
+from bridge.model.state import Known
 
 
 class MemoryState:

@@ -9,7 +9,7 @@ START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 class FakeClock:
-    """See bridge.clock.Clock. `sleep` moves the time on at once and lets other tasks run; `slept` lists all sleeps."""
+    """See bridge.model.clock.Clock. `sleep` moves the time on at once and lets other tasks run; `slept` lists all sleeps."""
 
     def __init__(self, start: datetime = START) -> None:
         self.passed_s = 0.0

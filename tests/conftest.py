@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
 from sandbox.kafka.local import free_port
 

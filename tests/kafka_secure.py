@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
 from sandbox.kafka.local import free_port
 

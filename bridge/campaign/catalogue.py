@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.metadata import CUSTOM, EXT, listing
-from bridge.errors import RetryError
+from bridge.model.errors import RetryError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,14 @@ from urllib.parse import quote
 
 import httpx
 
-from bridge.answers import BAD_ANSWER_TRIES, bad_answer, is_unauthorized, parse_object
-from bridge.auth import TokenCache
 from bridge.campaign.errors import NotFound, error_for
-from bridge.clock import Clock
-from bridge.errors import Origin, RejectError, RetryError
-from bridge.http import Gate, Pause, ahead_s, build_client, result_of, retry_after_s, same_origin, send
-from bridge.metrics import Result
-from bridge.rooms import CampaignSettings
+from bridge.campaign.settings import CampaignSettings
+from bridge.http.answers import BAD_ANSWER_TRIES, bad_answer, is_unauthorized, parse_object
+from bridge.http.sessions import Gate, Pause, ahead_s, build_client, result_of, retry_after_s, same_origin, send
+from bridge.http.tokens import TokenCache
+from bridge.model.clock import Clock
+from bridge.model.errors import Origin, RejectError, RetryError
+from bridge.observe.metrics import Result
 
 DONE = {"GET": (200,), "POST": (200, 201), "PATCH": (200, 204), "DELETE": (200, 204)}
 EMPTY = {("POST", 201), ("PATCH", 204), ("DELETE", 200), ("DELETE", 204)}  # what needs no body

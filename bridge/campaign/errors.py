@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import httpx
 
-from bridge.answers import BAD_ANSWER_TRIES, bad_answer, is_page, refusal, where
-from bridge.errors import BridgeError, HaltError, RejectError, RetryError
+from bridge.http.answers import BAD_ANSWER_TRIES, bad_answer, is_page, refusal, where
+from bridge.model.errors import BridgeError, HaltError, RejectError, RetryError
 
 REPUBLISH = "Publish the data model with the Profiles & Services Ext API in Campaign, then start again."
 UNEXPLAINED_TRIES = 8

@@ -10,13 +10,13 @@ from urllib.parse import urljoin
 
 import httpx
 
-from bridge.answers import bad_answer, is_page, is_unauthorized, parse_object, refusal, where
-from bridge.auth import TokenCache
 from bridge.campaign.client import token_cache
-from bridge.clock import Clock
-from bridge.errors import BridgeError, HaltError, RetryError
-from bridge.http import Gate, Pause, ahead_s, build_client, retry_after_s, same_origin, send
-from bridge.rooms import CampaignSettings, JournalSettings
+from bridge.campaign.settings import CampaignSettings, JournalSettings
+from bridge.http.answers import bad_answer, is_page, is_unauthorized, parse_object, refusal, where
+from bridge.http.sessions import Gate, Pause, ahead_s, build_client, retry_after_s, same_origin, send
+from bridge.http.tokens import TokenCache
+from bridge.model.clock import Clock
+from bridge.model.errors import BridgeError, HaltError, RetryError
 
 LINK = re.compile(r"<([^>]*)>([^<]*)")
 NEXT = re.compile(r";\s*rel\s*=\s*\"?next(?=[\"\s;,]|$)", re.IGNORECASE)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.answers import readable
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.errors import REPUBLISH, NotFound
-from bridge.convert import Kind, TargetField
-from bridge.errors import HaltError, RejectError, RetryError
+from bridge.http.answers import readable
+from bridge.mapping.convert import Kind, TargetField
+from bridge.model.errors import HaltError, RejectError, RetryError
 
 EXT, CUSTOM = "profileAndServicesExt", "customResources"
 KINDS: dict[str, Kind] = {

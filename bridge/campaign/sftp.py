@@ -14,9 +14,9 @@ from typing import Literal
 
 import asyncssh
 
+from bridge.campaign.settings import ExportSettings
 from bridge.campaign.sftp_session import Session, SftpServer, copied
-from bridge.metrics import UNMETERED, Meter
-from bridge.rooms import ExportSettings
+from bridge.observe.metrics import UNMETERED, Meter
 
 UNFINISHED = (".tmp", ".part", ".filepart")
 PROCESSING, PROCESSED, FAILED = "processing", "processed", "failed"

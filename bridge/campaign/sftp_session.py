@@ -11,9 +11,9 @@ from typing import BinaryIO, TypeVar
 
 import asyncssh
 
-from bridge.errors import HaltError, RetryError
-from bridge.metrics import Meter
-from bridge.rooms import ExportSettings
+from bridge.campaign.settings import ExportSettings
+from bridge.model.errors import HaltError, RetryError
+from bridge.observe.metrics import Meter
 
 T = TypeVar("T")
 CONNECT_TIMEOUT_S, GOODBYE_S = 20, 5

@@ -17,9 +17,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.consent.flags import NO_OWN_TIME
 from bridge.consent.words import OLDEST, Observation, Order, Pair, Side, Status, Word
-from bridge.events import System
+from bridge.model.events import System
+from bridge.model.flags import NO_OWN_TIME
 
 Flags = Mapping[str, Mapping[str, Any]]
 

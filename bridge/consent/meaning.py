@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from bridge.config import TableMapping
-from bridge.consent.flags import OPT_OUT_FLAGS, canonical_flag
-from bridge.errors import HaltError
-from bridge.filters import FALSE, TRUE
+from bridge.mapping.filters import FALSE, TRUE
+from bridge.model.config import TableMapping
+from bridge.model.errors import HaltError
+from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag
 
 Certainty = Literal["documented", "looks"]
 PROFILE = "profile"

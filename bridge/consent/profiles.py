@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bridge.consent.flags import ANY_FLAG_AT, FLAGS, NO_OWN_TIME, RECORD_AT
 from bridge.consent.words import LOOKED
-from bridge.events import OptStatusObserved
+from bridge.model.events import OptStatusObserved
+from bridge.model.flags import ANY_FLAG_AT, FLAGS, NO_OWN_TIME, RECORD_AT
 
 PROFILES = "profileAndServicesExt/profile"  # where Campaign has them, with the fields that customers have added
 MEASURED_S = 2.0  # a smaller difference of clocks cannot be told from the time that an answer takes

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from bridge.events import OptStatusObserved, System
+from bridge.model.events import OptStatusObserved, System
 
 OLDEST = datetime.min.replace(tzinfo=UTC)
 LOOKED = "profile"  # the origin of what Campaign's API has just shown

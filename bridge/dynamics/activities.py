@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge.answers import readable
 from bridge.dynamics.catalogue import ColumnInfo, list_columns
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.metadata import definition
-from bridge.errors import HaltError
+from bridge.http.answers import readable
+from bridge.model.errors import HaltError
 
 TEXT, MOMENT = ("String", "Memo"), ("DateTime",)
 COMPLETED = 1

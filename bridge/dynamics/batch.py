@@ -12,7 +12,7 @@ from email.message import Message
 from typing import Any
 
 from bridge.dynamics.errors import code_of
-from bridge.json_text import loads
+from bridge.model.json_text import loads
 
 CONTINUE = "odata.continue-on-error"
 NEW_LINE = "\r\n"

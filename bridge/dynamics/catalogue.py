@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.answers import readable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.metadata import (
@@ -23,7 +22,8 @@ from bridge.dynamics.metadata import (
     synchronised,
     type_name,
 )
-from bridge.errors import HaltError
+from bridge.http.answers import readable
+from bridge.model.errors import HaltError
 
 FURTHER = {**DESCRIBED, "String": f"{DESCRIBED['String']},MaxLength", "Memo": "LogicalName,MaxLength"}
 BOOLEAN = "Boolean"

@@ -10,12 +10,12 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bridge.answers import readable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.metadata import OPTIONS, Table, with_options
-from bridge.errors import HaltError, RetryError
-from bridge.events import ChangeEvent, Lane, Value
+from bridge.http.answers import readable
+from bridge.model.errors import HaltError, RetryError
+from bridge.model.events import ChangeEvent, Lane, Value
 
 MOST = 2**63
 WHOLE = re.compile(r"-?[0-9]+")

@@ -9,15 +9,15 @@ from typing import Any, TypeGuard
 
 import httpx
 
-from bridge.answers import BAD_ANSWER_TRIES, bad_answer, is_unauthorized, parse_object, where
-from bridge.auth import TokenCache
-from bridge.clock import Clock
 from bridge.dynamics.batch import CONTINUE, Answer, Operation, Unreadable, decode, encode
 from bridge.dynamics.errors import NO_SUCH_ROW, NOT_CONDITIONAL, QueryRefused, error_code, error_for
-from bridge.errors import Origin, RetryError
-from bridge.http import Gate, Pause, ahead_s, asked_wait_s, build_client, retry_after_s, same_origin, send
-from bridge.metrics import Limit
-from bridge.rooms import DynamicsSettings
+from bridge.dynamics.settings import DynamicsSettings
+from bridge.http.answers import BAD_ANSWER_TRIES, bad_answer, is_unauthorized, parse_object, where
+from bridge.http.sessions import Gate, Pause, ahead_s, asked_wait_s, build_client, retry_after_s, same_origin, send
+from bridge.http.tokens import TokenCache
+from bridge.model.clock import Clock
+from bridge.model.errors import Origin, RetryError
+from bridge.observe.metrics import Limit
 
 API = "/api/data/v9.2/"
 HEADERS = {"Accept": "application/json", "OData-MaxVersion": "4.0", "OData-Version": "4.0"}

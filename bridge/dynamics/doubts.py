@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from bridge.consent.meaning import Doubt, Shown, refuse
 from bridge.dynamics.catalogue import yes_no_labels
 from bridge.dynamics.client import DynamicsClient
-from bridge.log import log
+from bridge.observe.log import log
 
 
 async def check_flags(client: DynamicsClient, table: str, doubts: Callable[[Mapping[str, Shown]], Iterator[Doubt]]) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 from bridge.dynamics.changes import Row, moment, version
 from bridge.dynamics.identity import Identity, WhoAmI
-from bridge.errors import HaltError
+from bridge.model.errors import HaltError
 
 SKEW = timedelta(minutes=10)  # of two that write at once the later version may have the earlier time; a transaction may take minutes
 VERSIONS = "rows that were changed after the last one seen have versions below the highest one seen"

@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 
-from bridge.answers import BAD_ANSWER_TRIES, is_unauthorized, refusal, where
-from bridge.errors import BridgeError, HaltError, Origin, RetryError
+from bridge.http.answers import BAD_ANSWER_TRIES, is_unauthorized, refusal, where
+from bridge.model.errors import BridgeError, HaltError, Origin, RetryError
 
 EXPIRED_TOKEN = "0x80044352"
 NOT_TRACKED = {"0x80072491", "0x80072492"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from bridge.clock import Clock
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
-from bridge.errors import RetryError
+from bridge.model.clock import Clock
+from bridge.model.errors import RetryError
 
 LOOK_AGAIN_S = 600.0  # another organisation may stand behind the same address while we run
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bridge.answers import BAD_ANSWER_TRIES, readable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
-from bridge.errors import HaltError, RetryError
+from bridge.http.answers import BAD_ANSWER_TRIES, readable
+from bridge.model.errors import HaltError, RetryError
 
 UNMASKED = "UnMaskedData=true"
 LOOKUPS = {"Lookup", "Customer", "Owner"}

@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from bridge.answers import readable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.metadata import Table, columns_of, secured_id
-from bridge.errors import HaltError, Origin, RetryError
-from bridge.log import log
+from bridge.http.answers import readable
+from bridge.model.errors import HaltError, Origin, RetryError
+from bridge.observe.log import log
 
 ALLOWED, EVERY_RECORD = 4, 3  # of fieldpermission: canread, canupdate; canreadunmasked
 ADMINISTRATOR = "627090ff-40a3-4053-8790-584edc5be201"  # the role's template: the same in every environment

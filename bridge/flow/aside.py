@@ -13,9 +13,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from bridge.clock import Clock
-from bridge.errors import ParkError, RetryError
-from bridge.events import Record
 from bridge.flow.failures import first_place
 from bridge.flow.jobs import Job, JobQueue
 from bridge.flow.offsets import OffsetLedger
@@ -24,7 +21,10 @@ from bridge.flow.patience import Patience
 from bridge.flow.ports import OwnTopics
 from bridge.flow.resting import Copies, Copy, Resting, Turn
 from bridge.flow.waits import LONGEST_S
-from bridge.log import log
+from bridge.model.clock import Clock
+from bridge.model.errors import ParkError, RetryError
+from bridge.model.events import Record
+from bridge.observe.log import log
 
 E = TypeVar("E")
 IN_HAND = 18_000  # keys, some 4 kB each; with those whose turn it is they are never 20,000

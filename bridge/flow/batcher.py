@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from bridge.clock import Clock
-from bridge.errors import BridgeError, RejectError, RetryError
-from bridge.http import REGAIN, call_guard
+from bridge.http.sessions import REGAIN, call_guard
+from bridge.model.clock import Clock
+from bridge.model.errors import BridgeError, RejectError, RetryError
 
 I = TypeVar("I")  # noqa: E741
 A = TypeVar("A")

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
-from bridge.clock import Clock
-from bridge.errors import RejectError
-from bridge.events import Record
 from bridge.flow.patience import Patience
 from bridge.flow.ports import DeadLetters
-from bridge.log import log
+from bridge.model.clock import Clock
+from bridge.model.errors import RejectError
+from bridge.model.events import Record
+from bridge.observe.log import log
 
 
 class DeadLettering:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bridge.errors import ParkError, RetryError
-from bridge.events import Headers, Record
 from bridge.flow.waits import FIRST_S, LONGEST_S, backoff_s
+from bridge.model.errors import ParkError, RetryError
+from bridge.model.events import Headers, Record
 
 OUTAGE = 10  # records
 PARKED_SINCE = "parked-since"  # header of a record that was published again while its key was parked: milliseconds since 1970

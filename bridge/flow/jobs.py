@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
-from bridge.events import Record
 from bridge.flow.failures import Failures, first_place, where_first
 from bridge.flow.parking import is_back
 from bridge.flow.ports import Result
-from bridge.state import Known
+from bridge.model.events import Record
+from bridge.model.state import Known
 
 E = TypeVar("E")
 DEAD_LETTERED = "dead_lettered"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bridge.events import Record
 from bridge.flow.failures import PARKED_SINCE, first_place
 from bridge.flow.offsets import OffsetLedger
-from bridge.state import Known
+from bridge.model.events import Record
+from bridge.model.state import Known
 
 HELD_BACK = 500  # settled records that cannot be committed because of it, or as many as wait with it
 NOTED_AFTER_S = 60.0  # or a quarter of its time: since when it waits survives a restart there

@@ -6,9 +6,9 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from bridge.clock import Clock
-from bridge.errors import RetryError
 from bridge.flow.waits import backoff_s
+from bridge.model.clock import Clock
+from bridge.model.errors import RetryError
 
 
 class Patience:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from bridge.errors import RejectError
-from bridge.events import Headers, Record
 from bridge.flow.offsets import Position
-from bridge.state import Known
+from bridge.model.errors import RejectError
+from bridge.model.events import Headers, Record
+from bridge.model.state import Known
 
 E = TypeVar("E")
 

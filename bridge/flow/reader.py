@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from bridge.clock import Clock
-from bridge.errors import BridgeError, HaltError, RetryError
-from bridge.events import Outgoing
 from bridge.flow.waits import backoff_s
-from bridge.log import log
-from bridge.report import Poll
-from bridge.tracing import OFF, Tracer
+from bridge.model.clock import Clock
+from bridge.model.errors import BridgeError, HaltError, RetryError
+from bridge.model.events import Outgoing
+from bridge.model.report import Poll
+from bridge.observe.log import log
+from bridge.observe.tracing import OFF, Tracer
 
 Cursor = Mapping[str, Any]
 KEPT_DAYS = 7.0

@@ -7,9 +7,9 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from bridge.events import Record
 from bridge.flow.failures import first_place
 from bridge.flow.offsets import Position
+from bridge.model.events import Record
 
 NOWHERE: Position = ("", -1)
 PERIOD_S = 10.0  # what may be tried again within one is read again together

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 
-from bridge.errors import HaltError
+from bridge.model.errors import HaltError
 
 FIRST_S, LONGEST_S = 0.5, 60.0
 WINDOW = 500

@@ -14,9 +14,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from bridge.clock import Clock
-from bridge.errors import BridgeError, ParkError, RejectError, RetryError
-from bridge.events import Record
 from bridge.flow.aside import IN_HAND, Aside
 from bridge.flow.dead_lettering import DeadLettering
 from bridge.flow.failures import Outage
@@ -26,14 +23,17 @@ from bridge.flow.parking import is_a_letter, is_back
 from bridge.flow.patience import Patience
 from bridge.flow.ports import DeadLetters, Handler, OwnTopics, Result
 from bridge.flow.waits import LetterLimit
-from bridge.http import call_guard
-from bridge.log import log
-from bridge.state import Known, StateStore
-from bridge.tracing import OFF, Tracer
+from bridge.http.sessions import call_guard
+from bridge.model.clock import Clock
+from bridge.model.errors import BridgeError, ParkError, RejectError, RetryError
+from bridge.model.events import Record
+from bridge.model.state import Known, StateStore
+from bridge.observe.log import log
+from bridge.observe.tracing import OFF, Tracer
 
 E = TypeVar("E")
 
-ROOM = 4000  # records of one lane in hand before its topics are paused
+CAPACITY = 4000  # records of one lane in hand before its topics are paused
 DRAIN_S = 8.0  # a call under way gets so long to end when we have to stop
 
 
@@ -54,13 +54,13 @@ class Writer(Generic[E]):
         concurrency: int,
         park_budget_s: float,
         lease_check: Callable[[], None] = lambda: None,
-        room: int = ROOM,
+        capacity: int = CAPACITY,
         most_parked: int = IN_HAND,
         tracer: Tracer = OFF,
     ) -> None:
         self._handler, self._state = handler, state
         self._ledger, self._limit, self._clock, self._rng = ledger, limit, clock, rng
-        self._concurrency, self._park_budget_s, self._room = concurrency, park_budget_s, room
+        self._concurrency, self._park_budget_s, self._capacity = concurrency, park_budget_s, capacity
         self._lease_check, self._tracer = lease_check, tracer
         self._queue: JobQueue[E] = JobQueue()
         self._stopping = asyncio.Event()
@@ -85,7 +85,7 @@ class Writer(Generic[E]):
 
     def full(self, live: bool) -> bool:
         """Whether enough records of this lane are in hand; asked from the consumer's thread."""
-        return self._queue.in_hand[live] >= self._room
+        return self._queue.in_hand[live] >= self._capacity
 
     async def release(self, positions: Sequence[Position]) -> None:
         """Drops what has not begun in these partitions and waits for the calls under way."""

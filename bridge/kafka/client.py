@@ -10,10 +10,11 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from bridge.errors import BridgeError, HaltError, RetryError
-from bridge.events import Headers
-from bridge.log import log
-from bridge.settings import KafkaSettings, SettingsError
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import BridgeError, HaltError, RetryError
+from bridge.model.events import Headers
+from bridge.model.settings import SettingsError
+from bridge.observe.log import log
 
 SESSION_TIMEOUT_MS = 10_000
 TELL_EVERY_S = 5.0
@@ -139,7 +140,7 @@ def error_for(error: KafkaError | KafkaException, doing: str) -> BridgeError:
         return HaltError(text, code="kafka_refused", hint=hint, origin="kafka")
     if cause.code() in LOST or cause.fatal():
         return FencedError(text, code="fenced")
-    if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:  # rows are weighed before (bridge/encoding.py): a topic has been changed since
+    if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:  # rows are weighed before (bridge/kafka/encoding.py): a topic has been changed since
         hint = "See max.message.bytes of the topics and KAFKA_MESSAGE_MAX_BYTES, then start again."
         return HaltError(f"{text}: a message is larger than its topic takes", code="message_too_large", hint=hint, origin="kafka")
     if cause.code() in OUT_OF_RANGE:

@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException, Producer
 
-from bridge.errors import HaltError, RetryError
-from bridge.events import Record
 from bridge.kafka.client import FencedError, Names, client_config, error_for
 from bridge.kafka.producer import PARTITIONER
 from bridge.kafka.reader import TopicReader
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import HaltError, RetryError
+from bridge.model.events import Record
 
 T = TypeVar("T")
 GIVE_UP_S = 8.0  # of a command in all

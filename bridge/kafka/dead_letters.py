@@ -6,11 +6,11 @@ import hashlib
 import re
 from datetime import datetime
 
-from bridge.errors import RejectError
-from bridge.events import Record
 from bridge.kafka.client import Names
 from bridge.kafka.producer import KafkaProducer
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import RejectError
+from bridge.model.events import Record
 
 VARIABLE_PARTS = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+")
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from bridge.errors import RetryError
-from bridge.events import Headers
 from bridge.kafka.client import client_config, headers_of, trouble
-from bridge.log import log
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import RetryError
+from bridge.model.events import Headers
+from bridge.observe.log import log
 
 CATCH_UP_S = 30
 

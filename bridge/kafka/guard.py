@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from bridge.consent.guard import Ask, Ledger
-from bridge.errors import RetryError
 from bridge.kafka.client import Names
 from bridge.kafka.follower import Entry, Followed, Follower
 from bridge.kafka.producer import KafkaProducer
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, guard_topic
-from bridge.log import log
-from bridge.settings import KafkaSettings
+from bridge.model.errors import RetryError
+from bridge.observe.log import log
 
 ANSWER_WITHIN_S = 30.0
 

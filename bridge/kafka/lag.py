@@ -12,9 +12,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from bridge.errors import RetryError
 from bridge.kafka.client import Names, client_config, error_for
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import RetryError
 
 LATEST: Any = OffsetSpec._latest
 EARLIEST: Any = OffsetSpec._earliest

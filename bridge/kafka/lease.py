@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from bridge.errors import RetryError
 from bridge.kafka.client import SESSION_TIMEOUT_MS
+from bridge.model.errors import RetryError
 
 STALE_S = SESSION_TIMEOUT_MS / 1000 / 2
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from confluent_kafka import Message
 
-from bridge.events import Headers, Record
 from bridge.flow.offsets import Position
 from bridge.kafka.client import Names, headers_of
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.reader import TopicReader
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.events import Headers, Record
 
 
 class KafkaOwnTopics:

@@ -11,11 +11,11 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, trouble
 from bridge.kafka.publisher import TransactionalPublisher
-from bridge.log import log
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import BridgeError, HaltError, RetryError
+from bridge.observe.log import log
 
 Cursors = dict[str, dict[str, Any]]
 GainedCall = Callable[[int, Cursors, TransactionalPublisher], None]

@@ -9,11 +9,11 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from bridge.errors import RetryError
-from bridge.events import Headers
 from bridge.kafka.client import client_config, error_for, trouble
-from bridge.log import log
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import RetryError
+from bridge.model.events import Headers
+from bridge.observe.log import log
 
 PARTITIONER = "murmur2_random"  # as Java clients do, so that other people's tools find a key where we put it
 

@@ -9,14 +9,14 @@ from itertools import islice
 
 from confluent_kafka import Message
 
-from bridge.avro import Decoder
-from bridge.errors import RejectError
-from bridge.events import ChangeEvent
+from bridge.kafka.avro import Decoder
 from bridge.kafka.client import Names
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.reader import TopicReader
-from bridge.settings import KafkaSettings
-from bridge.state import Known
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import RejectError
+from bridge.model.events import ChangeEvent
+from bridge.model.state import Known
 
 PART = 500  # records that are read in one go: to begin an event loop for each event cost four times as much as the event
 Starts = Mapping[str, Sequence[int]]  # bare topic → offset of each partition

@@ -9,11 +9,11 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from bridge.errors import BridgeError, HaltError
-from bridge.events import Headers
 from bridge.kafka.client import FencedError, Names, client_config, error_for, trouble
 from bridge.kafka.producer import PARTITIONER
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import BridgeError, HaltError
+from bridge.model.events import Headers
 
 Message_ = tuple[str, bytes, bytes | None, Headers]  # topic, key, value, headers
 TIMEOUT_S = 30

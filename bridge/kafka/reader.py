@@ -8,7 +8,7 @@ from datetime import datetime
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from bridge.kafka.client import REFUSED, client_config, error_for
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 
 TIMEOUT_S = 15
 BATCH = 2000

@@ -10,14 +10,14 @@ from typing import Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from bridge.errors import BridgeError, HaltError, RetryError
-from bridge.events import Record
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.kafka.client import OUT_OF_RANGE, SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, trouble
 from bridge.kafka.lease import Lease
 from bridge.kafka.own_topics import record_of
-from bridge.log import log
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import BridgeError, HaltError, RetryError
+from bridge.model.events import Record
+from bridge.observe.log import log
 
 BATCH = 500
 POLL_S = 0.05

@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 
-from bridge.answers import BAD_ANSWER_TRIES, is_page, is_unauthorized
-from bridge.avro import parsed
-from bridge.errors import HaltError, RejectError, RetryError
-from bridge.http import LARGEST_ANSWER
-from bridge.json_text import loads
-from bridge.settings import KafkaSettings
+from bridge.http.answers import BAD_ANSWER_TRIES, is_page, is_unauthorized
+from bridge.http.sessions import LARGEST_ANSWER
+from bridge.kafka.avro import parsed
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import HaltError, RejectError, RetryError
+from bridge.model.json_text import loads
 
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 COMPATIBILITY = "BACKWARD_TRANSITIVE"
@@ -92,7 +92,7 @@ class HttpRegistry:
                     parts.append(part)
         except RetryError:
             raise
-        except Exception as exc:  # whatever bytes lead httpx and its parsers to, as in bridge/http.py
+        except Exception as exc:  # whatever bytes lead httpx and its parsers to, as in bridge/http/sessions.py
             raise _away(type(exc).__name__) from exc
         answer._content = b"".join(parts)
         return answer

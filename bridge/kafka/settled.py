@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from bridge.clock import Clock
 from bridge.kafka.lag import LagReader
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.clock import Clock
 
 LOOK_EVERY_S = 1.0
 STILL_S = 90.0  # what has not moved for so long waits for something else: it was read

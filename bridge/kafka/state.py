@@ -21,16 +21,16 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from bridge.clock import Clock, SystemClock
-from bridge.errors import HaltError, RetryError
 from bridge.kafka.client import FencedError, Names
 from bridge.kafka.local_part import LocalPart
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.reader import TopicReader
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import topic_id
-from bridge.log import log
-from bridge.settings import KafkaSettings
-from bridge.state import Known
+from bridge.model.clock import Clock, SystemClock
+from bridge.model.errors import HaltError, RetryError
+from bridge.model.state import Known
+from bridge.observe.log import log
 
 OWNER = "owner"  # header of a record: `<role> <number>`; roles share a topic, each with records of its own
 LATE_S = 90.0  # a producer gives a record up after 30 s; a process that was stopped for a while may have some more

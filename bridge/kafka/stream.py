@@ -20,13 +20,13 @@ from confluent_kafka import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from bridge.errors import BridgeError, HaltError, RetryError
-from bridge.events import Record
 from bridge.kafka.client import REFUSED, SESSION_TIMEOUT_MS, Names, error_for, trouble
 from bridge.kafka.lease import Lease
 from bridge.kafka.reader import TopicReader
-from bridge.log import log
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import BridgeError, HaltError, RetryError
+from bridge.model.events import Record
+from bridge.observe.log import log
 
 BATCH = 500
 WAITING = 2 * BATCH  # events taken from Faust that no batch has begun with

@@ -14,9 +14,9 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from bridge.errors import HaltError, RetryError
 from bridge.kafka.client import client_config, error_for, trouble
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import HaltError, RetryError
 
 DAY_MS = 86_400_000
 TIMEOUT_S = 5

@@ -16,26 +16,22 @@ from typing import TypeVar
 
 import uvicorn
 
-from bridge.clock import SystemClock
-from bridge.desired import WORKFLOWS
-from bridge.entry import on_signal
-from bridge.errors import HaltError, RetryError
+from bridge.campaign.settings import CampaignSettings, ExportSettings, JournalSettings
+from bridge.consent.settings import ConsentSettings
+from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.waits import backoff_s
 from bridge.kafka.client import Names, check_settings, warn_of_plaintext
 from bridge.kafka.follower import Followed, Follower
 from bridge.kafka.lag import LagReader
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, control_topics, ingress_decisions, optin_topics, outcomes_topic, workflow_topics
-from bridge.log import configure, log
-from bridge.rooms import (
-    CampaignSettings,
-    ConsentSettings,
-    ControlSettings,
-    DynamicsSettings,
-    ExportSettings,
-    JournalSettings,
-    TimelineSettings,
-)
-from bridge.settings import EXIT_UNUSABLE_SETTINGS, KafkaSettings, Room, ServiceSettings, SettingsError, load_all
+from bridge.model.clock import SystemClock
+from bridge.model.desired import WORKFLOWS
+from bridge.model.errors import HaltError, RetryError
+from bridge.model.settings import EXIT_UNUSABLE_SETTINGS, Settings, SettingsError, load_all
+from bridge.observe.log import configure, log
+from bridge.observe.settings import ServiceSettings
+from bridge.process.entry import on_signal
 from services.control import tokens
 from services.control.access import Access, Tokens
 from services.control.app import build_app
@@ -50,11 +46,13 @@ from services.control.listening import listening
 from services.control.live import Live
 from services.control.outcomes import Outcomes
 from services.control.plan import Planner
+from services.control.settings import ControlSettings
 from services.control.store import Store
 from services.control.systems import Systems
 from services.control.traces import Traces
 from services.control.trail import Trail
 from services.control.views import workflow_view
+from services.egress.settings import TimelineSettings
 
 T = TypeVar("T")
 
@@ -67,7 +65,7 @@ class Server(uvicorn.Server):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class AllSettings:
     """All of control's settings. `dynamics`, `campaign`, `journal` and `exports` are None where their address is not set: control works
     without them."""
 
@@ -82,28 +80,28 @@ class Settings:
     timeline: TimelineSettings
 
     @staticmethod
-    def load() -> Settings:
+    def load() -> AllSettings:
         """Raises SettingsError with the problems of all of them."""
-        optional: dict[str, type[Room]] = {
+        optional: dict[str, type[Settings]] = {
             "DYNAMICS_URL": DynamicsSettings,
             "CAMPAIGN_URL": CampaignSettings,
             "CAMPAIGN_JOURNAL_URL": JournalSettings,
             "CAMPAIGN_SFTP_HOST": ExportSettings,
         }
-        given = [room for url, room in optional.items() if os.environ.get(url)]
+        given = [kind for url, kind in optional.items() if os.environ.get(url)]
         ours = (KafkaSettings, ServiceSettings, ControlSettings, ConsentSettings, TimelineSettings)
         kafka, service, control, consent, timeline, *systems = load_all(*ours, *given)
         found = dict(zip(given, systems, strict=True))
         check_settings(kafka)
-        dynamics, campaign, journal, exports = (found.get(room) for room in optional.values())
-        return Settings(kafka, service, control, consent, dynamics, campaign, journal, exports, timeline)
+        dynamics, campaign, journal, exports = (found.get(kind) for kind in optional.values())
+        return AllSettings(kafka, service, control, consent, dynamics, campaign, journal, exports, timeline)
 
 
 def main() -> int:
     if sys.argv[1:2] == ["token"]:
         return tokens.main(sys.argv[2:])
     try:
-        settings = Settings.load()
+        settings = AllSettings.load()
         known = Tokens(settings.control.tokens_file) if settings.control.tokens_file else None
         _check_access(settings.control, known)
         sockets = listening(settings.control)
@@ -152,7 +150,7 @@ def _check_certificate(control: ControlSettings) -> None:
         raise SettingsError([f"{problem}, the key not encrypted"]) from exc
 
 
-async def _serve(settings: Settings, known: Tokens | None, sockets: list[socket.socket]) -> None:
+async def _serve(settings: AllSettings, known: Tokens | None, sockets: list[socket.socket]) -> None:
     clock, kafka = SystemClock(), settings.kafka
     archive, decisions = Archive(kafka.topic_prefix), Decisions(kafka)
     store = Store(kafka, clock, settings.control.start_deadline_s, archive.mark, decisions.mark)

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from bridge.clock import Clock
-from bridge.settings import SettingsError
+from bridge.model.clock import Clock
+from bridge.model.settings import SettingsError
 from services.control.models_systems import Role
 from services.control.problems import Refused
 

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from bridge.desired import WORKFLOWS, Workflow
-from bridge.errors import RetryError
-from bridge.events import Headers
 from bridge.kafka.follower import Entry
+from bridge.model.desired import WORKFLOWS, Workflow
+from bridge.model.errors import RetryError
+from bridge.model.events import Headers
 from services.control.commands import AUDIT, Action
 
 TABLES = """

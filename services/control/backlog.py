@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from bridge.clock import Clock
-from bridge.config import IngressConfig
-from bridge.desired import WORKFLOWS, Workflow
-from bridge.errors import BridgeError, RetryError
 from bridge.kafka.client import trouble
 from bridge.kafka.lag import GroupLag, LagReader, Position
+from bridge.model.clock import Clock
+from bridge.model.config import IngressConfig
+from bridge.model.desired import WORKFLOWS, Workflow
+from bridge.model.errors import BridgeError, RetryError
 from services.control.proof import Counts
 from services.control.store import Store
 from services.control.workflows import GROUPS, SHAPES

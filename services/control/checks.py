@@ -7,12 +7,12 @@ from typing import Literal
 
 from bridge.campaign.errors import REPUBLISH, NotFound
 from bridge.campaign.metadata import read_resource
-from bridge.config import EgressConfig, IngressConfig, OptinConfig
 from bridge.dynamics.activities import read_activities
 from bridge.dynamics.errors import QueryRefused, TrackingExpired
 from bridge.dynamics.metadata import read_table
 from bridge.dynamics.secured import refuse_secured
-from bridge.errors import BridgeError, HaltError, RejectError, RetryError
+from bridge.model.config import EgressConfig, IngressConfig, OptinConfig
+from bridge.model.errors import BridgeError, HaltError, RejectError, RetryError
 from services.control.models_systems import CheckOut, ChecksOut, System
 from services.control.problems import Refused
 from services.control.systems import NAMES, Systems

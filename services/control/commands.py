@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from bridge.config import Config
-from bridge.desired import Desired, Replay, Status, Workflow
-from bridge.events import Record
 from bridge.kafka.commands import View, Write
+from bridge.model.config import Config
+from bridge.model.desired import Desired, Replay, Status, Workflow
+from bridge.model.events import Record
 from services.control import workflows
 from services.control.workflows import SHAPES
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bridge.config import Condition
-from bridge.filters import choices, guid, moment, number, text, truth
+from bridge.mapping.filters import choices, guid, moment, number, text, truth
+from bridge.model.config import Condition
 from services.control.models_systems import FieldOut
 from services.control.validation import Findings
 

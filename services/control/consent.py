@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from bridge.avro import Decoder, load_schema
-from bridge.desired import Workflow
-from bridge.errors import RejectError, RetryError
-from bridge.events import OptStatusDecided, Record
 from bridge.flow.failures import PARKED_SINCE, first_place
+from bridge.kafka.avro import Decoder, load_schema
 from bridge.kafka.follower import Entry
 from bridge.kafka.registry import HttpRegistry
-from bridge.log import log
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.desired import Workflow
+from bridge.model.errors import RejectError, RetryError
+from bridge.model.events import OptStatusDecided, Record
+from bridge.observe.log import log
 from services.control.commands import HeldAction
 from services.control.proof import DELETE, Counts, Decision, Odd, Outcome, Row, decision, headers, outcome, row
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from bridge.clock import Clock
-from bridge.desired import WORKFLOWS, Workflow
+from bridge.consent.settings import ConsentSettings
 from bridge.kafka.topics import Topics
-from bridge.rooms import ConsentSettings, ControlSettings
+from bridge.model.clock import Clock
+from bridge.model.desired import WORKFLOWS, Workflow
 from services.control.access import Access, Principal
 from services.control.archive import Archive
 from services.control.backlog import Backlog
@@ -24,6 +24,7 @@ from services.control.models_systems import Role
 from services.control.outcomes import Outcomes
 from services.control.plan import Planner
 from services.control.problems import Refused
+from services.control.settings import ControlSettings
 from services.control.store import Store
 from services.control.systems import Systems
 from services.control.traces import Traces

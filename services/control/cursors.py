@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bridge.desired import WORKFLOWS, Workflow
-from bridge.errors import RetryError
 from bridge.kafka.follower import Entry
+from bridge.model.desired import WORKFLOWS, Workflow
+from bridge.model.errors import RetryError
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bridge.log import log
+from bridge.observe.log import log
 from services.control.access import Access, Principal
 from services.control.problems import Refused, answer, refusal
 

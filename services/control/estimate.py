@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bridge.config import OPT_OUT_FLAGS
+from bridge.model.flags import OPT_OUT_FLAGS
 from services.control.models import EstimateOut
 from services.control.models_data import LimitedOut
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bridge.campaign.metadata import Resource
-from bridge.config import IngressConfig, OptinConfig, TableMapping, canonical_flag
 from bridge.consent.meaning import doubts_of_optin, doubts_of_table
 from bridge.dynamics.metadata import is_exact
 from bridge.dynamics.secured import Access
+from bridge.model.config import IngressConfig, OptinConfig, TableMapping
+from bridge.model.flags import canonical_flag
 from services.control.comparing import REFERENCES, compare
 from services.control.models_systems import FieldOut
 from services.control.replacing import options_arrive, replaced, replacing

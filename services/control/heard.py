@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge.clock import Clock
-from bridge.desired import HEARTBEAT_DEADLINE_S, Heartbeat, Workflow
 from bridge.kafka.follower import Entry
+from bridge.model.clock import Clock
+from bridge.model.desired import HEARTBEAT_DEADLINE_S, Heartbeat, Workflow
 from services.control.workflows import Beat
 
 MEASURED_S = 60.0

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from bridge.avro import Encoder, load_schema
-from bridge.clock import Clock
-from bridge.desired import Desired, Workflow
-from bridge.events import ChangeEvent, Record, event_headers
+from bridge.kafka.avro import Encoder, load_schema
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics
-from bridge.settings import KafkaSettings
+from bridge.model.clock import Clock
+from bridge.model.desired import Desired, Workflow
+from bridge.model.events import ChangeEvent, Record, event_headers
 from services.control import commands
 from services.control.commands import By, HeldAction
 from services.control.consent import GUARD, RELEASED, Decisions

@@ -12,15 +12,15 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from bridge.avro import Decoder, load_schema
-from bridge.desired import Workflow
-from bridge.errors import RejectError
-from bridge.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, Record
 from bridge.flow.failures import without_parking
+from bridge.kafka.avro import Decoder, load_schema
 from bridge.kafka.client import Names, headers_of
 from bridge.kafka.reader import TopicReader
 from bridge.kafka.registry import HttpRegistry
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.desired import Workflow
+from bridge.model.errors import RejectError
+from bridge.model.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, Record
 from services.control import commands
 from services.control.archive import Archive, redriven
 from services.control.commands import Action, By

@@ -6,8 +6,8 @@ import errno
 import socket
 from typing import Any
 
-from bridge.rooms import ControlSettings
-from bridge.settings import SettingsError
+from bridge.model.settings import SettingsError
+from services.control.settings import ControlSettings
 
 NO_SUCH_ADDRESS = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 

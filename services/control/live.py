@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from bridge.clock import Clock
-from bridge.desired import WORKFLOWS, Workflow
-from bridge.errors import BridgeError
+from bridge.model.clock import Clock
+from bridge.model.desired import WORKFLOWS, Workflow
+from bridge.model.errors import BridgeError
 from services.control.models import WorkflowOut
 
 LOOK_EVERY_S = 1.0

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bridge.desired import WORKFLOWS, Workflow
-from bridge.errors import BridgeError
+from bridge.model.desired import WORKFLOWS, Workflow
+from bridge.model.errors import BridgeError
 from services.control.models import WorkflowOut
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bridge.desired import Status, Workflow
+from bridge.model.desired import Status, Workflow
 from services.control.backlog import BacklogVerdict
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bridge.desired import Workflow
 from bridge.kafka.lag import GroupLag
-from bridge.state import Known
+from bridge.model.desired import Workflow
+from bridge.model.state import Known
 from services.control.backlog import Backlog
 from services.control.consent import HELD, TOPICS
 from services.control.models_consent import Outcome

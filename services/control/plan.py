@@ -10,23 +10,24 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TypeVar
 
-from bridge.avro import Decoder, load_schema
 from bridge.campaign.metadata import missing_fields
-from bridge.clock import Clock
-from bridge.config import IngressConfig, TableMapping, canonical_flag
 from bridge.consent.guard import delete_limit, release_limit
+from bridge.consent.settings import ConsentSettings
 from bridge.dynamics.changes import Row, TrackedTable
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.metadata import Table, read_table
 from bridge.dynamics.secured import checked
-from bridge.errors import ParkError, RejectError
-from bridge.events import ChangeEvent, Lane
+from bridge.kafka.avro import Decoder, load_schema
 from bridge.kafka.published import Published
 from bridge.kafka.registry import HttpRegistry
-from bridge.mapping import Doubt, Mapper
-from bridge.rooms import ConsentSettings
-from bridge.settings import KafkaSettings
-from bridge.state import Digests, Known
+from bridge.kafka.settings import KafkaSettings
+from bridge.mapping.rows import Doubt, Mapper
+from bridge.model.clock import Clock
+from bridge.model.config import IngressConfig, TableMapping
+from bridge.model.errors import ParkError, RejectError
+from bridge.model.events import ChangeEvent, Lane
+from bridge.model.flags import canonical_flag
+from bridge.model.state import Digests, Known
 from services.control import estimate
 from services.control.cursors import Cursors
 from services.control.models_data import CallsOut, CountsOut, FieldCountOut, PicklistValueOut, PlanOut, RejectedOut, TablePlanOut

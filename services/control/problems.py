@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from bridge.errors import HaltError, RetryError
+from bridge.model.errors import HaltError, RetryError
 from services.control.models import Problem
 from services.control.validation import Finding
 

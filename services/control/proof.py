@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from bridge.desired import Workflow
-from bridge.events import Headers, OptStatusDecided, System
 from bridge.kafka.follower import Entry
+from bridge.model.desired import Workflow
+from bridge.model.events import Headers, OptStatusDecided, System
 
 Kind = Literal["release", "delete"]
 DELETE: Kind = "delete"

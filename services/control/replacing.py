@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.campaign.metadata import Resource
-from bridge.config import OPT_OUT_FLAGS, FieldMapping, Replacement, TableMapping, canonical_flag
-from bridge.convert import TargetField, convert
-from bridge.errors import RejectError
-from bridge.filters import guid, moment, number, truth
+from bridge.mapping.convert import TargetField, convert
+from bridge.mapping.filters import guid, moment, number, truth
+from bridge.model.config import FieldMapping, Replacement, TableMapping
+from bridge.model.errors import RejectError
+from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag
 from services.control.comparing import (
     BOOLEAN,
     MULTI_SELECT,
@@ -128,7 +129,7 @@ def _none_fits(mapped: FieldMapping, column: FieldOut, table: TableMapping, fiel
 
 
 def _arrives(option: OptionOut, column: FieldOut, table: TableMapping, field: TargetField) -> bool:
-    """As bridge.mapping.Mapper makes it: replaced by value, then by label, else the label or the value."""
+    """As bridge.mapping.rows.Mapper makes it: replaced by value, then by label, else the label or the value."""
     label = option.label if table.picklists == "display" and column.type != BOOLEAN else option.value
     to = {each.from_value: each.to for each in table.replacements if each.source == column.name}
     as_it_is = option.value == "true" if column.type == BOOLEAN else label  # a yes is a 1 for a number, too

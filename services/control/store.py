@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.clock import Clock
-from bridge.config import Config
-from bridge.desired import WORKFLOWS, Desired, Workflow
-from bridge.errors import RetryError
-from bridge.events import Record
 from bridge.kafka.client import Names
 from bridge.kafka.commands import CommandLog, View
 from bridge.kafka.follower import Entry, Followed, Follower
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, control_topics
-from bridge.settings import KafkaSettings
+from bridge.model.clock import Clock
+from bridge.model.config import Config
+from bridge.model.desired import WORKFLOWS, Desired, Workflow
+from bridge.model.errors import RetryError
+from bridge.model.events import Record
 from services.control import commands, workflows
 from services.control.commands import TOPIC, Action, Change, HeldAction
 from services.control.heard import Heard

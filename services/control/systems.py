@@ -11,16 +11,18 @@ from bridge.campaign.catalogue import list_resources
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.journal import JournalClient
 from bridge.campaign.metadata import Resource, read_resource
+from bridge.campaign.settings import CampaignSettings, ExportSettings, JournalSettings
 from bridge.campaign.sftp import ExportFolder
-from bridge.clock import Clock
 from bridge.dynamics.catalogue import list_columns, list_tables
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.secured import Access, secured_columns
-from bridge.errors import BridgeError, HaltError
-from bridge.rooms import CampaignSettings, DynamicsSettings, ExportSettings, JournalSettings, TimelineSettings
-from bridge.settings import Room, Secret
+from bridge.dynamics.settings import DynamicsSettings
+from bridge.model.clock import Clock
+from bridge.model.errors import BridgeError, HaltError
+from bridge.model.settings import Secret, Settings
 from services.control.models_systems import ConnectionOut, FieldOut, LastErrorOut, OptionOut, System, SystemOut, TableNameOut
 from services.control.problems import Refused
+from services.egress.settings import TimelineSettings
 
 T = TypeVar("T")
 KEPT_S = 30.0
@@ -57,7 +59,7 @@ class Systems:
         timeline: TimelineSettings | None = None,
         exports: ExportSettings | None = None,
     ) -> None:
-        self._settings: dict[System, Room | None] = {"dynamics": dynamics, "campaign": campaign}
+        self._settings: dict[System, Settings | None] = {"dynamics": dynamics, "campaign": campaign}
         self._clock = clock
         self._dynamics = DynamicsClient(dynamics, clock) if dynamics else None
         self._campaign = CampaignClient(campaign, clock) if campaign else None
@@ -211,7 +213,7 @@ def not_there(exc: HaltError) -> Refused:
     return Refused(503, exc.code, str(exc))
 
 
-def shown(settings: Room) -> dict[str, Any]:
+def shown(settings: Settings) -> dict[str, Any]:
     """Settings by their names, a secret only as set or not."""
     found: dict[str, Any] = {}
     for name in type(settings).model_fields:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.config import TableMapping
-from bridge.desired import Replay
+from bridge.model.config import TableMapping
+from bridge.model.desired import Replay
 from services.control.cursors import Position
 from services.control.models_data import ProgressOut, ReplayOut, TableOut
 

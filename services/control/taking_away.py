@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from bridge.config import Config, IngressConfig
-from bridge.errors import BridgeError
-from bridge.log import log
+from bridge.model.config import Config, IngressConfig
+from bridge.model.errors import BridgeError
+from bridge.observe.log import log
 from services.control.context import Control
 from services.control.models import EstimateOut, TakenOut
 from services.control.problems import Refused

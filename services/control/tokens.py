@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bridge.clock import SystemClock
-from bridge.settings import EXIT_UNUSABLE_SETTINGS, SettingsError
+from bridge.model.clock import SystemClock
+from bridge.model.settings import EXIT_UNUSABLE_SETTINGS, SettingsError
 from services.control.access import RANKS, Tokens
 
 

@@ -7,19 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 
-from bridge.avro import Decoder, load_schema
-from bridge.desired import WORKFLOWS, Workflow
-from bridge.errors import RejectError
-from bridge.events import ChangeEvent
+from bridge.kafka.avro import Decoder, load_schema
 from bridge.kafka.client import Names
 from bridge.kafka.lag import GroupLag
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.published import Published
 from bridge.kafka.reader import TopicReader
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import egress_topics, optin_topics
-from bridge.settings import KafkaSettings
-from bridge.state import Known
+from bridge.model.desired import WORKFLOWS, Workflow
+from bridge.model.errors import RejectError
+from bridge.model.events import ChangeEvent
+from bridge.model.state import Known
 from services.control.archive import Archive
 from services.control.models_data import HopOut, RecordOut
 

@@ -6,13 +6,13 @@ import asyncio
 import json
 import re
 
-from bridge.clock import Clock
-from bridge.desired import WORKFLOWS
-from bridge.errors import BridgeError, HaltError
 from bridge.kafka.client import FencedError, Names, trouble
 from bridge.kafka.producer import KafkaProducer
-from bridge.log import log
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.clock import Clock
+from bridge.model.desired import WORKFLOWS
+from bridge.model.errors import BridgeError, HaltError
+from bridge.observe.log import log
 from services.control.commands import AUDIT, By, audit
 
 MOST_WAITING = 1000

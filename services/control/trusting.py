@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bridge.config import OPT_OUT_FLAGS, TableMapping, canonical_flag
 from bridge.consent.meaning import CODE, PROFILE, Doubt, Shown
 from bridge.dynamics.secured import Access
-from bridge.filters import FALSE, TRUE
+from bridge.mapping.filters import FALSE, TRUE
+from bridge.model.config import TableMapping
+from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag
 from services.control.models_systems import FieldOut
 from services.control.validation import Finding, Findings
 

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
 from bridge.campaign.metadata import Resource
-from bridge.config import EgressConfig, IngressConfig, OptinConfig
-from bridge.desired import Workflow
 from bridge.dynamics.activities import read_activities
-from bridge.errors import BridgeError, HaltError
+from bridge.model.config import EgressConfig, IngressConfig, OptinConfig
+from bridge.model.desired import Workflow
+from bridge.model.errors import BridgeError, HaltError
 from services.control.context import Control
 from services.control.fitting import Source, fit_ingress, fit_optin
 from services.control.models_systems import System

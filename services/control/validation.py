@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bridge.config import OPT_OUT_FLAGS, Config, Filter, IngressConfig, OptinConfig, TableMapping, canonical_flag
-from bridge.desired import Workflow
-from bridge.filters import holds, text
+from bridge.mapping.filters import holds, text
+from bridge.model.config import Config, Filter, IngressConfig, OptinConfig, TableMapping
+from bridge.model.desired import Workflow
+from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag
 from services.control.workflows import SHAPES
 
 MOST_TABLES, MOST_FIELDS = 20, 50

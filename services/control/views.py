@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from bridge.clock import Clock
-from bridge.desired import Heartbeat, Reason, Workflow
 from bridge.kafka.lag import GroupLag
+from bridge.model.clock import Clock
+from bridge.model.desired import Heartbeat, Reason, Workflow
 from services.control import workflows
 from services.control.backlog import Backlog, eta_s, rates, verdict, waiting_since
 from services.control.models import (

@@ -5,8 +5,9 @@ Said when a configuration is checked and saved; how many there would be only a p
 
 from __future__ import annotations
 
-from bridge.config import OPT_OUT_FLAGS, IngressConfig, canonical_flag
-from bridge.rooms import ConsentSettings
+from bridge.consent.settings import ConsentSettings
+from bridge.model.config import IngressConfig
+from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag
 from services.control.validation import Finding, Findings
 
 DELETES = "the larger of 500 and 2 % of the table's records"  # bridge/consent/guard.py

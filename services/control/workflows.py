@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bridge.config import Config, EgressConfig, IngressConfig, OptinConfig, default_ingress
-from bridge.desired import HEARTBEAT_DEADLINE_S, Desired, Heartbeat, Reason, Status, Workflow
+from bridge.model.config import Config, EgressConfig, IngressConfig, OptinConfig, default_ingress
+from bridge.model.desired import HEARTBEAT_DEADLINE_S, Desired, Heartbeat, Reason, Status, Workflow
 
 NAMES: Mapping[Workflow, str] = {
     "ingress": "Microsoft Dynamics 365 to Campaign",

@@ -9,8 +9,8 @@ from typing import Any
 
 from bridge.dynamics.activities import ActivityTable, WantedTable
 from bridge.dynamics.batch import Operation, Request
-from bridge.events import EmailEvent, Kind
-from bridge.rooms import TimelineSettings
+from bridge.model.events import EmailEvent, Kind
+from services.egress.settings import TimelineSettings
 
 NAMESPACE = uuid.UUID("b2c6c1b0-3f7e-5c0b-8a53-5f3b8f0a2d77")  # of activity ids; never to be changed, or everything is written twice
 ENOUGH_FOR_A_URL, ENOUGH_FOR_A_NAME = 2000, 100

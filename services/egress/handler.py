@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from bridge.avro import Decoder
-from bridge.clock import Clock
 from bridge.dynamics.batch import Answer, Operation
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import BUSY, NO_SUCH_ROW, QueryRefused, meaning
-from bridge.errors import ParkError, RejectError, RetryError
-from bridge.events import EmailEvent, Kind, Record
 from bridge.flow.batcher import Batcher, Call
 from bridge.flow.ports import Result
-from bridge.json_text import loads
-from bridge.state import Known
+from bridge.kafka.avro import Decoder
+from bridge.model.clock import Clock
+from bridge.model.errors import ParkError, RejectError, RetryError
+from bridge.model.events import EmailEvent, Kind, Record
+from bridge.model.json_text import loads
+from bridge.model.state import Known
 from services.egress.activity import Activities
 from services.egress.payload import Dropped, Payloads
 

@@ -13,13 +13,13 @@ from datetime import datetime
 from typing import Any
 
 from bridge.campaign.journal import JournalClient, JournalPage
-from bridge.clock import Clock
-from bridge.errors import HaltError, RejectError
-from bridge.events import Headers, Kind, Outgoing, Record, event_headers
 from bridge.flow.reader import Cursor, Step
 from bridge.flow.waits import LetterLimit
 from bridge.kafka.dead_letters import letter_headers
-from bridge.log import log
+from bridge.model.clock import Clock
+from bridge.model.errors import HaltError, RejectError
+from bridge.model.events import Headers, Kind, Outgoing, Record, event_headers
+from bridge.observe.log import log
 from services.egress.payload import Dropped, Payloads
 
 TOPIC, LETTERS = "egress.email-events", "egress.dead-letters"

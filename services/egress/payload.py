@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from bridge.config import EgressConfig
-from bridge.errors import RejectError
-from bridge.events import EmailEvent, Kind
-from bridge.json_text import loads
-from bridge.rooms import EventSettings
-from bridge.text import storable_json
+from bridge.model.config import EgressConfig
+from bridge.model.errors import RejectError
+from bridge.model.events import EmailEvent, Kind
+from bridge.model.json_text import loads
+from bridge.model.text import storable_json
 from services.egress.pointers import Pointers, local
+from services.egress.settings import EventSettings
 
 NAMESPACE = uuid.UUID("6c1a0d3e-7d0b-5d2f-9c55-0f6a4a5c8b11")  # of our ids; never to be changed, or everything is written twice
 GUID = re.compile(r"\{?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}?", re.IGNORECASE)

@@ -9,22 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 import httpx
 
 from bridge.campaign.journal import JournalClient
-from bridge.clock import Clock, SystemClock
-from bridge.desired import Desired, Workflow
-from bridge.entry import main
+from bridge.campaign.settings import CampaignSettings, JournalSettings
+from bridge.flow.settings import WriterSettings
 from bridge.flow.waits import LetterLimit
-from bridge.http import Pause
+from bridge.http.sessions import Pause
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topic, egress_topics
-from bridge.reading import ReaderRun
-from bridge.rooms import CampaignSettings, EventSettings, JournalSettings, WriterSettings
-from bridge.settings import KafkaSettings, ServiceSettings
-from bridge.telemetry import Telemetry
+from bridge.model.clock import Clock, SystemClock
+from bridge.model.desired import Desired, Workflow
+from bridge.observe.settings import ServiceSettings
+from bridge.observe.telemetry import Telemetry
+from bridge.process.entry import main
+from bridge.process.reading import ReaderRun
 from services.egress.journal_feed import CURSOR, JournalFeed
 from services.egress.payload import Payloads, selected
+from services.egress.settings import EventSettings
 
 
 class EgressReading:
-    """See bridge.reading.Reading: one feed, the journal."""
+    """See bridge.process.reading.Reading: one feed, the journal."""
 
     workflow: Workflow = "egress"
     schema = "EmailEvent"

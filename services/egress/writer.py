@@ -5,32 +5,36 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from bridge.avro import Decoder, load_schema
-from bridge.clock import Clock, SystemClock
-from bridge.desired import Desired, Workflow
 from bridge.dynamics.activities import read_activities
 from bridge.dynamics.batch import Answer, Operation
 from bridge.dynamics.client import DynamicsClient
-from bridge.entry import main
-from bridge.events import EmailEvent
+from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.batcher import Batcher, BatchSize
-from bridge.http import Pause
+from bridge.flow.settings import WriterSettings
+from bridge.http.sessions import Pause
+from bridge.kafka.avro import Decoder, load_schema
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topic, egress_topics
-from bridge.log import log
-from bridge.rooms import DynamicsSettings, EventSettings, TimelineSettings, WriterSettings
-from bridge.settings import KafkaSettings, ServiceSettings
-from bridge.telemetry import Telemetry
-from bridge.writing import Shared, WriterRun
+from bridge.model.clock import Clock, SystemClock
+from bridge.model.desired import Desired, Workflow
+from bridge.model.events import EmailEvent
+from bridge.observe.log import log
+from bridge.observe.settings import ServiceSettings
+from bridge.observe.telemetry import Telemetry
+from bridge.process.entry import main
+from bridge.process.writing import Shared, WriterRun
 from services.egress.activity import Activities, short_columns, wanted_tables
 from services.egress.handler import EgressHandler, in_batches
 from services.egress.payload import Payloads, selected
+from services.egress.settings import EventSettings, TimelineSettings
 
 MOST_WORKERS = 4000
 
 
 class EgressWriting:
-    """See bridge.writing.Writing. Twice as many workers as fit into the requests under way: while some wait, others fill the next ones."""
+    """See bridge.process.writing.Writing. Twice as many workers as fit into the requests under way: while some wait, others fill
+    the next ones."""
 
     workflow: Workflow = "egress"
 

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from math import inf
 from typing import Protocol
 
-from bridge.clock import Clock
-from bridge.errors import ParkError
+from bridge.model.clock import Clock
+from bridge.model.errors import ParkError
 from services.ingress.decide import Change
 from services.ingress.target import Target
 

@@ -8,17 +8,17 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from bridge.campaign.errors import NotFound
-from bridge.clock import Clock
-from bridge.consent.flags import OPT_OUT_FLAGS
 from bridge.consent.guard import LOWER, Ask, delete_of
 from bridge.consent.mapped import OptedIn
 from bridge.consent.profiles import ahead_ms, flag_time
-from bridge.errors import ParkError, RejectError, RetryError
-from bridge.events import OptStatusDecided
 from bridge.kafka.guard import Guard
-from bridge.log import log
-from bridge.mapping import flat
-from bridge.state import Known
+from bridge.mapping.rows import flat
+from bridge.model.clock import Clock
+from bridge.model.errors import ParkError, RejectError, RetryError
+from bridge.model.events import OptStatusDecided
+from bridge.model.flags import OPT_OUT_FLAGS
+from bridge.model.state import Known
+from bridge.observe.log import log
 from services.ingress.decide import Change
 from services.ingress.remembered import HELD_DELETE, having, raised
 

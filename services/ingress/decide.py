@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from bridge.config import TableMapping
-from bridge.consent.flags import OPT_OUT_FLAGS
 from bridge.consent.mapped import Order, Sight
-from bridge.events import ChangeEvent, Value
-from bridge.mapping import Mapped, Skip
-from bridge.state import Digests, Known
+from bridge.mapping.rows import Mapped, Skip
+from bridge.model.config import TableMapping
+from bridge.model.events import ChangeEvent, Value
+from bridge.model.flags import OPT_OUT_FLAGS
+from bridge.model.state import Digests, Known
 
 FULL = "full"  # in Known.times: epoch and version of the last load or replay that brought the fields with Apply updates off
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from bridge.avro import Decoder
-from bridge.clock import Clock
 from bridge.consent.guard import Ask
-from bridge.events import ChangeEvent, OptStatusDecided, OptStatusObserved
-from bridge.state import Digests, Known
+from bridge.kafka.avro import Decoder
+from bridge.model.clock import Clock
+from bridge.model.events import ChangeEvent, OptStatusDecided, OptStatusObserved
+from bridge.model.state import Digests, Known
 from services.ingress.children import Children
 from services.ingress.consent import Consent
 from services.ingress.handler import IngressHandler

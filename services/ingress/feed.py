@@ -16,19 +16,19 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bridge.clock import Clock
 from bridge.consent.profiles import ahead_ms
-from bridge.desired import Replay
 from bridge.dynamics.changes import Page, Row, TrackedTable, version
 from bridge.dynamics.delta import DeltaRun
 from bridge.dynamics.epoch import VERSIONS, SourceEpoch, epoch, noted, run_ended, went_back
 from bridge.dynamics.errors import QueryRefused, TrackingExpired, refused
 from bridge.dynamics.lookups import Lookups
 from bridge.dynamics.pace import next_poll_s
-from bridge.errors import HaltError
-from bridge.events import OURS, POLLED_EVERY, SOURCE_AHEAD, ChangeEvent, Lane, Outgoing, event_headers
 from bridge.flow.reader import Cursor, Step
-from bridge.log import log
+from bridge.model.clock import Clock
+from bridge.model.desired import Replay
+from bridge.model.errors import HaltError
+from bridge.model.events import OURS, POLLED_EVERY, SOURCE_AHEAD, ChangeEvent, Lane, Outgoing, event_headers
+from bridge.observe.log import log
 from services.ingress import replay
 from services.ingress.children import POLLED_EVERY_S
 from services.ingress.options import NewOptions

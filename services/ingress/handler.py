@@ -10,15 +10,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bridge.avro import Decoder
 from bridge.campaign.errors import Duplicate, NotFound
-from bridge.clock import Clock
 from bridge.consent.mapped import Past, wanted
-from bridge.errors import ParkError, RejectError, RetryError
-from bridge.events import OURS, POLLED_EVERY, SOURCE_AHEAD, ChangeEvent, Record
 from bridge.flow.ports import Result
-from bridge.mapping import Mapped, Skip
-from bridge.state import Digests, Known
+from bridge.kafka.avro import Decoder
+from bridge.mapping.rows import Mapped, Skip
+from bridge.model.clock import Clock
+from bridge.model.errors import ParkError, RejectError, RetryError
+from bridge.model.events import OURS, POLLED_EVERY, SOURCE_AHEAD, ChangeEvent, Record
+from bridge.model.state import Digests, Known
 from services.ingress.children import Children
 from services.ingress.consent import DELETED, FILTERED, KEPT, Consent, Place, held_times, held_word, patient, with_held_delete
 from services.ingress.decide import (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bridge.campaign.errors import Duplicate, NotFound
-from bridge.errors import ParkError, RejectError, RetryError
-from bridge.mapping import flat, nested
-from bridge.state import Known
+from bridge.mapping.rows import flat, nested
+from bridge.model.errors import ParkError, RejectError, RetryError
+from bridge.model.state import Known
 from services.ingress.target import Calls, Target
 
 

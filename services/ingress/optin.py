@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from bridge.clock import Clock
-from bridge.config import OptinConfig
-from bridge.consent.flags import canonical_flag
 from bridge.consent.profiles import created, gone, observed
-from bridge.desired import Desired
-from bridge.events import OptStatusObserved
+from bridge.model.clock import Clock
+from bridge.model.config import OptinConfig
+from bridge.model.desired import Desired
+from bridge.model.events import OptStatusObserved
+from bridge.model.flags import canonical_flag
 
 PROFILE = "profile"
 

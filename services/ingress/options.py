@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
-from bridge.clock import Clock
 from bridge.dynamics.changes import Row, TrackedTable, UnknownOption
-from bridge.errors import HaltError
-from bridge.log import log
+from bridge.model.clock import Clock
+from bridge.model.errors import HaltError
+from bridge.observe.log import log
 
 BETWEEN_S = 60.0  # after a question in vain no other is asked for so long
 AGAIN_S = 600.0  # an option that was not there then may be published meanwhile

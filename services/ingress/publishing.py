@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from bridge.avro import Encoder, load_schema
-from bridge.events import OptStatusDecided, OptStatusObserved, event_headers
+from bridge.kafka.avro import Encoder, load_schema
 from bridge.kafka.client import Names
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, ingress_decisions, optin_topics
-from bridge.settings import KafkaSettings
+from bridge.model.events import OptStatusDecided, OptStatusObserved, event_headers
 
 
 class Publishing:

@@ -8,12 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from bridge.avro import Decoder, load_schema
-from bridge.clock import Clock, SystemClock
-from bridge.config import IngressConfig, TableMapping
-from bridge.consent.flags import OPT_OUT_FLAGS, canonical_flag
 from bridge.consent.meaning import PROFILE, doubts_of_table
-from bridge.desired import Desired, Workflow
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.doubts import check_flags
@@ -21,22 +16,28 @@ from bridge.dynamics.epoch import SourceEpoch
 from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
 from bridge.dynamics.secured import checked
-from bridge.entry import main
-from bridge.events import ChangeEvent
-from bridge.http import Pause
+from bridge.dynamics.settings import DynamicsSettings
+from bridge.http.sessions import Pause
+from bridge.kafka.avro import Decoder, load_schema
 from bridge.kafka.published import Published
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topic, ingress_topics
-from bridge.reading import ReaderRun
-from bridge.rooms import DynamicsSettings
-from bridge.settings import KafkaSettings, ServiceSettings
-from bridge.telemetry import Telemetry
+from bridge.model.clock import Clock, SystemClock
+from bridge.model.config import IngressConfig, TableMapping
+from bridge.model.desired import Desired, Workflow
+from bridge.model.events import ChangeEvent
+from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag
+from bridge.observe.settings import ServiceSettings
+from bridge.observe.telemetry import Telemetry
+from bridge.process.entry import main
+from bridge.process.reading import ReaderRun
 from services.ingress.feed import TableFeed
 from services.ingress.reconcile import Reconciliation
 
 
 class IngressReading:
-    """See bridge.reading.Reading: a feed for each mapped table."""
+    """See bridge.process.reading.Reading: a feed for each mapped table."""
 
     workflow: Workflow = "ingress"
     schema = "ChangeEvent"

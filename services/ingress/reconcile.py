@@ -20,9 +20,9 @@ from typing import TypeVar
 from bridge.dynamics.changes import Row, TrackedTable
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.lookups import Lookups
-from bridge.errors import RetryError
 from bridge.kafka.published import Published, Seen
-from bridge.log import log
+from bridge.model.errors import RetryError
+from bridge.observe.log import log
 from services.ingress.comparison import Comparison, Differing
 
 Taken = Callable[[Sequence[Row]], Awaitable[None]]

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Protocol
 
 from bridge.campaign.errors import Duplicate, NotFound
-from bridge.clock import Clock
-from bridge.consent.flags import OPT_OUT_FLAGS
-from bridge.errors import RejectError, RetryError
 from bridge.flow.ports import Result
-from bridge.mapping import Mapped, nested
-from bridge.state import Digests, Known
+from bridge.mapping.rows import Mapped, nested
+from bridge.model.clock import Clock
+from bridge.model.errors import RejectError, RetryError
+from bridge.model.flags import OPT_OUT_FLAGS
+from bridge.model.state import Digests, Known
 from services.ingress.consent import KEPT, OPTED_OUT, Consent, opted_out
 from services.ingress.decide import Create, Update, is_flag, stale, worth_creating
 from services.ingress.hidden import Hidden, parent_missing

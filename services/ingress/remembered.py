@@ -18,8 +18,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from bridge.consent.mapped import Flags, Past, Wanted
-from bridge.events import ChangeEvent
-from bridge.state import Digests, Known
+from bridge.model.events import ChangeEvent
+from bridge.model.state import Digests, Known
 from services.ingress.decide import known_order
 
 CHANGED_AT, KEY, CAPITALS, HELD_DELETE, MAKING = "changed_at", "key", "capitals", "held:delete", "making"

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from bridge.desired import Replay
 from bridge.dynamics.changes import Row, TrackedTable
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.lookups import AT_ONCE, Lookups
+from bridge.model.desired import Replay
 
 RESTARTS = 3
 

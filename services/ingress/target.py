@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from bridge.campaign.metadata import Resource
-from bridge.config import TableMapping
 from bridge.consent.mapped import Past, Wanted
-from bridge.convert import TargetField, empty
-from bridge.events import Value
-from bridge.mapping import Mapper
-from bridge.state import Known
+from bridge.mapping.convert import TargetField, empty
+from bridge.mapping.rows import Mapper
+from bridge.model.config import TableMapping
+from bridge.model.events import Value
+from bridge.model.state import Known
 from services.ingress.consent import Place
 from services.ingress.decide import Change
 

@@ -8,27 +8,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from bridge.avro import Decoder, load_schema
 from bridge.campaign.client import CampaignClient, records
 from bridge.campaign.metadata import Resource, missing_fields, read_resource
-from bridge.clock import Clock, SystemClock
-from bridge.config import IngressConfig, TableMapping, canonical_flag
+from bridge.campaign.settings import CampaignSettings
 from bridge.consent.guard import delete_limit, release_limit
 from bridge.consent.meaning import doubts_of_table, refuse
-from bridge.desired import Desired, Workflow
-from bridge.entry import main
-from bridge.events import ChangeEvent
-from bridge.http import Pause
+from bridge.consent.settings import ConsentSettings
+from bridge.flow.settings import WriterSettings
+from bridge.http.sessions import Pause
+from bridge.kafka.avro import Decoder, load_schema
 from bridge.kafka.guard import KafkaGuard
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.settled import KafkaSettled
 from bridge.kafka.topics import Topic, ingress_topics
-from bridge.mapping import Mapper
-from bridge.rooms import CampaignSettings, ConsentSettings, WriterSettings
-from bridge.settings import KafkaSettings, ServiceSettings
-from bridge.state import Digests
-from bridge.telemetry import Telemetry
-from bridge.writing import Shared, WriterRun
+from bridge.mapping.rows import Mapper
+from bridge.model.clock import Clock, SystemClock
+from bridge.model.config import IngressConfig, TableMapping
+from bridge.model.desired import Desired, Workflow
+from bridge.model.events import ChangeEvent
+from bridge.model.flags import canonical_flag
+from bridge.model.state import Digests
+from bridge.observe.settings import ServiceSettings
+from bridge.observe.telemetry import Telemetry
+from bridge.process.entry import main
+from bridge.process.writing import Shared, WriterRun
 from services.ingress.children import Children, children_of
 from services.ingress.consent import Consent
 from services.ingress.decide import Change
@@ -41,7 +45,7 @@ PAGE, LOOKED_AT = 500, 2000  # profiles
 
 
 class IngressWriting:
-    """See bridge.writing.Writing."""
+    """See bridge.process.writing.Writing."""
 
     workflow: Workflow = "ingress"
 

@@ -16,17 +16,17 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from bridge.clock import Clock
 from bridge.consent.profiles import ahead_ms
 from bridge.dynamics.changes import Page, Row, TrackedTable, moment, version
 from bridge.dynamics.delta import DeltaRun
 from bridge.dynamics.epoch import VERSIONS, SourceEpoch, epoch, noted, run_ended, went_back
 from bridge.dynamics.errors import QueryRefused, TrackingExpired, refused
 from bridge.dynamics.pace import next_poll_s
-from bridge.errors import HaltError
-from bridge.events import Lane, OptStatusObserved, Outgoing, event_headers
 from bridge.flow.reader import Cursor, Step
-from bridge.log import log
+from bridge.model.clock import Clock
+from bridge.model.errors import HaltError
+from bridge.model.events import Lane, OptStatusObserved, Outgoing, event_headers
+from bridge.observe.log import log
 
 CURSOR, TABLE, TOPIC = "dynamics:contact", "contact", "optin.observations"
 ALSO = ("modifiedby", "merged", "masterid")  # columns that are read beside the flags, where the table has them

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from bridge.dynamics.changes import moment as moment_of
 from bridge.dynamics.changes import version
 from bridge.dynamics.client import DynamicsClient
-from bridge.errors import RetryError
-from bridge.state import Known
+from bridge.model.errors import RetryError
+from bridge.model.state import Known
 
 
 @dataclass(frozen=True, slots=True)

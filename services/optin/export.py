@@ -17,9 +17,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from bridge.consent.flags import NO_OWN_TIME, OPT_OUT_FLAGS, canonical_flag
-from bridge.events import OptStatusObserved
-from bridge.export_room import ExportSettings, spoken
+from bridge.campaign.settings import ExportSettings, spoken
+from bridge.model.events import OptStatusObserved
+from bridge.model.flags import NO_OWN_TIME, OPT_OUT_FLAGS, canonical_flag
 from services.optin.export_rows import GUID, LONGEST_LINE, UNREADABLE, BadExport, Cells, broken, lines, rows
 from services.optin.export_times import Column, Span
 

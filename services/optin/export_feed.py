@@ -17,13 +17,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bridge.campaign.settings import ExportSettings
 from bridge.campaign.sftp import FAILED, PROCESSED, ExportFile, ExportFolder, shown
-from bridge.clock import Clock
-from bridge.errors import RetryError
-from bridge.events import OptStatusObserved, Outgoing, event_headers
 from bridge.flow.reader import Cursor, Step
-from bridge.log import log
-from bridge.rooms import ExportSettings
+from bridge.model.clock import Clock
+from bridge.model.errors import RetryError
+from bridge.model.events import OptStatusObserved, Outgoing, event_headers
+from bridge.observe.log import log
 from services.optin.export import LABELS, Export, Row
 from services.optin.export_notices import overdue, remembered
 from services.optin.export_rows import BadExport

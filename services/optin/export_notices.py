@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from bridge.errors import HaltError
+from bridge.model.errors import HaltError
 
 HOUR_S = 3600
 

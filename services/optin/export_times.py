@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from bridge.export_room import DateFormat
+from bridge.campaign.settings import DateFormat
 
 ORDERS: Mapping[DateFormat, str] = {
     "yyyymmdd": "ymd", "mmddyyyy": "mdy", "ddmmyyyy": "dmy", "mmyyyydd": "myd", "ddyyyymm": "dym", "yyyyddmm": "ydm", "xml": "ymd",

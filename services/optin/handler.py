@@ -10,16 +10,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from bridge.avro import Decoder
 from bridge.campaign.errors import Duplicate
-from bridge.clock import Clock
 from bridge.dynamics.errors import QueryRefused
-from bridge.errors import ParkError, RejectError, RetryError
-from bridge.events import OptStatusDecided, Record
 from bridge.flow.failures import first_place
 from bridge.flow.ports import Result
-from bridge.log import log
-from bridge.state import Known
+from bridge.kafka.avro import Decoder
+from bridge.model.clock import Clock
+from bridge.model.errors import ParkError, RejectError, RetryError
+from bridge.model.events import OptStatusDecided, Record
+from bridge.model.state import Known
+from bridge.observe.log import log
 from services.optin.contacts import Basis, Contacts, Row, is_news, made_by_us, moment
 from services.optin.observing import Observing
 from services.optin.profiles import Profiles

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Literal
 
 from bridge.consent.words import Observation, Pair, Status
-from bridge.events import OptStatusObserved
-from bridge.log import log
+from bridge.model.events import OptStatusObserved
+from bridge.observe.log import log
 from services.optin.resolve import Direction, said_no
 
 Observe = Callable[[OptStatusObserved], Awaitable[None]]

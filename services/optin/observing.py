@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from bridge.clock import Clock
 from bridge.consent.profiles import ahead_ms, observed
 from bridge.consent.words import Pair
-from bridge.events import OptStatusObserved
+from bridge.model.clock import Clock
+from bridge.model.events import OptStatusObserved
 from services.optin.contacts import Row
 
 

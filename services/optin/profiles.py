@@ -9,11 +9,11 @@ from typing import Any
 
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.errors import NotFound
-from bridge.consent.flags import NO_OWN_TIME
 from bridge.consent.profiles import PROFILES, ahead_ms, flag_time
 from bridge.consent.rule import Clocks
 from bridge.consent.words import OLDEST
 from bridge.dynamics.client import DynamicsClient
+from bridge.model.flags import NO_OWN_TIME
 from services.optin.observing import Observing
 
 Inputs = Mapping[str, Mapping[str, Any]]

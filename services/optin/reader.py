@@ -8,11 +8,10 @@ from functools import partial
 
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.metadata import read_resource
+from bridge.campaign.settings import CampaignSettings, ExportSettings
 from bridge.campaign.sftp import ExportFolder
-from bridge.clock import Clock, SystemClock
 from bridge.consent.meaning import doubts_of_optin
 from bridge.consent.profiles import PROFILES, ahead_ms
-from bridge.desired import Desired, Workflow
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.doubts import check_flags
@@ -20,17 +19,20 @@ from bridge.dynamics.epoch import SourceEpoch
 from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
 from bridge.dynamics.secured import checked
-from bridge.entry import main
-from bridge.errors import BridgeError, HaltError, RejectError
+from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.reader import Source
-from bridge.http import Pause
+from bridge.http.sessions import Pause
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topic, optin_topics
-from bridge.log import log
-from bridge.metrics import Meter
-from bridge.reading import ReaderRun
-from bridge.rooms import CampaignSettings, DynamicsSettings, ExportSettings
-from bridge.settings import KafkaSettings, ServiceSettings
-from bridge.telemetry import Telemetry
+from bridge.model.clock import Clock, SystemClock
+from bridge.model.desired import Desired, Workflow
+from bridge.model.errors import BridgeError, HaltError, RejectError
+from bridge.observe.log import log
+from bridge.observe.metrics import Meter
+from bridge.observe.settings import ServiceSettings
+from bridge.observe.telemetry import Telemetry
+from bridge.process.entry import main
+from bridge.process.reading import ReaderRun
 from services.optin import contact_feed, export_feed
 from services.optin.contact_feed import ContactFeed
 from services.optin.export_feed import ExportFeed
@@ -38,7 +40,7 @@ from services.optin.running import running_config
 
 
 class OptinReading:
-    """See bridge.reading.Reading: two feeds, the contacts of Dynamics and the exports of Campaign."""
+    """See bridge.process.reading.Reading: two feeds, the contacts of Dynamics and the exports of Campaign."""
 
     workflow: Workflow = "optin"
     schema = "OptStatusObserved"

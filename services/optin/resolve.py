@@ -17,7 +17,7 @@ from typing import Literal
 from bridge.consent.hearing import heard
 from bridge.consent.rule import CAMPAIGN_CHANGED, CAMPAIGN_LATER, IN_ON_BOTH, Ruling, clocks_of, ruling
 from bridge.consent.words import Observation, Pair, Side, Status
-from bridge.events import OptStatusDecided, System
+from bridge.model.events import OptStatusDecided, System
 
 Direction = Literal["campaign-to-dynamics", "bidirectional"]
 

@@ -6,37 +6,40 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-from bridge.avro import Decoder, Encoder, load_schema
-from bridge.clock import Clock, SystemClock
-from bridge.desired import Desired
-from bridge.entry import main
-from bridge.events import Headers, OptStatusDecided, OptStatusObserved, event_headers
+from bridge.consent.settings import ConsentSettings
+from bridge.flow.settings import WriterSettings
 from bridge.flow.waits import LetterLimit
+from bridge.kafka.avro import Decoder, Encoder, load_schema
 from bridge.kafka.client import Names
 from bridge.kafka.dead_letters import KafkaDeadLetters
 from bridge.kafka.guard import KafkaGuard
 from bridge.kafka.lease import Lease
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.state import KafkaState
 from bridge.kafka.stream import FaustStream
 from bridge.kafka.topics import Topics, optin_topics, workflow_topics
-from bridge.report import Report
-from bridge.rooms import ConsentSettings, ResolverSettings, WriterSettings
-from bridge.settings import KafkaSettings, ServiceSettings
-from bridge.state import Digests
-from bridge.telemetry import Telemetry
-from bridge.tracing import OFF, Tracer
+from bridge.model.clock import Clock, SystemClock
+from bridge.model.desired import Desired
+from bridge.model.events import Headers, OptStatusDecided, OptStatusObserved, event_headers
+from bridge.model.report import Report
+from bridge.model.state import Digests
+from bridge.observe.settings import ServiceSettings
+from bridge.observe.telemetry import Telemetry
+from bridge.observe.tracing import OFF, Tracer
+from bridge.process.entry import main
 from services.optin.merged import Merged
 from services.optin.resolving import CARRIED, TOPIC, Resolving
 from services.optin.running import running_config
+from services.optin.settings import ResolverSettings
 from services.optin.status import StatusCodec
 
 GROUP, OBSERVATIONS = "optin-resolver", "optin.observations"
 
 
 class ResolverRun:
-    """See bridge.service.Run."""
+    """See bridge.process.service.Run."""
 
     def __init__(
         self,

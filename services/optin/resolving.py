@@ -15,18 +15,18 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol, TypeVar
 
-from bridge.avro import Decoder
-from bridge.clock import Clock
 from bridge.consent.guard import LOWER, Ask, of_all, release_limit
 from bridge.consent.words import Observation, Pair, Status
-from bridge.errors import BridgeError, RejectError, RetryError
-from bridge.events import Headers, Lane, OptStatusDecided, OptStatusObserved, Record, event_headers
 from bridge.flow.ports import DeadLetters
 from bridge.flow.waits import LetterLimit, backoff_s
+from bridge.kafka.avro import Decoder
 from bridge.kafka.guard import Guard
-from bridge.log import log
-from bridge.state import Known, StateStore
-from bridge.tracing import OFF, Tracer
+from bridge.model.clock import Clock
+from bridge.model.errors import BridgeError, RejectError, RetryError
+from bridge.model.events import Headers, Lane, OptStatusDecided, OptStatusObserved, Record, event_headers
+from bridge.model.state import Known, StateStore
+from bridge.observe.log import log
+from bridge.observe.tracing import OFF, Tracer
 from services.optin.merged import Merged
 from services.optin.resolve import Direction, holding, releases, resolve
 from services.optin.status import StatusCodec

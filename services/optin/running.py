@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from bridge.config import OptinConfig, canonical_flag
 from bridge.consent.meaning import doubts_of_optin, refuse
 from bridge.consent.words import Pair
-from bridge.desired import Desired
-from bridge.errors import HaltError
+from bridge.model.config import OptinConfig
+from bridge.model.desired import Desired
+from bridge.model.errors import HaltError
+from bridge.model.flags import canonical_flag
 from services.optin.resolve import Direction
 
 

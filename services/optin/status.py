@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from bridge.consent.words import Order, Pair, Side, Status, Word
-from bridge.events import System
-from bridge.state import Digests, Known
+from bridge.model.events import System
+from bridge.model.state import Digests, Known
 
 SYSTEMS: tuple[System, ...] = ("dynamics", "campaign")
 

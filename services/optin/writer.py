@@ -7,24 +7,28 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from bridge.avro import Decoder, Encoder, load_schema
 from bridge.campaign.client import CampaignClient
-from bridge.clock import Clock, SystemClock
-from bridge.desired import Desired, Workflow
+from bridge.campaign.settings import CampaignSettings
+from bridge.consent.settings import ConsentSettings
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
 from bridge.dynamics.secured import checked
-from bridge.entry import main
-from bridge.events import OptStatusDecided, OptStatusObserved, event_headers
-from bridge.http import Pause
+from bridge.dynamics.settings import DynamicsSettings
+from bridge.flow.settings import WriterSettings
+from bridge.http.sessions import Pause
+from bridge.kafka.avro import Decoder, Encoder, load_schema
 from bridge.kafka.client import Names
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topic, Topics, optin_topics, outcomes_topic
-from bridge.rooms import CampaignSettings, ConsentSettings, DynamicsSettings, WriterSettings
-from bridge.settings import KafkaSettings, ServiceSettings
-from bridge.telemetry import Telemetry
-from bridge.writing import Shared, WriterRun
+from bridge.model.clock import Clock, SystemClock
+from bridge.model.desired import Desired, Workflow
+from bridge.model.events import OptStatusDecided, OptStatusObserved, event_headers
+from bridge.observe.settings import ServiceSettings
+from bridge.observe.telemetry import Telemetry
+from bridge.process.entry import main
+from bridge.process.writing import Shared, WriterRun
 from services.optin.contacts import Contacts
 from services.optin.handler import Decided, OptinHandler
 from services.optin.observing import Observing
@@ -35,7 +39,7 @@ OBSERVATIONS = "optin.observations"
 
 
 class OptinWriting:
-    """See bridge.writing.Writing."""
+    """See bridge.process.writing.Writing."""
 
     workflow: Workflow = "optin"
 

@@ -20,8 +20,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
 
-from bridge.config import default_ingress
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.config import default_ingress
 from sandbox.kafka import LocalKafka
 from services.control.access import Tokens
 from services.control.models_systems import Role

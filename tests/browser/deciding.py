@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from bridge.avro import Encoder, load_schema
-from bridge.errors import RejectError
-from bridge.events import Headers, OptStatusDecided, Record, event_headers
+from bridge.kafka.avro import Encoder, load_schema
 from bridge.kafka.client import Names
 from bridge.kafka.dead_letters import KafkaDeadLetters
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.registry import HttpRegistry
+from bridge.model.errors import RejectError
+from bridge.model.events import Headers, OptStatusDecided, Record, event_headers
 from tests.e2e.consent import person, until_both
 from tests.e2e.helpers import new_key
 from tests.e2e.stack import Stack

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from bridge.config import OPT_OUT_FLAGS
+from bridge.model.flags import OPT_OUT_FLAGS
 from tests.browser.browsing import OPTIN, Visits, pick, save, start, words
 from tests.browser.conftest import put
 from tests.e2e.stack import Stack

@@ -13,7 +13,7 @@ from playwright.async_api import Browser, Page, expect
 from bridge.kafka.client import Names
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.producer import KafkaProducer
-from bridge.state import Known
+from bridge.model.state import Known
 from sandbox.kafka import LocalKafka
 from sandbox.web import Fault
 from tests.browser.browsing import INGRESS, Visits, saved, start, words

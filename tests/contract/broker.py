@@ -15,11 +15,11 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from bridge.errors import RetryError
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.reader import TopicReader
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topic, Topics
-from bridge.settings import KafkaSettings
+from bridge.model.errors import RetryError
 from sandbox.kafka import LocalKafka
 from sandbox.kafka.local import free_port
 

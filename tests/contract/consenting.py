@@ -14,15 +14,15 @@ from typing import Any
 
 import httpx
 
-from bridge.avro import Decoder, Encoder, load_schema
-from bridge.events import ChangeEvent, OptStatusDecided, event_headers
+from bridge.kafka.avro import Decoder, Encoder, load_schema
 from bridge.kafka.client import Names, headers_of
 from bridge.kafka.follower import Entry, Followed, Follower
 from bridge.kafka.lag import LagReader
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, control_topics, ingress_decisions, ingress_topics, optin_topics, outcomes_topic, workflow_topics
-from bridge.settings import KafkaSettings
+from bridge.model.events import ChangeEvent, OptStatusDecided, event_headers
 from services.control.access import Tokens
 from services.control.archive import Archive
 from services.control.backlog import Backlog

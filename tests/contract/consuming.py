@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
-from bridge.errors import BridgeError
-from bridge.events import Record
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.kafka.lag import LagReader
 from bridge.kafka.lease import Lease
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.records import KafkaRecords
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import BridgeError
+from bridge.model.events import Record
 
 LIVE, REPLAY = "ingress.changes.contact", "ingress.replay.contact"
 TOPICS = (LIVE, REPLAY)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import RetryError
 from bridge.kafka.commands import LEAST_S, CommandLog, View, Write
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import control_topics
-from bridge.settings import KafkaSettings
+from bridge.model.errors import RetryError
 from tests.contract.broker import content, latest, make, nowhere
 
 TOPIC = "control.workflows"

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bridge.errors import RejectError
-from bridge.events import Headers, Record
 from bridge.flow.ports import DeadLetters
 from bridge.kafka.dead_letters import KafkaDeadLetters
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import workflow_topics
 from bridge.memory import MemoryDeadLetters
-from bridge.settings import KafkaSettings
+from bridge.model.errors import RejectError
+from bridge.model.events import Headers, Record
 from tests.contract.broker import content, make, producing
 
 FIRST = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

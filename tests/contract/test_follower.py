@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.errors import RetryError
 from bridge.kafka.follower import Entry, Followed, Follower
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import compacted
-from bridge.settings import KafkaSettings
+from bridge.model.errors import RetryError
 from tests.contract.broker import eventually, fill, make, nowhere, producing
 
 TOPIC = "control.workflows"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bridge.kafka.partitioner import partition_for
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from services.control import commands
 from services.control.commands import By
 from tests.contract.broker import content, eventually, latest

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from bridge.errors import RetryError
 from bridge.kafka.lag import LagReader
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import changes
-from bridge.settings import KafkaSettings
+from bridge.model.errors import RetryError
 from sandbox.kafka import LocalKafka
 from tests.contract.broker import delete_before, fill, frozen, make, nowhere
 

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bridge.events import Record
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
@@ -20,9 +19,10 @@ from bridge.kafka.lease import Lease
 from bridge.kafka.own_topics import KafkaOwnTopics
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.records import KafkaRecords
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import ingress_topics, workflow_topics
 from bridge.memory import MemoryDeadLetters, MemoryState
-from bridge.settings import KafkaSettings
+from bridge.model.events import Record
 from tests.contract.broker import content, delete_before, eventually, make, producing
 from tests.contract.consuming import publish
 from tests.flow.writing import ScriptedHandler, no_parent

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import HaltError
 from bridge.kafka.ownership import Ownership
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import workflow_topics
-from bridge.settings import KafkaSettings
+from bridge.model.errors import HaltError
 from tests.contract.broker import eventually, make, producing
 
 CURSORS = "ingress.cursors"

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from bridge.clock import SystemClock
-from bridge.config import IngressConfig
-from bridge.errors import HaltError
+from bridge.campaign.settings import CampaignSettings
+from bridge.consent.settings import ConsentSettings
+from bridge.dynamics.settings import DynamicsSettings
 from bridge.kafka.partitioner import partition_for
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import workflow_topics
-from bridge.rooms import CampaignSettings, ConsentSettings, DynamicsSettings
-from bridge.settings import KafkaSettings, load
-from bridge.state import Known
+from bridge.model.clock import SystemClock
+from bridge.model.config import IngressConfig
+from bridge.model.errors import HaltError
+from bridge.model.settings import load
+from bridge.model.state import Known
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving

@@ -12,15 +12,15 @@ from itertools import chain
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from bridge.avro import Decoder, Encoder, load_schema
-from bridge.events import ChangeEvent, Op, Outgoing
+from bridge.kafka.avro import Decoder, Encoder, load_schema
 from bridge.kafka.client import client_config
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.published import Published, Seen, Starts
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import ingress_topics, workflow_topics
 from bridge.memory import MemoryLog, MemoryPublisher, MemoryRegistry
-from bridge.settings import KafkaSettings
-from bridge.state import Known
+from bridge.model.events import ChangeEvent, Op, Outgoing
+from bridge.model.state import Known
 from tests.contract.broker import make, producing
 from tests.flow.feeding import CHANGES, REPLAY, MemoryPublished
 

@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from bridge.avro import Decoder, Encoder, load_schema
-from bridge.clock import SystemClock
-from bridge.encoding import Encoding
-from bridge.errors import BridgeError
-from bridge.events import ChangeEvent, Outgoing
 from bridge.flow.reader import Publisher
 from bridge.kafka import publisher as publisher_module
+from bridge.kafka.avro import Decoder, Encoder, load_schema
 from bridge.kafka.client import FencedError, headers_of
+from bridge.kafka.encoding import Encoding
 from bridge.kafka.publisher import TransactionalPublisher
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, ingress_topics, workflow_topics
 from bridge.memory import MemoryLog, MemoryPublisher, MemoryRegistry
-from bridge.reading import EventPublisher
-from bridge.settings import KafkaSettings
+from bridge.model.clock import SystemClock
+from bridge.model.errors import BridgeError
+from bridge.model.events import ChangeEvent, Outgoing
+from bridge.process.reading import EventPublisher
 from sandbox.kafka import LocalKafka
 from tests.contract.broker import content, frozen, latest, make
 

@@ -9,10 +9,10 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from bridge.errors import HaltError
 from bridge.kafka.client import FencedError
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import ingress_topics, workflow_topics
-from bridge.settings import KafkaSettings
+from bridge.model.errors import HaltError
 from tests.contract.broker import delete_before, eventually, fill, make, producing
 from tests.contract.consuming import LIVE, REPLAY, Member, caught_up, consuming, lag, publish
 
@@ -273,7 +273,7 @@ async def test_records_deleted_after_they_were_settled_are_no_matter(settings: K
 
 
 async def test_of_two_processes_with_one_instance_id_the_first_is_fenced(settings: KafkaSettings) -> None:
-    """bridge.service makes `instance_id_conflict` of it when it happens again and again."""
+    """bridge.process.service makes `instance_id_conflict` of it when it happens again and again."""
     async with consuming(settings, "same") as (first, run):
         await eventually(lambda: first.owned)
         async with consuming(settings, "same") as (second, other):

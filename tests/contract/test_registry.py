@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from aiohttp import BasicAuth, web
 
-from bridge.avro import Registry, load_schema
-from bridge.errors import HaltError, RejectError, RetryError
+from bridge.kafka.avro import Registry, load_schema
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.memory import MemoryRegistry
-from bridge.settings import KafkaSettings, load
+from bridge.model.errors import HaltError, RejectError, RetryError
+from bridge.model.settings import load
 from sandbox.web import serving
 from tests.contract.broker import nowhere
 

@@ -1,4 +1,4 @@
-"""bridge.service: a fault of our own is answered by another start, a few times, and then by FAILED (operations.md, `internal_error`)."""
+"""A fault of a service's own is answered by another start, a few times, and then by FAILED (operations.md, `internal_error`)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge import service as service_module
-from bridge.clock import SystemClock
-from bridge.desired import Desired
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import control_topics
-from bridge.metrics import Metrics
-from bridge.report import Report
-from bridge.service import FAULTS, Service
-from bridge.settings import KafkaSettings, ServiceSettings, load
+from bridge.model.clock import SystemClock
+from bridge.model.desired import Desired
+from bridge.model.report import Report
+from bridge.model.settings import load
+from bridge.observe.metrics import Metrics
+from bridge.observe.settings import ServiceSettings
+from bridge.process import service as service_module
+from bridge.process.service import FAULTS, Service
 from tests.contract.broker import eventually, latest, make, producing
 
 

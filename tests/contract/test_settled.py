@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from confluent_kafka import Consumer, TopicPartition
 
 from bridge.kafka.client import client_config
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.settled import NEVER, KafkaSettled, Marks
 from bridge.kafka.topics import ingress_topics, workflow_topics
-from bridge.settings import KafkaSettings
 from tests.clock import FakeClock
 from tests.contract.broker import make, producing
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import RetryError
-from bridge.events import Headers
 from bridge.kafka.producer import KafkaProducer
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.state import LATE_S, OWNER, KafkaState
 from bridge.kafka.topics import workflow_topics
 from bridge.memory import MemoryState
-from bridge.settings import KafkaSettings
-from bridge.state import Known
+from bridge.model.errors import RetryError
+from bridge.model.events import Headers
+from bridge.model.state import Known
 from tests.clock import FakeClock
 from tests.contract.broker import content, drop, eventually, make, producing
 

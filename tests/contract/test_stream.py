@@ -11,13 +11,13 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from bridge.errors import HaltError
-from bridge.events import Record
 from bridge.kafka.lease import Lease
 from bridge.kafka.reader import TopicReader
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.stream import FaustStream
 from bridge.kafka.topics import Topic, Topics
-from bridge.settings import KafkaSettings
+from bridge.model.errors import HaltError
+from bridge.model.events import Record
 from tests.contract.broker import fill
 
 TOPIC, GROUP, PARTITIONS = "observations", "noting", 3

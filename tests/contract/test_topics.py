@@ -7,9 +7,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
-from bridge.errors import HaltError, RetryError
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, changes, compacted, control_topics, ingress_topics, topic_id, workflow_topics
-from bridge.settings import KafkaSettings
+from bridge.model.errors import HaltError, RetryError
 from tests.contract.broker import drop, make, make_raw, nowhere
 
 INGRESS = [*ingress_topics(["contact"]), *workflow_topics("ingress")]

@@ -19,21 +19,22 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.avro import Decoder, Encoder, Registry, load_schema
 from bridge.campaign.journal import JournalClient
+from bridge.campaign.settings import CampaignSettings, JournalSettings
 from bridge.consent.words import Pair, Word
-from bridge.desired import Desired, Workflow
-from bridge.errors import HaltError
-from bridge.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, Record
 from bridge.flow.waits import LetterLimit
+from bridge.kafka.avro import Decoder, Encoder, Registry, load_schema
 from bridge.kafka.client import Names
 from bridge.kafka.follower import Entry
 from bridge.kafka.registry import HttpRegistry
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.state import KafkaState
 from bridge.kafka.topics import control_topics, workflow_topics
-from bridge.rooms import CampaignSettings, EventSettings, JournalSettings
-from bridge.settings import KafkaSettings, load
-from bridge.state import Digests, Known
+from bridge.model.desired import Desired, Workflow
+from bridge.model.errors import HaltError
+from bridge.model.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, Record
+from bridge.model.settings import load
+from bridge.model.state import Digests, Known
 from services.control import commands
 from services.control.archive import Archive
 from services.control.commands import By
@@ -42,6 +43,7 @@ from services.control.store import Store
 from services.egress.journal_feed import JournalFeed
 from services.egress.payload import Payloads
 from services.egress.reader import journal_id
+from services.egress.settings import EventSettings
 from services.optin.status import StatusCodec
 from tests.clock import FakeClock
 from tests.contract.broker import latest, make, producing

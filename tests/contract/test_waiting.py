@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bridge.desired import Heartbeat, Reason, Workflow
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.desired import Heartbeat, Reason, Workflow
 from services.control import commands
 from services.control.commands import By
 from services.control.workflows import ROLES

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.e2e.stack import Stack, running
 
 

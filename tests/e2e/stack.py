@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.kafka.local import free_port

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
 from tests.e2e.helpers import new_key, service_logs
 from tests.e2e.stack import ROOT, Stack, contacts, running

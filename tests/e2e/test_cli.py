@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.e2e.stack import ROOT, Stack, contacts, running
 
 

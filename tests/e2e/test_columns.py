@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import httpx
 
-from bridge.config import IngressConfig, OptinConfig
-from bridge.desired import Workflow
 from bridge.kafka.commands import CommandLog
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, control_topics
-from bridge.settings import KafkaSettings
+from bridge.model.config import IngressConfig, OptinConfig
+from bridge.model.desired import Workflow
 from sandbox.dynamics.security import Permission
 from services.control import commands
 from services.control.commands import By

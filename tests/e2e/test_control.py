@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from sandbox.web import Fault
 from tests.e2e.helpers import eventually, everything_passed, group_state, run
 from tests.e2e.stack import Stack, contacts, running

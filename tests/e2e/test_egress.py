@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.e2e.helpers import headers_of, messages
 from tests.e2e.stack import Stack, running
 

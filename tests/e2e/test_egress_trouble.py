@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.e2e.helpers import headers_of, until_messages
 from tests.e2e.stack import Stack, running
 from tests.e2e.test_egress import KINDS, contact, events, until_there

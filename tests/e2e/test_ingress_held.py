@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.e2e.helpers import run
 from tests.e2e.stack import Stack, contacts, running
 

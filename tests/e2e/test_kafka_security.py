@@ -13,8 +13,8 @@ from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]
 from aiokafka.errors import KafkaError  # type: ignore[import-untyped]
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.stream import credentials
-from bridge.settings import KafkaSettings
 from tests.e2e.consent import config as optin_config
 from tests.e2e.consent import in_dynamics, person, until_both
 from tests.e2e.helpers import eventually, service_logs, until_reason

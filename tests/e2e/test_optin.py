@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.e2e.consent import EMAIL, PHONE, config, consenting, in_campaign, in_dynamics, person, until_both
 from tests.e2e.stack import Stack
 

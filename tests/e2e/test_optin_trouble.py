@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
 from tests.e2e.consent import ROLES, config, consenting, in_campaign, in_dynamics, person, until_both
 from tests.e2e.helpers import api_lag, described_lag, group_state

@@ -7,7 +7,7 @@ import json
 import signal
 from pathlib import Path
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
 from tests.e2e.helpers import eventually
 from tests.e2e.stack import Process, Stack, contacts, running, vehicles

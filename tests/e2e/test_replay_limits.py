@@ -7,7 +7,7 @@ import json
 
 from confluent_kafka import Producer
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from sandbox.web import Fault
 from tests.e2e.helpers import run_through
 from tests.e2e.stack import Stack, contacts

@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from bridge.avro import Decoder, load_schema
-from bridge.events import ChangeEvent
+from bridge.kafka.avro import Decoder, load_schema
 from bridge.kafka.registry import HttpRegistry
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.events import ChangeEvent
 from tests.e2e.consent import config, consenting, person, until_both
 from tests.e2e.helpers import eventually, everything_passed, latest, messages, run_through, until_reason
 from tests.e2e.stack import Stack, contacts

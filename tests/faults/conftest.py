@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.faults.choosing import chosen
 from tests.faults.world import World
 from tests.faults.worlds import world_of

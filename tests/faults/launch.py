@@ -21,7 +21,7 @@ from typing import Any
 import aiokafka  # type: ignore[import-untyped]
 import confluent_kafka
 
-import bridge.clock
+import bridge.model.clock
 
 AT, LEFT = os.environ.get("FAULT_AT", ""), [int(os.environ.get("FAULT_NTH", "1"))]
 CLOCK = os.environ.get("FAULT_CLOCK")
@@ -62,7 +62,7 @@ class FaustConsumer(aiokafka.AIOKafkaConsumer):  # type: ignore[misc]
         return await super().commit(*args, **kwargs)
 
 
-class WrongClock(bridge.clock.SystemClock):
+class WrongClock(bridge.model.clock.SystemClock):
     def now(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=float(Path(CLOCK or "").read_text() or 0))
 
@@ -71,6 +71,6 @@ if __name__ == "__main__":
     confluent_kafka.Producer, confluent_kafka.Consumer = Producer, Consumer  # type: ignore[misc]
     aiokafka.AIOKafkaConsumer = FaustConsumer
     if CLOCK:
-        bridge.clock.SystemClock = WrongClock  # type: ignore[misc]
+        bridge.model.clock.SystemClock = WrongClock  # type: ignore[misc]
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.faults.both import FIELDS, FLAGS, both_of
 
 FILTER = {"conditions": [{"field": "statecode", "operator": "eq", "value": 0}], "delete_filtered_out": True}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from sandbox.kafka import LocalKafka
 from sandbox.kafka.local import free_port
 from tests.faults.conftest import Begun

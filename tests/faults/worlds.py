@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
 from tests.e2e.consent import config, in_campaign, in_dynamics, person
 from tests.e2e.stack import Stack, contacts, running, vehicles
 from tests.faults.proxy import proxying

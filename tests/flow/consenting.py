@@ -13,11 +13,11 @@ from typing import Any
 from aiohttp import web
 
 from bridge.campaign.client import CampaignClient
-from bridge.events import ChangeEvent, Lane, Op, OptStatusDecided
+from bridge.campaign.settings import CampaignSettings
 from bridge.flow.ports import Result
 from bridge.memory import MemoryGuard
-from bridge.rooms import CampaignSettings
-from bridge.settings import load
+from bridge.model.events import ChangeEvent, Lane, Op, OptStatusDecided
+from bridge.model.settings import load
 from sandbox.campaign import CampaignSandbox
 from sandbox.campaign.store import Clock
 from sandbox.web import serving

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bridge.desired import Replay
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.epoch import SourceEpoch
 from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
-from bridge.errors import RetryError
-from bridge.events import ChangeEvent, Outgoing
+from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.reader import Step
 from bridge.kafka.published import Published, Seen, Starts
 from bridge.memory import MemoryLog, MemoryPublisher
-from bridge.rooms import DynamicsSettings
-from bridge.settings import load
+from bridge.model.desired import Replay
+from bridge.model.errors import RetryError
+from bridge.model.events import ChangeEvent, Outgoing
+from bridge.model.settings import load
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving
 from services.ingress.feed import TableFeed

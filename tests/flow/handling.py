@@ -8,17 +8,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bridge.avro import Decoder, load_schema
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.metadata import read_resource
-from bridge.config import TableMapping
-from bridge.events import ChangeEvent, Lane, Op, OptStatusDecided, OptStatusObserved
+from bridge.campaign.settings import CampaignSettings
 from bridge.flow.ports import Result
-from bridge.mapping import Mapper
+from bridge.kafka.avro import Decoder, load_schema
+from bridge.mapping.rows import Mapper
 from bridge.memory import MemoryGuard, MemoryRegistry
-from bridge.rooms import CampaignSettings
-from bridge.settings import load
-from bridge.state import Digests, Known
+from bridge.model.config import TableMapping
+from bridge.model.events import ChangeEvent, Lane, Op, OptStatusDecided, OptStatusObserved
+from bridge.model.settings import load
+from bridge.model.state import Digests, Known
 from sandbox.campaign import CampaignSandbox
 from sandbox.web import serving
 from services.ingress.children import Children, children_of

@@ -11,9 +11,9 @@ import random
 from collections import defaultdict
 from dataclasses import replace
 
-from bridge.events import Headers, Record
 from bridge.flow.offsets import Position
 from bridge.memory import MemoryDeadLetters, MemoryState
+from bridge.model.events import Headers, Record
 from tests.flow.writing import LIVE, PARTITIONS, REPLAY, Outcome, Rig, ScriptedHandler, away, no_parent, record, refused, turns, until
 
 KEYS = ("a", "b", "c", "d", "e")

@@ -14,11 +14,11 @@ from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.epoch import SourceEpoch
 from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
-from bridge.events import OptStatusObserved
+from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.reader import Step
 from bridge.memory import MemoryLog, MemoryPublisher
-from bridge.rooms import DynamicsSettings
-from bridge.settings import load
+from bridge.model.events import OptStatusObserved
+from bridge.model.settings import load
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving
 from services.optin.contact_feed import ALSO, CURSOR, ContactFeed

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from bridge.avro import Decoder, Encoder, load_schema
 from bridge.consent.guard import Ask
 from bridge.consent.words import Pair
-from bridge.errors import RetryError
-from bridge.events import Headers, Lane, OptStatusDecided, OptStatusObserved, Record, System, event_headers
 from bridge.flow.waits import LetterLimit
+from bridge.kafka.avro import Decoder, Encoder, load_schema
 from bridge.memory import MemoryDeadLetters, MemoryGuard, MemoryRegistry, MemoryState
-from bridge.state import Digests, Known
-from bridge.tracing import OFF, Tracer
+from bridge.model.errors import RetryError
+from bridge.model.events import Headers, Lane, OptStatusDecided, OptStatusObserved, Record, System, event_headers
+from bridge.model.state import Digests, Known
+from bridge.observe.tracing import OFF, Tracer
 from services.optin.merged import Merged
 from services.optin.resolve import Direction
 from services.optin.resolving import CARRIED, Resolving

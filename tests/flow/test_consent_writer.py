@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 
-from bridge.avro import Decoder, Encoder, load_schema
 from bridge.campaign.client import CampaignClient
-from bridge.clock import SystemClock
+from bridge.campaign.settings import CampaignSettings
 from bridge.consent.words import Pair
 from bridge.dynamics.client import DynamicsClient
-from bridge.errors import ParkError, RejectError
-from bridge.events import Headers, OptStatusDecided, OptStatusObserved, Record, System
+from bridge.dynamics.settings import DynamicsSettings
+from bridge.kafka.avro import Decoder, Encoder, load_schema
 from bridge.memory import MemoryRegistry
-from bridge.rooms import CampaignSettings, DynamicsSettings
-from bridge.settings import load
-from bridge.state import Known
+from bridge.model.clock import SystemClock
+from bridge.model.errors import ParkError, RejectError
+from bridge.model.events import Headers, OptStatusDecided, OptStatusObserved, Record, System
+from bridge.model.settings import load
+from bridge.model.state import Known
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.dynamics.tables import APP_USER

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bridge.errors import ParkError, RejectError
-from bridge.state import Known
+from bridge.model.errors import ParkError, RejectError
+from bridge.model.state import Known
 from sandbox.web import Fault
 from tests.flow.test_consent_writer import a_rig, decided
 

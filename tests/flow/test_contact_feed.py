@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from bridge.errors import HaltError, RetryError
-from bridge.events import OptStatusObserved
+from bridge.model.errors import HaltError, RetryError
+from bridge.model.events import OptStatusObserved
 from sandbox.dynamics.tables import Column
 from sandbox.web import Fault
 from services.optin.contact_feed import RESTARTS, TOPIC

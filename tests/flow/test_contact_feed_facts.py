@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bridge.errors import HaltError, RetryError
+from bridge.model.errors import HaltError, RetryError
 from sandbox.dynamics.restoring import Backup
 from sandbox.web import Fault
 from services.optin.contact_feed import CURSOR

@@ -16,13 +16,13 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
+from bridge.campaign.settings import ExportSettings
 from bridge.campaign.sftp import ExportFolder
-from bridge.errors import BridgeError, HaltError, RetryError
 from bridge.flow.reader import Step
 from bridge.memory import MemoryLog, MemoryPublisher
-from bridge.metrics import Metrics
-from bridge.rooms import ExportSettings
-from bridge.settings import load
+from bridge.model.errors import BridgeError, HaltError, RetryError
+from bridge.model.settings import load
+from bridge.observe.metrics import Metrics
 from sandbox.campaign import CampaignSandbox
 from sandbox.campaign.sftp import Access, SftpFault
 from services.optin.export_feed import CURSOR, LOGGED_ROWS, PORTION, TOPIC, ExportFeed

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import HaltError
-from bridge.events import OURS, SOURCE_AHEAD
+from bridge.model.errors import HaltError
+from bridge.model.events import OURS, SOURCE_AHEAD
 from sandbox.dynamics.tables import APP_USER, OTHER_USER
 from sandbox.web import Fault
 from tests.flow.feeding import CHANGES, REPLAY, Rig, during, keys, serving_rig, under_a_limit

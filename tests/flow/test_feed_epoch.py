@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import HaltError, RetryError
-from bridge.events import ChangeEvent
 from bridge.flow.reader import Feed
 from bridge.memory import MemoryPublisher
+from bridge.model.errors import HaltError, RetryError
+from bridge.model.events import ChangeEvent
 from sandbox.dynamics.restoring import Backup
 from sandbox.web import Fault
 from tests.flow.feeding import CHANGES, KEY, REPLAY, Rig, during, keys, serving_rig

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import RetryError
-from bridge.events import ChangeEvent
+from bridge.model.errors import RetryError
+from bridge.model.events import ChangeEvent
 from sandbox.dynamics.tables import Column
 from sandbox.web import Fault
 from services.ingress.options import AGAIN_S, BETWEEN_S

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import HaltError, RetryError
+from bridge.model.errors import HaltError, RetryError
 from sandbox.web import Fault
 from tests.flow.feeding import CHANGES, REPLAY, Rig, during, keys, serving_rig, under_a_limit
 

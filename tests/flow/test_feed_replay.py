@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import HaltError, RetryError
+from bridge.model.errors import HaltError, RetryError
 from sandbox.web import Fault
 from tests.flow.feeding import Rig, serving_rig
 

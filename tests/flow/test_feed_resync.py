@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import HaltError, RetryError
+from bridge.model.errors import HaltError, RetryError
 from sandbox.dynamics.tables import Column
 from sandbox.web import Fault
 from tests.flow.feeding import CHANGES, REPLAY, Rig, keys, serving_rig

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from bridge.avro import Encoder, load_schema
-from bridge.errors import ParkError, RejectError, RetryError
-from bridge.events import Record
-from bridge.state import Known
+from bridge.kafka.avro import Encoder, load_schema
+from bridge.model.errors import ParkError, RejectError, RetryError
+from bridge.model.events import Record
+from bridge.model.state import Known
 from sandbox.web import Fault
 from services.ingress.decide import change
 from tests.flow.handling import CAR, CONTACTS, PERSON, VEHICLES, Rig, in_oslo, serving_rig

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import ParkError, RejectError, RetryError
+from bridge.model.errors import ParkError, RejectError, RetryError
 from sandbox.web import Fault
 from tests.flow.consenting import (
     BARE_500,

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from bridge.avro import Encoder, load_schema
-from bridge.errors import RetryError
-from bridge.events import ChangeEvent, Lane, Record
 from bridge.flow.ports import Result
+from bridge.kafka.avro import Encoder, load_schema
+from bridge.model.errors import RetryError
+from bridge.model.events import ChangeEvent, Lane, Record
 from sandbox.web import Fault
 from services.ingress.decide import release
 from tests.flow.consenting import (

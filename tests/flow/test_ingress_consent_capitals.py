@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.errors import RejectError
-from bridge.events import Op
+from bridge.model.errors import RejectError
+from bridge.model.events import Op
 from tests.flow.consenting import EMAIL, FILTERED, MAPPING, PHONE, consent_rig, flag, minute, row, stored
 from tests.flow.handling import Rig
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bridge.errors import RetryError
 from bridge.memory import MemoryGuard
+from bridge.model.errors import RetryError
 from sandbox.web import Fault
 from tests.flow.consenting import (
     DELETING,

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from bridge.errors import RetryError
-from bridge.events import Lane
+from bridge.model.errors import RetryError
+from bridge.model.events import Lane
 from sandbox.web import Fault
 from tests.flow.consenting import (
     DELETING,

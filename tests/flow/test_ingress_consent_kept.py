@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.events import Lane
-from bridge.state import Digests
+from bridge.model.events import Lane
+from bridge.model.state import Digests
 from tests.clock import START
 from tests.flow import handling
 from tests.flow.consenting import (

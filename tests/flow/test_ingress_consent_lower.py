@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bridge.avro import Encoder, load_schema
-from bridge.errors import RetryError
-from bridge.events import OURS, Lane, Record
+from bridge.kafka.avro import Encoder, load_schema
+from bridge.model.errors import RetryError
+from bridge.model.events import OURS, Lane, Record
 from sandbox.web import Fault
 from tests.clock import START
 from tests.flow.consenting import EMAIL, PHONE, bodies, consent_rig, flag, minute, row, says_no, stored

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import RejectError, RetryError
+from bridge.model.errors import RejectError, RetryError
 from sandbox.web import Fault
 from tests.flow.consenting import DELETING, EMAIL, MAPPING, PHONE, bodies, consent_rig, minute, proofs, row, says_no, stored
 from tests.flow.handling import PERSON, VEHICLES, Rig

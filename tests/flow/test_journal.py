@@ -13,19 +13,20 @@ from typing import Any
 import pytest
 
 from bridge.campaign.journal import JournalClient
-from bridge.errors import HaltError, RetryError
-from bridge.events import EmailEvent, Kind
+from bridge.campaign.settings import CampaignSettings, JournalSettings
 from bridge.flow.reader import Cursor, Feed
 from bridge.flow.waits import LetterLimit
-from bridge.http import Pause
+from bridge.http.sessions import Pause
 from bridge.memory import MemoryLog, MemoryPublisher
-from bridge.metrics import Metrics
-from bridge.rooms import CampaignSettings, EventSettings, JournalSettings
-from bridge.settings import load
+from bridge.model.errors import HaltError, RetryError
+from bridge.model.events import EmailEvent, Kind
+from bridge.model.settings import load
+from bridge.observe.metrics import Metrics
 from sandbox.campaign import CampaignSandbox
 from sandbox.web import Fault, serving
 from services.egress.journal_feed import CURSOR, JournalFeed
 from services.egress.payload import KINDS, Payloads
+from services.egress.settings import EventSettings
 from tests.clock import FakeClock
 
 PERSON = "11111111-2222-4333-8444-555555555555"

@@ -10,9 +10,9 @@ import pytest
 from bridge.dynamics.changes import version
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused
-from bridge.errors import HaltError, RetryError
-from bridge.rooms import DynamicsSettings
-from bridge.settings import load
+from bridge.dynamics.settings import DynamicsSettings
+from bridge.model.errors import HaltError, RetryError
+from bridge.model.settings import load
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving
 from tests.clock import FakeClock

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import HaltError, RetryError
-from bridge.events import Outgoing
 from bridge.flow.reader import SAVE_IDLE_EVERY_S, Cursor, Feed, Step
 from bridge.kafka.client import FencedError
 from bridge.memory import MemoryLog, MemoryPublisher
+from bridge.model.errors import HaltError, RetryError
+from bridge.model.events import Outgoing
 from tests.clock import FakeClock
 from tests.flow.writing import backed_off
 

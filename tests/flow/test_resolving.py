@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bridge.consent.guard import LOWER, Ask
-from bridge.errors import HaltError, RetryError
+from bridge.model.errors import HaltError, RetryError
 from tests.flow.resolving import Bench
 
 ADA, BOB = "aaaaaaaa-0000-4000-8000-000000000001", "aaaaaaaa-0000-4000-8000-000000000002"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.clock import SystemClock
 from bridge.flow.batcher import LINGER_S
+from bridge.model.clock import SystemClock
 from sandbox.web import Fault
 from tests.clock import FakeClock
 from tests.flow.timeline import NOBODY, Rig, a_rig

@@ -7,11 +7,11 @@ import random
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.avro import Encoder, load_schema
-from bridge.clock import SystemClock
-from bridge.errors import HaltError, ParkError, RejectError, RetryError
-from bridge.events import Record
 from bridge.flow.ports import Result
+from bridge.kafka.avro import Encoder, load_schema
+from bridge.model.clock import SystemClock
+from bridge.model.errors import HaltError, ParkError, RejectError, RetryError
+from bridge.model.events import Record
 from sandbox.dynamics.tables import Column
 from sandbox.web import Fault
 from tests.flow.timeline import NOBODY, a_rig

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
-from bridge.errors import HaltError
-from bridge.events import Outgoing, Record, event_headers
 from bridge.flow.reader import Cursor, Feed, Step
 from bridge.memory import MemoryPublisher
-from bridge.settings import ServiceSettings
-from bridge.tracing import Tracer, tracer
+from bridge.model.errors import HaltError
+from bridge.model.events import Outgoing, Record, event_headers
+from bridge.observe.settings import ServiceSettings
+from bridge.observe.tracing import Tracer, tracer
 from sandbox.web import serving
 from tests.clock import FakeClock
 from tests.flow.resolving import Bench

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from bridge.errors import HaltError
 from bridge.flow.ports import Result
-from bridge.state import Known
+from bridge.model.errors import HaltError
+from bridge.model.state import Known
 from tests.flow.writing import LIVE, REPLAY, FailingState, Rig, Work, record, turns, until
 
 
@@ -165,7 +165,7 @@ async def test_a_live_change_brings_its_key_forward_from_the_replay() -> None:
 
 
 async def test_a_lane_is_full_when_so_many_of_its_records_are_in_hand() -> None:
-    rig = Rig(room=3)
+    rig = Rig(capacity=3)
     for key in "abc":
         rig.handler.hold(key)
     rig.offer(record("a", 0), record("b", 1))
@@ -183,7 +183,7 @@ async def test_a_lane_is_full_when_so_many_of_its_records_are_in_hand() -> None:
 
 
 async def test_a_record_brought_forward_takes_room_of_the_live_lane() -> None:
-    rig = Rig(room=2)
+    rig = Rig(capacity=2)
 
     rig.offer(record("a", 0, topic=REPLAY), record("a", 0))
 

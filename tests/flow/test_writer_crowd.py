@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from bridge.errors import ParkError, RetryError
-from bridge.events import Headers, Record
 from bridge.flow.aside import AT_ONCE
 from bridge.flow.failures import PARKED_SINCE
 from bridge.flow.offsets import Position
 from bridge.flow.parking import HELD_BACK
 from bridge.memory import MemoryDeadLetters, MemoryState
+from bridge.model.errors import ParkError, RetryError
+from bridge.model.events import Headers, Record
 from tests.clock import HandClock
 from tests.flow.writing import LIVE, Outcome, Rig, no_parent, record, turns, until
 
@@ -406,7 +406,7 @@ async def test_many_that_are_back_at_once_hold_up_nothing_that_is_new() -> None:
     for number in range(3000):
         topic.append(record(f"k{number}", 0), since)
     topic.append(record("new", 0))
-    rig = a_rig(topic, clock, most=18_000, keys=3000, room=1000)
+    rig = a_rig(topic, clock, most=18_000, keys=3000, capacity=1000)
     async with rig.running():
         for _ in range(20):
             rig.consume(500)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.errors import HaltError, ParkError, RejectError, RetryError
 from bridge.flow.ports import Result
-from bridge.state import Known
+from bridge.model.errors import HaltError, ParkError, RejectError, RetryError
+from bridge.model.state import Known
 from tests.flow.writing import (
     LIVE,
     REPLAY,

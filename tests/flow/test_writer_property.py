@@ -8,7 +8,7 @@ from collections import defaultdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.events import Record
+from bridge.model.events import Record
 from tests.flow.writing import (
     LIVE,
     PARTITIONS,

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bridge.errors import ParkError, RetryError
+from bridge.model.errors import ParkError, RetryError
 from tests.flow.writing import LIVE, Outcome, Rig, Work, record, refused, turns, until
 
 
@@ -65,7 +65,7 @@ async def test_a_job_of_a_released_partition_never_calls_again() -> None:
 
 
 async def test_what_was_released_leaves_room() -> None:
-    rig = Rig(room=3, concurrency=1)
+    rig = Rig(capacity=3, concurrency=1)
     slow = rig.handler.slow_down("a")
     rig.offer(record("a", 0), record("b", 1), record("c", 2))
     assert rig.writer.full(True)

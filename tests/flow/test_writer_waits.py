@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from bridge.errors import RetryError
-from bridge.events import Record
 from bridge.flow.failures import PARKED_SINCE
 from bridge.flow.jobs import JobQueue
 from bridge.flow.parking import HELD_BACK
+from bridge.model.errors import RetryError
+from bridge.model.events import Record
 from tests.flow.writing import Rig, Work, away, backed_off, no_parent, record, turns, until
 
 
@@ -120,7 +120,7 @@ async def test_a_parked_key_waits_longer_each_time() -> None:
 
 
 async def test_a_parked_record_takes_no_room() -> None:
-    rig = Rig(room=2)
+    rig = Rig(capacity=2)
     rig.handler.always["a"] = no_parent
     gate = rig.handler.hold("b")
     rig.offer(record("a", 0))

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bridge.flow.ports import Result
-from bridge.state import Known
+from bridge.model.state import Known
 from tests.clock import FakeClock
 from tests.flow.writing import Rig, no_parent, record, turns, until
 

@@ -11,22 +11,23 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bridge.avro import Decoder, Encoder, load_schema
-from bridge.clock import Clock
 from bridge.dynamics.client import DynamicsClient
-from bridge.events import EmailEvent, Headers, Kind, Record
+from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.batcher import Batcher, BatchSize
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.ports import Result
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
+from bridge.kafka.avro import Decoder, Encoder, load_schema
 from bridge.memory import MemoryDeadLetters, MemoryRegistry, MemoryState
-from bridge.rooms import DynamicsSettings, EventSettings, TimelineSettings
-from bridge.settings import load
+from bridge.model.clock import Clock
+from bridge.model.events import EmailEvent, Headers, Kind, Record
+from bridge.model.settings import load
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import serving
 from services.egress.handler import EgressHandler, in_batches
 from services.egress.payload import KINDS, Payloads
+from services.egress.settings import EventSettings, TimelineSettings
 from services.egress.writer import described
 from tests.clock import FakeClock
 

@@ -9,16 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from bridge.errors import BridgeError, ParkError, RejectError, RetryError
-from bridge.events import Headers, Record
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.ports import Result
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
-from bridge.http import call_guard
+from bridge.http.sessions import call_guard
 from bridge.memory import MemoryDeadLetters, MemoryState
-from bridge.state import Known
-from bridge.tracing import OFF, Tracer
+from bridge.model.errors import BridgeError, ParkError, RejectError, RetryError
+from bridge.model.events import Headers, Record
+from bridge.model.state import Known
+from bridge.observe.tracing import OFF, Tracer
 from tests.clock import FakeClock
 
 LIVE, REPLAY = "live", "replay"
@@ -184,7 +184,7 @@ class Rig:
 
     concurrency: int = 4
     park_budget_s: float = 3600.0
-    room: int = 1000
+    capacity: int = 1000
     in_a_row: int = 10_000
     state: MemoryState = field(default_factory=MemoryState)
     letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
@@ -216,7 +216,7 @@ class Rig:
             concurrency=self.concurrency,
             park_budget_s=self.park_budget_s,
             lease_check=self.lease_check,
-            room=self.room,
+            capacity=self.capacity,
             most_parked=self.most_parked,
             tracer=self.tracer,
         )

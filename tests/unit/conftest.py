@@ -9,8 +9,8 @@ import pytest
 from hypothesis import settings
 
 from bridge.dynamics.client import DynamicsClient
-from bridge.rooms import DynamicsSettings
-from bridge.settings import Secret
+from bridge.dynamics.settings import DynamicsSettings
+from bridge.model.settings import Secret
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import serving
 from tests.unit.fakes import FakeClock

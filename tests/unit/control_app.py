@@ -12,15 +12,15 @@ from typing import Any, cast
 import httpx
 import structlog
 
-import bridge.log
-from bridge.log import configure
-from bridge.rooms import ControlSettings
-from bridge.settings import ServiceSettings
+import bridge.observe.log
+from bridge.observe.log import configure
+from bridge.observe.settings import ServiceSettings
 from services.control.access import RANKS, Access, Tokens
 from services.control.app import build_app
 from services.control.archive import Archive
 from services.control.context import Control
 from services.control.door import API
+from services.control.settings import ControlSettings
 from tests.clock import FakeClock
 
 AT = "2026-01-01T00:00:00Z"
@@ -96,13 +96,13 @@ def check_headers(answer: httpx.Response) -> None:
 @contextmanager
 def logging_as(kind: str) -> Iterator[None]:
     """The log as a service has it, until the end of the block."""
-    before, logger = structlog.get_config(), bridge.log._logger
+    before, logger = structlog.get_config(), bridge.observe.log._logger
     configure(ServiceSettings(LOG_FORMAT=cast(Any, kind), LOG_LEVEL="info"), service="control", instance="one")
     try:
         yield
     finally:
         structlog.configure(**before)
-        bridge.log._logger = logger
+        bridge.observe.log._logger = logger
 
 
 def read_archive() -> Archive:

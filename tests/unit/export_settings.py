@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.rooms import ExportSettings
-from bridge.settings import load
+from bridge.campaign.settings import ExportSettings
+from bridge.model.settings import load
 
 REQUIRED = {f"CAMPAIGN_SFTP_{name}": "x" for name in ("HOST", "USER", "KEY_FILE", "KNOWN_HOSTS_FILE")}
 

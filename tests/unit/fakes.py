@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.metadata import read_table
-from bridge.events import ChangeEvent, Lane, Op, Record, Value
+from bridge.model.events import ChangeEvent, Lane, Op, Record, Value
 
 NOON = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 

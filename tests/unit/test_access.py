@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from bridge.settings import SettingsError
+from bridge.model.settings import SettingsError
 from services.control import tokens
 from services.control.access import COOKIE, OPEN, Access, Principal, Rates, Tokens, hashed
 from services.control.problems import Refused

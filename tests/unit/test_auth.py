@@ -1,4 +1,4 @@
-"""bridge.auth: one token for all who wait, renewed in time, and secrets that stay secret (dataverse.md §1, campaign.md §1)."""
+"""bridge.http.tokens: one token for all who wait, renewed in time, and secrets that stay secret (dataverse.md §1, campaign.md §1)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import httpx
 import pytest
 from aiohttp import web
 
-from bridge.auth import TokenCache
 from bridge.campaign.client import CampaignClient
-from bridge.errors import HaltError, Origin, RetryError
-from bridge.http import build_client, call_guard
-from bridge.rooms import CampaignSettings
-from bridge.settings import Secret
+from bridge.campaign.settings import CampaignSettings
+from bridge.http.sessions import build_client, call_guard
+from bridge.http.tokens import TokenCache
+from bridge.model.errors import HaltError, Origin, RetryError
+from bridge.model.settings import Secret
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving

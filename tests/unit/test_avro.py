@@ -1,4 +1,4 @@
-"""bridge.avro: the registry's wire format, there and back, and bytes that are no event of ours (decision D11, kafka.md)."""
+"""bridge.kafka.avro: the registry's wire format, there and back, and bytes that are no event of ours (decision D11, kafka.md)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.avro import Decoder, Encoder, load_schema
-from bridge.errors import BridgeError, HaltError, RejectError, RetryError
-from bridge.events import ChangeEvent
+from bridge.kafka.avro import Decoder, Encoder, load_schema
+from bridge.model.errors import BridgeError, HaltError, RejectError, RetryError
+from bridge.model.events import ChangeEvent
 from tests.unit.fakes import NOON, an_event
 
 CANARY = b"s3cret-value"

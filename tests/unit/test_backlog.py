@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.config import Config
-from bridge.desired import Desired, Workflow
 from bridge.kafka.lag import GroupLag, PartitionLag
+from bridge.model.config import Config
+from bridge.model.desired import Desired, Workflow
 from services.control.backlog import Backlog, Sample, eta_s, rates, verdict, waiting_since
 from services.control.views import backlog_view
 from services.control.workflows import default_config

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from bridge.errors import RejectError, RetryError
 from bridge.flow.batcher import Batcher, BatchSize, Lanes
-from bridge.http import call_guard
+from bridge.http.sessions import call_guard
+from bridge.model.errors import RejectError, RetryError
 from tests.clock import FakeClock
 
 

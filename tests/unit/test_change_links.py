@@ -14,9 +14,9 @@ from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, TrackingExpired
 from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table, synchronised
-from bridge.errors import HaltError, RetryError
-from bridge.rooms import DynamicsSettings
-from bridge.settings import load
+from bridge.dynamics.settings import DynamicsSettings
+from bridge.model.errors import HaltError, RetryError
+from bridge.model.settings import load
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving
 from tests.clock import FakeClock

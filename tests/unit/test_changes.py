@@ -10,8 +10,8 @@ import pytest
 
 from bridge.dynamics.changes import TrackedTable, version
 from bridge.dynamics.client import DynamicsClient
-from bridge.errors import RetryError
-from bridge.events import ChangeEvent, Value
+from bridge.model.errors import RetryError
+from bridge.model.events import ChangeEvent, Value
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault
 from tests.unit.fakes import NOON, tracked

@@ -12,12 +12,13 @@ import pytest
 
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.journal import JournalClient
+from bridge.campaign.settings import CampaignSettings, JournalSettings
 from bridge.campaign.sftp import ExportFolder
-from bridge.config import EgressConfig, IngressConfig, OptinConfig, default_ingress
 from bridge.dynamics.client import DynamicsClient
-from bridge.errors import BridgeError, HaltError, RetryError
-from bridge.rooms import CampaignSettings, DynamicsSettings, JournalSettings
-from bridge.settings import load
+from bridge.dynamics.settings import DynamicsSettings
+from bridge.model.config import EgressConfig, IngressConfig, OptinConfig, default_ingress
+from bridge.model.errors import BridgeError, HaltError, RetryError
+from bridge.model.settings import load
 from services.control.checks import Checks
 from services.control.models_systems import CheckOut, System
 from services.control.systems import Systems

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from typer.testing import Result
 
-from bridge.config import default_ingress
+from bridge.model.config import default_ingress
 from services.control.models import ConfigIn, DraftIn, RestoreIn, RevisionsOut
 from services.control.models_data import PlanIn, PlanOut
 from services.control.workflows import dumped

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bridge.config import EgressConfig, IngressConfig, OptinConfig, Shape
+from bridge.model.config import EgressConfig, IngressConfig, OptinConfig, Shape
 from services.control.cli.changes import difference, filled
 from services.control.cli.failures import Failure
 from services.control.cli.yamlfile import dumped, parsed, read

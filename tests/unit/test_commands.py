@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bridge.config import EgressConfig, EgressEvents, default_ingress
-from bridge.desired import Desired, Replay
-from bridge.events import Record
+from bridge.model.config import EgressConfig, EgressEvents, default_ingress
+from bridge.model.desired import Desired, Replay
+from bridge.model.events import Record
 from services.control import commands
 from services.control.commands import AUDIT, TOPIC, By, NotConfigured, NotRunning, NotStopped, Stale
 from services.control.held import configured_by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bridge.desired import Desired
+from bridge.model.desired import Desired
 from services.control import commands
 from services.control.commands import RESTORED, TOPIC
 from tests.unit.test_commands import BY, OTHER, audits, fresh, run

@@ -13,8 +13,6 @@ from pathlib import Path
 import fastavro
 import pytest
 
-from bridge.config import IngressConfig
-from bridge.desired import WORKFLOWS
 from bridge.kafka.topics import (
     control_topics,
     egress_topics,
@@ -25,21 +23,23 @@ from bridge.kafka.topics import (
     outcomes_topic,
     workflow_topics,
 )
-from bridge.rooms import ROOMS
-from bridge.settings import Secret
+from bridge.model.config import IngressConfig
+from bridge.model.desired import WORKFLOWS
+from bridge.model.settings import Secret
+from tests.every_setting import EVERY_SETTINGS
 
 ROOT = Path(__file__).parents[2]
 PURE = [
-    "bridge/mapping.py",
-    "bridge/filters.py",
-    "bridge/convert.py",
-    "bridge/state.py",
+    "bridge/mapping/rows.py",
+    "bridge/mapping/filters.py",
+    "bridge/mapping/convert.py",
+    "bridge/model/state.py",
     "bridge/dynamics/batch.py",
     "services/ingress/decide.py",
     "services/egress/pointers.py",
     "services/egress/payload.py",
     "services/egress/activity.py",
-    "bridge/consent/flags.py",
+    "bridge/model/flags.py",
     "bridge/consent/words.py",
     "bridge/consent/hearing.py",
     "bridge/consent/rule.py",
@@ -100,6 +100,29 @@ def offenders(folder: str, forbidden: str, but_not_in: str = "-") -> list[str]:
     ]
 
 
+FLOORS = (  # each imports what is above it, and nothing below or beside it
+    ("model",),
+    ("mapping", "observe"),
+    ("consent", "http"),
+    ("flow", "campaign"),
+    ("kafka", "dynamics"),
+    ("process",),
+)
+
+
+def test_each_room_of_the_bridge_imports_only_those_above_it() -> None:
+    floor = {f"bridge.{room}": number for number, rooms in enumerate(FLOORS) for room in rooms}
+    wrong = []
+    for path in modules("bridge"):
+        if len(path.relative_to(ROOT).parts) > 2:
+            here = f"bridge.{path.relative_to(ROOT).parts[1]}"
+            there = {".".join(name.split(".")[:2]) for name in imports(path) if name.startswith("bridge.")} - {here}
+            wrong += [f"{path.relative_to(ROOT)} imports {room}" for room in there if floor[room] >= floor[here]]
+
+    assert wrong == []
+    assert {path.name for path in (ROOT / "bridge").glob("*.py")} == {"__init__.py", "memory.py"}, "the others are in rooms"
+
+
 def test_imports_point_one_way() -> None:
     assert offenders("bridge", "services") == []
     assert offenders("bridge", "sandbox") == []
@@ -130,10 +153,10 @@ def test_every_setting_is_in_the_settings_page_and_none_else() -> None:
     page = (ROOT / "docs/settings.md").read_text()
     listed = set(re.findall(r"^\| `([A-Z_]+)(?:\(_FILE\))?` \|", page, re.MULTILINE))
 
-    known = {str(info.alias) for room in ROOMS for info in room.model_fields.values() if info.alias}
+    known = {str(info.alias) for room in EVERY_SETTINGS for info in room.model_fields.values() if info.alias}
 
     assert listed == known
-    secrets = {str(info.alias) for room in ROOMS for info in room.model_fields.values() if info.annotation is Secret}
+    secrets = {str(info.alias) for room in EVERY_SETTINGS for info in room.model_fields.values() if info.annotation is Secret}
     assert all(f"`{name}(_FILE)`" in page for name in secrets)
 
 
@@ -202,7 +225,7 @@ def test_no_download_address_in_the_locks() -> None:
 
 
 def test_the_default_configuration_is_valid() -> None:
-    from bridge.config import default_ingress
+    from bridge.model.config import default_ingress
 
     assert IngressConfig.model_validate(default_ingress().model_dump(by_alias=True)).configured()
 

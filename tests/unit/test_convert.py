@@ -1,4 +1,4 @@
-"""bridge.convert: one value of Dynamics in the type of its Campaign field (campaign.md §9.3, §4.3)."""
+"""bridge.mapping.rows.convert: one value of Dynamics in the type of its Campaign field (campaign.md §9.3, §4.3)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.convert import Kind, TargetField, campaign_time, convert, empty
-from bridge.errors import RejectError
-from bridge.events import Value
+from bridge.mapping.convert import Kind, TargetField, campaign_time, convert, empty
+from bridge.model.errors import RejectError
+from bridge.model.events import Value
 
 CANARY = "s3cret-value"
 GENDER = (("unknown", "Unknown"), ("male", "Male"), ("female", "Woman"))

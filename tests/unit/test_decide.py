@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from bridge.config import TableMapping
-from bridge.events import Lane, Value
-from bridge.mapping import Mapped, Skip
-from bridge.state import Digests, Known
+from bridge.mapping.rows import Mapped, Skip
+from bridge.model.config import TableMapping
+from bridge.model.events import Lane, Value
+from bridge.model.state import Digests, Known
 from services.ingress.decide import (
     Create,
     Decision,

@@ -9,10 +9,10 @@ from functools import reduce
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.config import TableMapping
-from bridge.events import ChangeEvent, Value
-from bridge.mapping import Mapped
-from bridge.state import Digests, Known
+from bridge.mapping.rows import Mapped
+from bridge.model.config import TableMapping
+from bridge.model.events import ChangeEvent, Value
+from bridge.model.state import Digests, Known
 from services.ingress.decide import Change, Create, Delete, Nothing, Update, change, decide_delete, decide_upsert, merge
 from tests.unit.fakes import an_event
 

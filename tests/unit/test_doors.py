@@ -12,7 +12,7 @@ from bridge.campaign import errors as campaign
 from bridge.campaign.errors import Duplicate, NotFound
 from bridge.dynamics import errors as dynamics
 from bridge.dynamics.errors import QueryRefused, TrackingExpired
-from bridge.errors import BridgeError, HaltError, RejectError, RetryError
+from bridge.model.errors import BridgeError, HaltError, RejectError, RetryError
 
 CANARY = "ada@example.com"
 RST = "RST-360011 An error has occurred - please contact your administrator."

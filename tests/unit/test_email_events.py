@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.dynamics.activities import ActivityTable
-from bridge.errors import RejectError
-from bridge.events import EmailEvent, Kind
-from bridge.rooms import EventSettings, TimelineSettings
+from bridge.model.errors import RejectError
+from bridge.model.events import EmailEvent, Kind
 from sandbox.campaign import CampaignSandbox
 from services.egress.activity import Activities, activity_id, shortened, wanted_tables
 from services.egress.payload import KINDS, Dropped, Payloads, _moment
 from services.egress.pointers import Pointers
+from services.egress.settings import EventSettings, TimelineSettings
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PERSON = "11111111-2222-4333-8444-555555555555"

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 BUSY = """
 import asyncio, threading, time
-from bridge.entry import on_signal
+from bridge.process.entry import on_signal
 
 async def main():
     loop, stop = asyncio.get_running_loop(), asyncio.Event()

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bridge.consent.flags import OPT_OUT_FLAGS
-from bridge.events import OptStatusObserved
-from bridge.settings import SettingsError
+from bridge.model.events import OptStatusObserved
+from bridge.model.flags import OPT_OUT_FLAGS
+from bridge.model.settings import SettingsError
 from services.optin.export import LABELS, Export, Row
 from services.optin.export_rows import BadExport
 from tests.unit.export_settings import export_settings

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.export_room import DateFormat
-from bridge.settings import SettingsError
+from bridge.campaign.settings import DateFormat
+from bridge.model.settings import SettingsError
 from sandbox.campaign.exports import ORDERS, SEPARATORS, Form
 from services.optin.export import Export
 from services.optin.export_times import Column, Span

@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import inf
 
-from bridge.errors import ParkError, RetryError
-from bridge.events import Record
 from bridge.flow.failures import PARKED_SINCE, Failures, first_place, parked_since, without_parking
+from bridge.model.errors import ParkError, RetryError
+from bridge.model.events import Record
 from tests.unit.fakes import a_record
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""bridge.filters: which rows go to Campaign (control-api.md, operators; campaign.md §14.11)."""
+"""bridge.mapping.rows.filters: which rows go to Campaign (control-api.md, operators; campaign.md §14.11)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.config import Condition, Filter, Operator, Scalar
-from bridge.events import Value
-from bridge.filters import holds, passes
+from bridge.mapping.filters import holds, passes
+from bridge.model.config import Condition, Filter, Operator, Scalar
+from bridge.model.events import Value
 
 OPERATORS: tuple[Operator, ...] = (
     *("eq", "ne", "lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "in", "is_empty", "is_not_empty"),

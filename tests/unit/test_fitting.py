@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from bridge.campaign.metadata import Resource
-from bridge.config import IngressConfig, OptinConfig
-from bridge.convert import TargetField
 from bridge.dynamics.secured import Access
+from bridge.mapping.convert import TargetField
+from bridge.model.config import IngressConfig, OptinConfig
 from services.control.fitting import Source, fit_ingress, fit_optin
 from services.control.models_systems import FieldOut, OptionOut
 from services.control.validation import Findings

@@ -12,11 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bridge.health import Readiness, serving
-from bridge.http import build_client
-from bridge.metrics import Metrics
-from bridge.settings import ServiceSettings, SettingsError
-from bridge.tracing import OFF, tracer
+from bridge.http.sessions import build_client
+from bridge.model.settings import SettingsError
+from bridge.observe.metrics import Metrics
+from bridge.observe.settings import ServiceSettings
+from bridge.observe.tracing import OFF, tracer
+from bridge.process.health import Readiness, serving
 from sandbox.kafka.local import free_port
 from tests.clock import FakeClock
 
@@ -102,8 +103,8 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
     modules = ", ".join(f"services.{role}" for role in ROLES)
     code = f"""
 import sys, {modules}
-from bridge.settings import ServiceSettings
-from bridge.tracing import OFF, tracer
+from bridge.observe.settings import ServiceSettings
+from bridge.observe.tracing import OFF, tracer
 assert tracer(ServiceSettings(), "x") is OFF
 with OFF.span("write") as span:
     span.outcome = "updated"

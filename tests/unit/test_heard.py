@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from bridge.desired import Heartbeat, Status
 from bridge.kafka.follower import Entry
+from bridge.model.desired import Heartbeat, Status
 from services.control.heard import Heard
 from services.control.workflows import Beat
 from tests.clock import FakeClock

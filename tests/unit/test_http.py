@@ -1,4 +1,4 @@
-"""bridge.http: Retry-After, the gate all workers share, links, JSON, and what the client does not do (decision D9)."""
+"""bridge.http.sessions: Retry-After, the gate all workers share, links, JSON, and what the client does not do (decision D9)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.answers import parse_json, where
-from bridge.errors import HaltError, RetryError
-from bridge.http import LONGEST_WAIT_S, Gate, Pause, build_client, call_guard, retry_after_s, same_origin, send
+from bridge.http.answers import parse_json, where
+from bridge.http.sessions import LONGEST_WAIT_S, Gate, Pause, build_client, call_guard, retry_after_s, same_origin, send
+from bridge.model.errors import HaltError, RetryError
 from sandbox.web import serving
 from tests.unit.fakes import NOON, FakeClock
 

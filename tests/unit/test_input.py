@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bridge.config import IngressConfig
-from bridge.desired import Workflow
+from bridge.model.config import IngressConfig
+from bridge.model.desired import Workflow
 from services.control.access import Tokens
 from services.control.models_data import ChosenIn
 from services.control.validation import check

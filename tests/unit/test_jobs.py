@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.events import Record
 from bridge.flow.failures import PARKED_SINCE
 from bridge.flow.jobs import Job, JobQueue
+from bridge.model.events import Record
 from tests.unit.fakes import a_record
 
 

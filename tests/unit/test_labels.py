@@ -9,11 +9,11 @@ import pytest
 
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.metadata import read_resource
+from bridge.campaign.settings import CampaignSettings
 from bridge.dynamics.catalogue import list_columns, yes_no_labels
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.metadata import localized
-from bridge.rooms import CampaignSettings
-from bridge.settings import load
+from bridge.model.settings import load
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.dynamics.tables import Column

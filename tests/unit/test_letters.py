@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bridge.events import Record
 from bridge.kafka.client import Names
-from bridge.settings import KafkaSettings
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.events import Record
 from services.control.letters import record_again
 
 NAMES = Names(KafkaSettings())

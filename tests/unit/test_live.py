@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.desired import WORKFLOWS, Workflow
-from bridge.errors import RetryError
+from bridge.model.desired import WORKFLOWS, Workflow
+from bridge.model.errors import RetryError
 from services.control import live as live_module
 from services.control.live import COMMENT, Listener, Live
 from services.control.models import BacklogOut, CountersOut, WorkflowOut

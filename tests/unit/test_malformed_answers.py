@@ -18,7 +18,7 @@ from bridge.campaign.catalogue import list_resources
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.journal import JournalClient
 from bridge.campaign.metadata import read_resource
-from bridge.config import EgressConfig, OptinConfig, default_ingress
+from bridge.campaign.settings import CampaignSettings, JournalSettings
 from bridge.dynamics.activities import WantedTable, read_activities
 from bridge.dynamics.batch import Request
 from bridge.dynamics.catalogue import list_columns, list_tables
@@ -27,11 +27,13 @@ from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import Column, Table, read_table
 from bridge.dynamics.secured import accesses
-from bridge.errors import RetryError
-from bridge.http import LARGEST_ANSWER, build_client, send
+from bridge.dynamics.settings import DynamicsSettings
+from bridge.http.sessions import LARGEST_ANSWER, build_client, send
 from bridge.kafka.registry import HttpRegistry
-from bridge.rooms import CampaignSettings, DynamicsSettings, JournalSettings
-from bridge.settings import KafkaSettings, load
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.config import EgressConfig, OptinConfig, default_ingress
+from bridge.model.errors import RetryError
+from bridge.model.settings import load
 from services.control.checks import Checks
 from services.control.systems import Systems
 from tests.clock import FakeClock

@@ -1,4 +1,4 @@
-"""bridge.mapping: a change event and its table's mapping, and what Campaign is to hold (campaign.md §14.9 - 14.13)."""
+"""bridge.mapping.rows: a change event and its table's mapping, and what Campaign is to hold (campaign.md §14.9 - 14.13)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.config import OPT_OUT_FLAGS, TableMapping
-from bridge.convert import TargetField
-from bridge.errors import RejectError
-from bridge.events import Value
-from bridge.mapping import Mapped, Mapper, Skip, flat, nested
+from bridge.mapping.convert import TargetField
+from bridge.mapping.rows import Mapped, Mapper, Skip, flat, nested
+from bridge.model.config import TableMapping
+from bridge.model.errors import RejectError
+from bridge.model.events import Value
+from bridge.model.flags import OPT_OUT_FLAGS
 from tests.unit.fakes import an_event
 
 CANARY = "s3cret-value"

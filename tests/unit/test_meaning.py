@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.config import TableMapping
 from bridge.consent.meaning import UNSHOWN, Shown, doubts_of_optin, doubts_of_table, means_yes, refuse
-from bridge.desired import Desired
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.doubts import check_flags
-from bridge.errors import HaltError
+from bridge.model.config import TableMapping
+from bridge.model.desired import Desired
+from bridge.model.errors import HaltError
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.dynamics.tables import yes_no
 from services.optin.running import running_config

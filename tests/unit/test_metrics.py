@@ -12,17 +12,18 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.campaign.client import CampaignClient
-from bridge.desired import Workflow
+from bridge.campaign.settings import CampaignSettings
 from bridge.dynamics.client import DynamicsClient
-from bridge.errors import BridgeError, RetryError
-from bridge.events import Outgoing
+from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.reader import Cursor, Feed, Step
-from bridge.http import Pause, build_client, send
+from bridge.http.sessions import Pause, build_client, send
 from bridge.memory import MemoryPublisher
-from bridge.metrics import METRICS, Metrics
-from bridge.report import Poll, Report
-from bridge.rooms import CampaignSettings, DynamicsSettings
-from bridge.settings import load
+from bridge.model.desired import Workflow
+from bridge.model.errors import BridgeError, RetryError
+from bridge.model.events import Outgoing
+from bridge.model.report import Poll, Report
+from bridge.model.settings import load
+from bridge.observe.metrics import METRICS, Metrics
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.events import OptStatusDecided
-from bridge.state import Known
+from bridge.model.events import OptStatusDecided
+from bridge.model.state import Known
 from services.control.outcomes import _outcome
 from services.control.proof import Decision
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bridge.clock import SystemClock
-from bridge.config import OPT_OUT_FLAGS
-from bridge.rooms import ROOMS, ControlSettings
+from bridge.model.clock import SystemClock
+from bridge.model.flags import OPT_OUT_FLAGS
 from services.control.access import Access, Principal
 from services.control.pages.frame import Frame, Link, places
 from services.control.pages.words import FLAGS, SETTINGS
+from services.control.settings import ControlSettings
+from tests.every_setting import EVERY_SETTINGS
 
 FOLDER = Frame.folder
 ANNA = Principal("Anna <b>", "operator")
@@ -84,7 +85,7 @@ def test_every_opt_out_flag_has_words() -> None:
 
 
 def test_the_settings_page_names_variables_that_exist() -> None:
-    known = {info.alias for room in ROOMS for info in room.model_fields.values()}
+    known = {info.alias for room in EVERY_SETTINGS for info in room.model_fields.values()}
     named = {setting.variable for section in SETTINGS for setting in section.settings if setting.variable}
 
     assert named <= known

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from bridge.kafka.client import warn_of_plaintext
-from bridge.settings import KafkaSettings, load
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.settings import load
 from tests.unit.control_app import logging_as
 
 

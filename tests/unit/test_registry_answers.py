@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from bridge.avro import Decoder, load_schema
-from bridge.errors import BridgeError, HaltError, RejectError, RetryError
-from bridge.events import ChangeEvent
+from bridge.kafka.avro import Decoder, load_schema
 from bridge.kafka.registry import NEWS_WAIT_S, HttpRegistry
-from bridge.settings import KafkaSettings, load
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.errors import BridgeError, HaltError, RejectError, RetryError
+from bridge.model.events import ChangeEvent
+from bridge.model.settings import load
 from sandbox.web import serving
 from tests.clock import FakeClock
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from bridge.campaign.metadata import Resource
-from bridge.config import TableMapping
-from bridge.convert import TargetField
-from bridge.errors import RejectError
-from bridge.events import ChangeEvent, Value
-from bridge.mapping import Mapper
+from bridge.mapping.convert import TargetField
+from bridge.mapping.rows import Mapper
+from bridge.model.config import TableMapping
+from bridge.model.errors import RejectError
+from bridge.model.events import ChangeEvent, Value
 from services.control.fitting import Source
 from services.control.models_systems import FieldOut, OptionOut
 from services.control.validation import Findings

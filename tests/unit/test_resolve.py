@@ -10,8 +10,8 @@ from itertools import product
 import pytest
 
 from bridge.consent.words import LOOKED, Observation, Pair, Status
-from bridge.events import OptStatusDecided, OptStatusObserved, System
-from bridge.state import Digests
+from bridge.model.events import OptStatusDecided, OptStatusObserved, System
+from bridge.model.state import Digests
 from services.optin.resolve import Direction, resolve
 from services.optin.status import StatusCodec
 from tests.unit.fakes import NOON

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bridge.events import Record
 from bridge.flow.failures import PARKED_FROM, PARKED_SINCE
 from bridge.flow.offsets import Position
 from bridge.flow.resting import PERIOD_S, Copies, Copy, Resting
+from bridge.model.events import Record
 
 HERE: Position = ("ingress.changes.contact", 0)
 THERE: Position = ("ingress.changes.contact", 1)

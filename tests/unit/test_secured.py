@@ -11,7 +11,7 @@ from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.metadata import read_table
 from bridge.dynamics.secured import Access, Grant, access, checked, secured_columns
-from bridge.errors import HaltError, RetryError
+from bridge.model.errors import HaltError, RetryError
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.dynamics.security import Permission
 from sandbox.web import Fault

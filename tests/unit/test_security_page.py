@@ -6,15 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bridge.config import Filter, IngressConfig, TableMapping
 from bridge.kafka.topics import control_topics
-from bridge.rooms import ROOMS
-from bridge.settings import Url
+from bridge.model.config import Filter, IngressConfig, TableMapping
+from bridge.model.settings import Url
 from services.control import live, models, models_data, systems
 from services.control.access import PER_SECOND, SESSION_S
 from services.control.app import ASK_EVERY_S
 from services.control.door import API, LARGEST_BODY, LONGEST_PATH, LONGEST_S, TELL_EVERY_S
 from services.control.routes import tables
+from tests.every_setting import EVERY_SETTINGS
 from tests.unit.control_app import roles_needed
 
 ROOT = Path(__file__).parents[2]
@@ -124,7 +124,7 @@ async def test_the_roles_in_the_page_are_those_of_the_routes(tmp_path: Path) -> 
 
 def test_the_page_names_every_address_control_connects_to() -> None:
     told = section("What control talks to")
-    urls = [info.alias for room in ROOMS for info in room.model_fields.values() if info.annotation is str and _is_url(info)]
+    urls = [info.alias for room in EVERY_SETTINGS for info in room.model_fields.values() if info.annotation is str and _is_url(info)]
 
     assert len(urls) >= 5
     assert [alias for alias in [*urls, "KAFKA_BOOTSTRAP_SERVERS"] if f"`{alias}`" not in told] == []

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from bridge.desired import Workflow
-from bridge.errors import RetryError
-from bridge.settings import SettingsError
+from bridge.model.desired import Workflow
+from bridge.model.errors import RetryError
+from bridge.model.settings import SettingsError
 from services.control import __main__ as entry
 from services.control import live
 from services.control.access import OPEN, RESERVED, SESSION_S, Principal, Tokens, hashed

@@ -1,4 +1,4 @@
-"""bridge.settings: defaults, problems told all at once, secrets never shown (environment.md)."""
+"""bridge.model.settings: defaults, problems told all at once, secrets never shown (environment.md)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.campaign.settings import CampaignSettings, ExportSettings, JournalSettings
+from bridge.dynamics.settings import DynamicsSettings
+from bridge.flow.settings import WriterSettings
 from bridge.kafka.client import check_settings
-from bridge.rooms import ROOMS, CampaignSettings, ControlSettings, DynamicsSettings, ExportSettings, JournalSettings, WriterSettings
-from bridge.settings import KafkaSettings, Secret, ServiceSettings, SettingsError, load, load_all
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.settings import Secret, SettingsError, load, load_all
+from bridge.observe.settings import ServiceSettings
+from services.control.settings import ControlSettings
+from tests.every_setting import EVERY_SETTINGS
 
 CANARY = "s3cret-value"
 DYNAMICS = {
@@ -33,9 +39,9 @@ CAMPAIGN = {
     "CAMPAIGN_SFTP_KEY_FILE": "/run/secrets/sftp-key",
     "CAMPAIGN_SFTP_KNOWN_HOSTS_FILE": "/run/secrets/known-hosts",
 }
-VARIABLES = [info.alias for room in ROOMS for info in room.model_fields.values() if info.alias]
+VARIABLES = [info.alias for room in EVERY_SETTINGS for info in room.model_fields.values() if info.alias]
 TEXTS = [
-    info.alias for room in ROOMS for info in room.model_fields.values() if info.alias and info.annotation is not Secret
+    info.alias for room in EVERY_SETTINGS for info in room.model_fields.values() if info.alias and info.annotation is not Secret
 ]  # fmt: skip
 
 
@@ -138,7 +144,7 @@ def test_the_error_has_one_line_per_problem() -> None:
 def test_a_wrong_value_is_never_shown_for_it_may_be_a_secret_in_the_wrong_place(variable: str, value: str) -> None:
     told = ""
     try:
-        load_all(*ROOMS, env=DYNAMICS | CAMPAIGN | {variable: value})
+        load_all(*EVERY_SETTINGS, env=DYNAMICS | CAMPAIGN | {variable: value})
     except SettingsError as error:
         told = str(error)
 
@@ -178,7 +184,7 @@ def test_a_secret_from_a_file_is_read_again_on_demand(tmp_path: Path) -> None:
 def test_a_secrets_file_that_cannot_be_read_is_named_once(variable: str, tmp_path: Path) -> None:
     env = {name: value for name, value in (DYNAMICS | CAMPAIGN).items() if name != variable}
 
-    told = problems(*ROOMS, env=env | {f"{variable}_FILE": str(tmp_path / "nowhere")})
+    told = problems(*EVERY_SETTINGS, env=env | {f"{variable}_FILE": str(tmp_path / "nowhere")})
 
     assert len(told) == 1
     assert told[0].startswith(f"{variable}_FILE:")
@@ -215,7 +221,7 @@ def test_any_librdkafka_property_is_a_variable_with_underscores(tmp_path: Path) 
     }
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", EVERY_SETTINGS)
 def test_no_secret_is_in_the_repr_of_its_settings(room: type) -> None:
     env = DYNAMICS | CAMPAIGN | {"SCHEMA_REGISTRY_PASSWORD": CANARY, "STATE_DIGEST_KEY": CANARY}
 
@@ -246,7 +252,7 @@ def test_every_setting_has_a_variable_of_its_own_and_a_meaning() -> None:
     twice = {name for name in VARIABLES if VARIABLES.count(name) > 1}
 
     assert twice == {"STATE_DIGEST_KEY"}  # of the ingress writer, which has a default of its own, and of the resolver
-    assert all(info.description for room in ROOMS for info in room.model_fields.values())
+    assert all(info.description for room in EVERY_SETTINGS for info in room.model_fields.values())
 
 
 @pytest.mark.parametrize(

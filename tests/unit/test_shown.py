@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from bridge.rooms import ROOMS
-from bridge.settings import KafkaSettings, Secret
+from bridge.kafka.settings import KafkaSettings
+from bridge.model.settings import Secret
 from services.control.access import Tokens
 from services.control.pages.frame import Frame
+from tests.every_setting import EVERY_SETTINGS
 from tests.unit.control_app import AT, bearer, build, client, read_archive
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +117,7 @@ def test_queries_take_what_is_asked_for_as_values() -> None:
 
 
 def test_no_secret_has_a_value_out_of_the_box() -> None:
-    found = [info for room in ROOMS for info in room.model_fields.values() if info.annotation is Secret]
+    found = [info for room in EVERY_SETTINGS for info in room.model_fields.values() if info.annotation is Secret]
 
     assert len(found) >= 4
     assert not [info.alias for info in found if not info.is_required() and info.get_default(call_default_factory=True).value()]

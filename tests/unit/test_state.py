@@ -1,4 +1,4 @@
-"""bridge.state: what is known of a record, and digests that tell nothing of the values (decisions D3, D12)."""
+"""bridge.model.state: what is known of a record, and digests that tell nothing of the values (decisions D3, D12)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.state import Digests, Known
+from bridge.model.state import Digests, Known
 
 values = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text())
 knowns = st.builds(

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import HaltError
+from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.stream import credentials
-from bridge.settings import KafkaSettings, load
+from bridge.model.errors import HaltError
+from bridge.model.settings import load
 
 
 def given(**properties: str) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bridge.config import TableMapping, default_ingress
-from bridge.desired import Replay
+from bridge.model.config import TableMapping, default_ingress
+from bridge.model.desired import Replay
 from services.control.cursors import Position
 from services.control.models_data import TableOut
 from services.control.tables import table_view

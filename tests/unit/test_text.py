@@ -7,8 +7,8 @@ import json
 import httpx
 import pytest
 
-from bridge.answers import parse_json
-from bridge.text import mended, storable, storable_json, suspect
+from bridge.http.answers import parse_json
+from bridge.model.text import mended, storable, storable_json, suspect
 
 
 @pytest.mark.parametrize(

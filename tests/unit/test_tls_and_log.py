@@ -15,9 +15,9 @@ import pytest
 import uvicorn
 from aiohttp import web
 
-from bridge.errors import RetryError
-from bridge.http import build_client, send
-from bridge.log import log
+from bridge.http.sessions import build_client, send
+from bridge.model.errors import RetryError
+from bridge.observe.log import log
 from services.control import __main__ as entry
 from tests.unit.control_app import SECRET, bearer, logging_as
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.config import OPT_OUT_FLAGS, Config
-from bridge.desired import WORKFLOWS, Workflow
+from bridge.model.config import Config
+from bridge.model.desired import WORKFLOWS, Workflow
+from bridge.model.flags import OPT_OUT_FLAGS
 from services.control.validation import Findings, check
 from services.control.workflows import SHAPES, default_config, dumped
 

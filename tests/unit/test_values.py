@@ -10,16 +10,18 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bridge.campaign.metadata import read_resource
-from bridge.config import EgressConfig, IngressConfig, OptinConfig, TableMapping
-from bridge.convert import TargetField
+from bridge.campaign.settings import CampaignSettings
+from bridge.consent.settings import ConsentSettings
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.metadata import read_table
-from bridge.errors import RejectError
-from bridge.events import ChangeEvent, Value
-from bridge.mapping import Mapped, Mapper
-from bridge.rooms import CampaignSettings, ConsentSettings, DynamicsSettings
-from bridge.settings import load
+from bridge.dynamics.settings import DynamicsSettings
+from bridge.mapping.convert import TargetField
+from bridge.mapping.rows import Mapped, Mapper
+from bridge.model.config import EgressConfig, IngressConfig, OptinConfig, TableMapping
+from bridge.model.errors import RejectError
+from bridge.model.events import ChangeEvent, Value
+from bridge.model.settings import load
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.dynamics.tables import Column

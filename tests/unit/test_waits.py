@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import HaltError
 from bridge.flow.waits import FIRST_S, LONGEST_S, LetterLimit, backoff_s
+from bridge.model.errors import HaltError
 
 
 @given(st.integers(0, 10_000), st.integers())

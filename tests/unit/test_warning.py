@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bridge.config import IngressConfig, default_ingress
-from bridge.rooms import ConsentSettings
+from bridge.consent.settings import ConsentSettings
+from bridge.model.config import IngressConfig, default_ingress
 from services.control.estimate import limited, lowers, together, whole
 from services.control.models_data import LimitedOut
 from services.control.validation import Findings

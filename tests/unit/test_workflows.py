@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.config import CONTACT_FIELDS, IngressConfig
-from bridge.desired import HEARTBEAT_DEADLINE_S, WORKFLOWS, Desired, Heartbeat, Reason, Status, Workflow
+from bridge.model.config import CONTACT_FIELDS, IngressConfig
+from bridge.model.desired import HEARTBEAT_DEADLINE_S, WORKFLOWS, Desired, Heartbeat, Reason, Status, Workflow
 from services.control.workflows import (
     ROLES,
     SHAPES,

@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bridge import __version__
-from bridge.rooms import ControlSettings
 from services.control.access import Access, Principal
+from services.control.settings import ControlSettings
 
 WEB = ("https://", "http://")
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from fastapi.responses import HTMLResponse
 
-from bridge.config import OPT_OUT_FLAGS
-from bridge.desired import WORKFLOWS
+from bridge.model.desired import WORKFLOWS
+from bridge.model.flags import OPT_OUT_FLAGS
 from services.control.context import Viewer
 from services.control.pages.frame import Frame, Link
 from services.control.pages.words import ABOUT, EVENTS, FLAGS, RECORDS, SETTINGS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge.desired import Workflow
+from bridge.model.desired import Workflow
 
 ABOUT: Mapping[Workflow, str] = {
     "ingress": "Contacts and custom tables, from Microsoft Dynamics 365 to Campaign",

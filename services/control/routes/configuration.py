@@ -7,10 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Request, Response
 
-from bridge.config import IngressConfig
-from bridge.desired import Workflow
-from bridge.errors import HaltError
-from bridge.log import log
+from bridge.model.config import IngressConfig
+from bridge.model.desired import Workflow
+from bridge.model.errors import HaltError
+from bridge.observe.log import log
 from services.control import commands
 from services.control.commands import Stale
 from services.control.context import Admin, Control, Viewer, known

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from bridge.desired import Workflow
-from bridge.log import log
+from bridge.model.desired import Workflow
+from bridge.observe.log import log
 from services.control.commands import HeldAction
 from services.control.consent import HELD
 from services.control.context import Admin, Control, Viewer, known

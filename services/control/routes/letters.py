@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from bridge.log import log
+from bridge.observe.log import log
 from services.control.context import Admin, Control, Operator, Viewer, known
 from services.control.models_data import ChosenIn, DiscardIn, DoneOut, LetterGroupsOut, LettersOut, RecordOut
 from services.control.problems import Refused, described

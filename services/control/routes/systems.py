@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 
-from bridge.config import EgressConfig, IngressConfig, OptinConfig
-from bridge.desired import WORKFLOWS
-from bridge.errors import HaltError
-from bridge.log import log
+from bridge.model.config import EgressConfig, IngressConfig, OptinConfig
+from bridge.model.desired import WORKFLOWS
+from bridge.model.errors import HaltError
+from bridge.observe.log import log
 from services.control import commands
 from services.control.checks import Checks
 from services.control.context import Admin, Control, Operator, Viewer

@@ -8,13 +8,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from bridge.config import IngressConfig, TableMapping
-from bridge.desired import Replay, Workflow
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.metadata import read_table
-from bridge.errors import BridgeError
 from bridge.flow.reader import without_links
-from bridge.log import log
+from bridge.model.config import IngressConfig, TableMapping
+from bridge.model.desired import Replay, Workflow
+from bridge.model.errors import BridgeError
+from bridge.observe.log import log
 from services.control import commands
 from services.control.commands import NotRunning, NotStopped
 from services.control.context import Admin, Control, Operator, Viewer, known

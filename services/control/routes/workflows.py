@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Request
 
-from bridge.desired import WORKFLOWS
-from bridge.log import log
+from bridge.model.desired import WORKFLOWS
+from bridge.observe.log import log
 from services.control import commands
 from services.control.commands import NotConfigured
 from services.control.context import Control, Operator, Viewer, known

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from bridge.campaign.errors import Duplicate, NotFound
-from bridge.errors import RejectError, RetryError
+from bridge.model.errors import RejectError, RetryError
 from tests.faults.consent.dynamics import Fact
 from tests.faults.consent.kafka import START, Clock, Life
 from tests.faults.consent.truth import Book

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from bridge.errors import RetryError
+from bridge.model.errors import RetryError
 from tests.faults.consent.kafka import START, Clock, Life
 from tests.faults.consent.truth import Book, Hearer, Word
 

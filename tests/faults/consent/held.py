@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.events import ChangeEvent, Record, event_headers
+from bridge.model.events import ChangeEvent, Record, event_headers
 from tests.faults.consent.kafka import Clock, Kafka
 from tests.faults.consent.readers import CHANGES
 

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from bridge.consent.guard import Ask, Ledger
-from bridge.errors import RejectError
-from bridge.events import Headers, Record
 from bridge.memory import MemoryState
-from bridge.state import Known
+from bridge.model.errors import RejectError
+from bridge.model.events import Headers, Record
+from bridge.model.state import Known
 
 E = TypeVar("E")
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -77,7 +77,7 @@ class Time:
 
 
 class Clock:
-    """See bridge.clock.Clock: somebody's clock, `ahead_ms` before true time."""
+    """See bridge.model.clock.Clock: somebody's clock, `ahead_ms` before true time."""
 
     def __init__(self, time: Time, ahead_ms: int = 0) -> None:
         self.time, self.ahead_ms = time, ahead_ms
@@ -93,7 +93,7 @@ class Clock:
 
 
 class Decoder(Generic[E]):
-    """See bridge.avro.Decoder. A record's value is the number under which the event lies here."""
+    """See bridge.kafka.avro.Decoder. A record's value is the number under which the event lies here."""
 
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import HaltError
-from bridge.events import event_headers
+from bridge.model.errors import HaltError
+from bridge.model.events import event_headers
 from services.optin.resolving import Resolving
 from tests.faults.consent.campaign import Campaign
 from tests.faults.consent.dynamics import COLUMNS, Dynamics

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from bridge.campaign.metadata import Resource
-from bridge.config import TableMapping
+from bridge.campaign.settings import ExportSettings
 from bridge.consent.profiles import ahead_ms
 from bridge.consent.words import Pair
-from bridge.convert import TargetField
-from bridge.events import Headers, OptStatusDecided, OptStatusObserved, event_headers
-from bridge.export_room import ExportSettings
 from bridge.flow.waits import LetterLimit
-from bridge.mapping import Mapper
-from bridge.settings import load
-from bridge.state import Digests
+from bridge.mapping.convert import TargetField
+from bridge.mapping.rows import Mapper
+from bridge.model.config import TableMapping
+from bridge.model.events import Headers, OptStatusDecided, OptStatusObserved, event_headers
+from bridge.model.settings import load
+from bridge.model.state import Digests
 from services.ingress.children import Children
 from services.ingress.consent import Consent
 from services.ingress.dry import Nothing
@@ -46,7 +46,7 @@ from tests.faults.consent.setup import Setup
 
 FIELDS = {"firstname": "firstName", "address1_city": "location.city", "new_gender": "gender"}
 NEVER = LetterLimit(10_000, 1.1)
-EXPORT_ROOM = {
+EXPORTS = {
     "CAMPAIGN_SFTP_HOST": "sftp",
     "CAMPAIGN_SFTP_USER": "bridge",
     "CAMPAIGN_SFTP_KEY_FILE": "key",
@@ -56,7 +56,7 @@ EXPORT_ROOM = {
 
 @cache
 def export_settings(zone: str | None) -> ExportSettings:
-    return load(ExportSettings, EXPORT_ROOM | ({"CAMPAIGN_EXPORT_TIME_ZONE": zone} if zone else {}))
+    return load(ExportSettings, EXPORTS | ({"CAMPAIGN_EXPORT_TIME_ZONE": zone} if zone else {}))
 
 
 @cache

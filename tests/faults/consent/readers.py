@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from bridge.events import ChangeEvent, Lane, OptStatusObserved, Record, event_headers
+from bridge.model.events import ChangeEvent, Lane, OptStatusObserved, Record, event_headers
 from tests.faults.consent.dynamics import COLUMNS, US, Contact, Dynamics, Fact
 from tests.faults.consent.kafka import START, Clock, Kafka, Life
 

@@ -7,12 +7,12 @@ import random
 from collections.abc import Sequence
 from datetime import datetime
 
-from bridge.errors import HaltError, RejectError
-from bridge.events import Headers, Record
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.ports import Handler
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
+from bridge.model.errors import HaltError, RejectError
+from bridge.model.events import Headers, Record
 from tests.faults.consent.kafka import Clock, Crash, Kafka, Life, State
 
 QUIET = 5  # turns of the loop without a step of the process: nothing more comes of it until time passes

@@ -11,10 +11,10 @@ import pytest
 from asyncssh import SFTPAttrs, SFTPPermissionDenied, SFTPServer
 from structlog.testing import capture_logs
 
+from bridge.campaign.settings import ExportSettings
 from bridge.campaign.sftp import PROCESSING, ExportFile, ExportFolder
-from bridge.errors import RetryError
-from bridge.rooms import ExportSettings
-from bridge.settings import load
+from bridge.model.errors import RetryError
+from bridge.model.settings import load
 from sandbox.campaign.sftp import SftpFault
 from services.optin.export_feed import PORTION
 from tests.flow.test_export_feed import ANN, BOB, POLL_S, Rig, export, name, person

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.errors import HaltError
+from bridge.model.errors import HaltError
 from services.optin.export_feed import PORTION
 from tests.flow.test_export_feed import ANN, BOB, Rig, export, name, person
 

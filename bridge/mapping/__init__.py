@@ -1,0 +1,1 @@
+"""From a row of Dynamics to the fields of Campaign. Pure."""

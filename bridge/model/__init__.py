@@ -1,0 +1,1 @@
+"""Plain data that every room may use: events, errors, configuration, desired state. No outside, no other room."""
