@@ -64,9 +64,7 @@ class Aside(Generic[E]):
         self._begin(partial(self._later, job, wait_s, job.failures.count), job)
 
     def takes(self, record: Record, key: str) -> bool:
-        """Whether nothing is to be done now with a record that has just been read: it rests, or an earlier copy of it does."""
-        if not is_back(record):
-            return False
+        """Whether nothing is to be done now with a record that is back: it rests, or an earlier copy of it does."""
         if self._copies.is_void(record):
             self._ledger.settle(record.position, record.offset)
             return True

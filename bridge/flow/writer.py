@@ -76,8 +76,9 @@ class Writer(Generic[E]):
     def offer(self, records: Sequence[Record]) -> None:
         """Takes records in the order read."""
         for record in records:
-            self.counters["read"] += not is_back(record)
-            if self._ledger.owns(record.position) and not self._aside.takes(record, self._handler.key(record)):
+            back = is_back(record)
+            self.counters["read"] += not back
+            if self._ledger.owns(record.position) and not (back and self._aside.takes(record, self._handler.key(record))):
                 self._add(record)
 
     def _add(self, record: Record) -> Job[E]:

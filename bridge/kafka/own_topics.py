@@ -32,14 +32,18 @@ class KafkaOwnTopics:
         return await asyncio.to_thread(self._read, position, frozenset(offsets)) if offsets else []
 
     async def close(self) -> None:
+        """Returns when nothing is read any more."""
         self._closing.set()
+        if self._reader is not None:
+            self._reader.give_up()
         await asyncio.to_thread(self._close)
 
     def _read(self, position: Position, offsets: frozenset[int]) -> Sequence[Record]:
         with self._reading:  # who asked may have been cancelled, and asked again
             if self._closing.is_set():
                 return []
-            self._reader = self._reader or TopicReader(self._settings)
+            if self._reader is None:
+                self._reader = TopicReader(self._settings)
             found = []
             for message in self._reader.read(self._names.topic(position[0]), position[1], min(offsets), max(offsets) + 1):
                 if self._closing.is_set():

@@ -22,8 +22,10 @@ from bridge.kafka.records import KafkaRecords
 from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import ingress_topics, workflow_topics
 from bridge.memory import MemoryDeadLetters, MemoryState
+from bridge.model.errors import RetryError
 from bridge.model.events import Record
-from tests.contract.broker import content, delete_before, eventually, make, producing
+from sandbox.kafka import LocalKafka
+from tests.contract.broker import content, delete_before, eventually, frozen, make, producing
 from tests.contract.consuming import publish
 from tests.flow.writing import ScriptedHandler, no_parent
 
@@ -79,6 +81,21 @@ async def test_what_has_expired_is_not_among_them(kafka_settings: KafkaSettings,
     delete_before(kafka_settings, TOPIC, 0, 3)
     async with own_topics(kafka_settings, producer) as topics:
         assert [each.offset for each in await topics.read((TOPIC, 0), [1, 4])] == [4]
+
+
+async def test_closing_ends_what_is_read_though_kafka_does_not_answer(
+    kafka: LocalKafka, kafka_settings: KafkaSettings, producer: KafkaProducer
+) -> None:
+    await producer.send(kafka_settings.topic_prefix + TOPIC, b"k", b"v", (), 0)
+    topics = KafkaOwnTopics(kafka_settings, producer)
+    await topics.read((TOPIC, 0), [0])
+    with frozen(kafka):
+        reading = asyncio.create_task(topics.read((TOPIC, 0), [0]))
+        await eventually(topics._reading.locked)
+        await asyncio.wait_for(topics.close(), 8)  # by itself reading gives up after fifteen
+        with pytest.raises(RetryError):
+            await reading
+        assert await topics.read((TOPIC, 0), [0]) == []
 
 
 class FastClock:
