@@ -154,11 +154,11 @@ class Aside(Generic[E]):
 
     async def _publish(self, job: Job[E], record: Record, at_s: float | None) -> None:
         offset = await self._topics.publish(record, job.failures.requeue_headers(record))
-        if job.dropped:
-            return
+        if job.dropped or any((each.position, each.offset) == (record.position, offset) for each in job.arrived):
+            return  # or it has been read before we heard of it
         self._copies.published(record, Copy(offset, at_s or 0.0, job.opt_outs))
         for each in job.arrived:
-            if is_back(each):  # an earlier copy, or this one itself: they were read before we heard of it
+            if is_back(each):  # an earlier copy
                 self._copies.read(each)
 
     def _put_down(self, job: Job[E], at_s: float, stay: Sequence[Record]) -> None:

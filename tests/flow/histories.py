@@ -27,6 +27,7 @@ class History:
     def __init__(self, seed: int) -> None:
         self.rng, self.seed = random.Random(seed), seed
         self.handler, self.state, self.letters = ScriptedHandler(), MemoryState(), MemoryDeadLetters()
+        self.handler.sums = self.rng.random() < 0.5
         self.log: dict[Position, list[Record]] = defaultdict(list)
         self.next: dict[Position, int] = defaultdict(int)  # what is read next
         self.every: dict[tuple[Position, int], Record] = {}
