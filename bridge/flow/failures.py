@@ -106,12 +106,6 @@ def first_place(record: Record) -> str:
     return told if PLACE.fullmatch(told) else f"{record.partition}-{record.offset}"
 
 
-def where_first(record: Record) -> tuple[int, int]:
-    """The same as numbers."""
-    partition, offset = first_place(record).split("-")
-    return int(partition), int(offset)
-
-
 def parked_since(records: Sequence[Record]) -> datetime | None:
     """Since when the oldest of these is parked, as its copy tells."""
     since = [at for record in records if (at := _number(record, PARKED_SINCE)) is not None]

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
-from bridge.flow.failures import Failures, first_place, where_first
+from bridge.flow.failures import Failures
 from bridge.flow.parking import is_back
 from bridge.flow.ports import Result
 from bridge.model.events import Record
 from bridge.model.state import Known
 
 E = TypeVar("E")
-DEAD_LETTERED = "dead_lettered"
 FIRST_TRIES = 9  # come before the next repeat of what was parked, while there are some
 
 
@@ -45,27 +44,20 @@ class Job(Generic[E]):
     def size(self) -> int:
         return len(self.arrived) + len(self.records)
 
-    def _others(self) -> Sequence[str]:
-        """Where the records were read first that go together with the one that counts."""
-        latest = self.latest
-        return [first_place(each) for each in self.records if latest and each != latest and each.topic == latest.topic]
-
     def noted(self, result: Result, now: datetime) -> Known | None:
-        """What is known after an attempt, with where it was read first, when and how often; None leaves the state as it is."""
+        """What is known after an attempt, with where, when and how often; None leaves the state as it is."""
         latest = self.latest
         if result.known is None or latest is None:
             return None
-        partition, offset = where_first(latest)
         return replace(
             result.known,
             outcome=result.outcome,
             topic=latest.topic,
-            partition=partition,
-            offset=offset,
+            partition=latest.partition,
+            offset=latest.offset,
             attempts=self.failures.count + 1,
             read_at=datetime.fromtimestamp(latest.timestamp_ms / 1000, UTC).isoformat(),
             settled_at=now.isoformat(),
-            letters=self._others() if result.outcome == DEAD_LETTERED else (),
         )
 
 
@@ -83,11 +75,7 @@ class JobQueue(Generic[E]):
         self._signal = asyncio.Semaphore(0)
         self.in_hand = {True: 0, False: 0}
 
-    def has(self, partition: int, key: str) -> bool:
-        """Whether there is a job of this key."""
-        return (partition, key) in self._jobs
-
-    def add(self, record: Record, key: str, live: bool) -> Job[E]:
+    def add(self, record: Record, key: str, live: bool) -> None:
         """Notes a record under its key; a job that is under way or waiting takes it up at its next attempt."""
         place = (record.partition, key)
         job = self._jobs.get(place)
@@ -103,7 +91,6 @@ class JobQueue(Generic[E]):
             self.ready(job)
         elif key in job.waits_for and not is_back(record):
             self.wake(key)
-        return job
 
     def ready(self, job: Job[E]) -> None:
         """The job may be attempted (again); one that is parked takes up room when its turn comes."""
@@ -166,7 +153,7 @@ class JobQueue(Generic[E]):
     def finish(self, job: Job[E]) -> None:
         """All its records are settled (or dropped); what arrived meanwhile is a new start."""
         self._count(job, -len(job.records))
-        job.records, job.event, job.latest, job.failures, job.opt_outs = [], None, None, Failures(), 0
+        job.records, job.event, job.latest, job.failures = [], None, None, Failures()
         if job.dropped:
             return
         if job.arrived:

@@ -74,11 +74,6 @@ class OffsetLedger:
             waiting = self._open.get(position)
             return 0 if not waiting else self._next[position] - offset - len(waiting)
 
-    def open_in(self, position: Position) -> int:
-        """How many records of a partition are not settled."""
-        with self._lock:
-            return len(self._open.get(position, ()))
-
     def waiting(self) -> int:
         with self._lock:
             return sum(len(waiting) for waiting in self._open.values())

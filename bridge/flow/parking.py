@@ -1,27 +1,22 @@
-"""Where a parked record is better off, and when a record is in the dead letters already. Pure."""
+"""When a parked record is better off at the end of its topic, and when a record is in the dead letters already. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
-from bridge.flow.failures import PARKED_SINCE, first_place
-from bridge.flow.offsets import OffsetLedger
+from bridge.flow.failures import PARKED_SINCE
+from bridge.flow.offsets import Position
 from bridge.model.events import Record
 from bridge.model.state import Known
 
-HELD_BACK = 500  # settled records that cannot be committed because of it, or as many as wait with it
+HELD_BACK = 500  # settled records that cannot be committed because of it
 NOTED_AFTER_S = 60.0  # or a quarter of its time: since when it waits survives a restart there
 
 
-def holds_back(record: Record, ledger: OffsetLedger) -> bool:
-    """Whether so much behind it cannot be committed that it costs less to publish it again than to read all that again after a restart."""
-    behind = ledger.settled_behind(record.position, record.offset)
-    return behind >= max(HELD_BACK, ledger.open_in(record.position))
-
-
-def goes_to_the_end(first: Record, since: datetime, now: datetime, budget_s: float, ledger: OffsetLedger) -> bool:
+def goes_to_the_end(first: Record, since: datetime, now: datetime, budget_s: float, settled_behind: Callable[[Position, int], int]) -> bool:
     """`first`: of the records of a key. `since`: when it was parked. Not for what is not: its tries end soon, and would begin again."""
-    if holds_back(first, ledger):
+    if settled_behind(first.position, first.offset) >= HELD_BACK:
         return True
     return not is_back(first) and (now - since).total_seconds() >= min(NOTED_AFTER_S, budget_s / 4)
 
@@ -31,8 +26,8 @@ def is_back(record: Record) -> bool:
     return record.header(PARKED_SINCE) is not None
 
 
-def is_a_letter(record: Record, known: Known | None) -> bool:
-    """Whether the record, or one that it is a copy of, went to the dead letters before a restart, and its offset was not committed."""
-    if known is None or known.outcome != "dead_lettered" or known.topic != record.topic:
+def is_a_letter(record: Record | None, known: Known | None) -> bool:
+    """Whether the record went to the dead letters before a restart, and its offset was not committed."""
+    if record is None or known is None or known.outcome != "dead_lettered":
         return False
-    return first_place(record) in (f"{known.partition}-{known.offset}", *known.letters)
+    return (known.topic, known.partition, known.offset) == (record.topic, record.partition, record.offset)

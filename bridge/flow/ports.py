@@ -1,13 +1,12 @@
-"""What the writer loop needs from others: a workflow's Handler, dead letters, the topics it reads. The docstrings are the contract."""
+"""What the writer loop needs from others: a workflow's Handler, dead letters, requeueing. The docstrings are the contract."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from bridge.flow.offsets import Position
 from bridge.model.errors import RejectError
 from bridge.model.events import Headers, Record
 from bridge.model.state import Known
@@ -65,11 +64,6 @@ class DeadLetters(Protocol):
         """Returns when the letter is kept. Raises RetryError or HaltError, then the record must not be settled."""
 
 
-class OwnTopics(Protocol):
-    """What is read, as a place where records can wait. Both raise RetryError while Kafka is away, or HaltError."""
-
-    async def publish(self, record: Record, headers: Headers) -> int:
-        """Publishes the record again, with these headers, at the end of its own partition; its offset there."""
-
-    async def read(self, position: Position, offsets: Sequence[int]) -> Sequence[Record]:
-        """These records of one partition once more, `offsets` ascending; without those that have expired."""
+class Requeue(Protocol):
+    async def __call__(self, record: Record, headers: Headers) -> None:
+        """Publishes the record again, with these headers, at the end of its own partition."""

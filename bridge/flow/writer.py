@@ -14,14 +14,14 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from bridge.flow.aside import IN_HAND, Aside
+from bridge.flow.aside import Aside
 from bridge.flow.dead_lettering import DeadLettering
 from bridge.flow.failures import Outage
-from bridge.flow.jobs import DEAD_LETTERED, Job, JobQueue
+from bridge.flow.jobs import Job, JobQueue
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.parking import is_a_letter, is_back
 from bridge.flow.patience import Patience
-from bridge.flow.ports import DeadLetters, Handler, OwnTopics, Result
+from bridge.flow.ports import DeadLetters, Handler, Requeue, Result
 from bridge.flow.waits import LetterLimit
 from bridge.http.sessions import call_guard
 from bridge.model.clock import Clock
@@ -45,7 +45,7 @@ class Writer(Generic[E]):
         handler: Handler[E],
         state: StateStore,
         dead_letters: DeadLetters,
-        topics: OwnTopics,
+        requeue: Requeue,
         ledger: OffsetLedger,
         limit: LetterLimit,
         clock: Clock,
@@ -55,7 +55,6 @@ class Writer(Generic[E]):
         park_budget_s: float,
         lease_check: Callable[[], None] = lambda: None,
         capacity: int = CAPACITY,
-        most_parked: int = IN_HAND,
         tracer: Tracer = OFF,
     ) -> None:
         self._handler, self._state = handler, state
@@ -66,7 +65,7 @@ class Writer(Generic[E]):
         self._stopping = asyncio.Event()
         self._patience = Patience(clock, rng, self._stopping, self._met)
         self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._aside: Aside[E] = Aside(self._queue, ledger, topics, self._patience, clock, self._add, self._halt, park_budget_s, most_parked)
+        self._aside = Aside(self._queue, ledger, requeue, self._patience, clock, self._settle, self._halt, park_budget_s)
         self._outage = Outage()
         self.counters: Counter[str] = Counter()
         self._letters = DeadLettering(dead_letters, self._patience, clock, self.counters)
@@ -76,23 +75,17 @@ class Writer(Generic[E]):
     def offer(self, records: Sequence[Record]) -> None:
         """Takes records in the order read."""
         for record in records:
-            back = is_back(record)
-            self.counters["read"] += not back
-            if self._ledger.owns(record.position) and not (back and self._aside.takes(record, self._handler.key(record))):
-                self._add(record)
-
-    def _add(self, record: Record) -> Job[E]:
-        return self._queue.add(record, self._handler.key(record), self._handler.live(record))
+            self.counters["read"] += not is_back(record)
+            if self._ledger.owns(record.position):
+                self._queue.add(record, self._handler.key(record), self._handler.live(record))
 
     def full(self, live: bool) -> bool:
         """Whether enough records of this lane are in hand; asked from the consumer's thread."""
-        return self._queue.in_hand[live] >= self._capacity
+        return max(self._queue.in_hand[live], self._queue.called_up()) >= self._capacity
 
     async def release(self, positions: Sequence[Position]) -> None:
         """Drops what has not begun in these partitions and waits for the calls under way."""
-        partitions = {partition for _, partition in positions}
-        calling = self._queue.drop(partitions)
-        self._aside.forget(partitions)
+        calling = self._queue.drop({partition for _, partition in positions})
         deadline = self._clock.monotonic() + DRAIN_S
         while any(job.calling for job in calling) and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)
@@ -122,11 +115,11 @@ class Writer(Generic[E]):
 
     def parked(self) -> int:
         """Keys that wait for something else."""
-        return self._aside.parked()
+        return self._queue.parked()
 
     def opt_outs_waiting(self) -> int:
         """Opt-outs that could not be written yet."""
-        return self._queue.opt_outs() + self._aside.opt_outs()
+        return self._queue.opt_outs()
 
     async def _work(self) -> None:
         while not self._stopping.is_set():
@@ -168,11 +161,12 @@ class Writer(Generic[E]):
 
     async def _attempt(self, job: Job[E]) -> None:
         try:
-            known = self._known(job)
-            await self._take_up(job, known)
-            if job.event is not None:
+            await self._take_up(job)
+            if is_a_letter(job.latest, self._known(job)):
+                self.counters["stale"] += len(job.records)
+            elif job.event is not None:
                 with self._tracer.span("write", job.latest) as span:
-                    result = await self._handler.write(job.event, known)
+                    result = await self._handler.write(job.event, self._known(job))
                     span.outcome = result.outcome
                 await self._keep(job, result)
                 self._count(job, result)
@@ -185,15 +179,10 @@ class Writer(Generic[E]):
     def _known(self, job: Job[E]) -> Known | None:
         return self._state.get(job.partition, self._handler.state_key(job.key))
 
-    async def _take_up(self, job: Job[E], known: Known | None) -> None:
+    async def _take_up(self, job: Job[E]) -> None:
         """Decodes and merges what has arrived. What cannot be decoded is dead-lettered by itself."""
         while job.arrived and not job.dropped:
             record = job.arrived[0]
-            if is_a_letter(record, known):
-                self.counters["stale"] += 1
-                self._ledger.settle(record.position, record.offset)
-                self._queue.discard(job)
-                continue
             try:
                 event = await self._handler.decode(record)
             except RejectError as exc:
@@ -268,7 +257,7 @@ class Writer(Generic[E]):
             await self._letters.put(record, exc, attempts, job.failures.first_at, lambda: self._still_ours(job))
         self.counters["merged"] += len(job.records) - len(letters)
         known = self._handler.rejected(job.event, self._known(job))
-        await self._patience.until_done(lambda: self._keep(job, Result(DEAD_LETTERED, replace(known, status=exc.status))))
+        await self._patience.until_done(lambda: self._keep(job, Result("dead_lettered", replace(known, status=exc.status))))
         self._settle(job)
 
     def _met(self, exc: RetryError) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
@@ -20,7 +19,6 @@ class TopicReader:
     """Raises RetryError (Kafka away) or HaltError (refused). Close it after use."""
 
     def __init__(self, settings: KafkaSettings, group: str | None = None) -> None:
-        self._given_up = threading.Event()
         self._consumer = Consumer(
             client_config(
                 settings,
@@ -81,17 +79,13 @@ class TopicReader:
             raise error_for(exc, f"looking for a time in {topic}") from exc
         return int(found.offset) if found.offset >= 0 else self.range(topic, partition)[1]
 
-    def give_up(self) -> None:
-        """A `read` in another thread ends within a second."""
-        self._given_up.set()
-
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Message]:
         """Committed records from `start` up to `end`, not included; stops at the partition's end at the latest."""
         if start >= end:
             return
         self._consumer.assign([TopicPartition(topic, partition, start)])
         quiet = 0
-        while quiet < TIMEOUT_S and not self._given_up.is_set():
+        while quiet < TIMEOUT_S:
             messages = self._consumer.consume(BATCH, 1.0) if quiet else self._first()
             quiet = 0 if messages else quiet + 1
             for message in messages:

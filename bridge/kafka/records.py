@@ -11,9 +11,8 @@ from typing import Protocol
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from bridge.flow.offsets import OffsetLedger, Position
-from bridge.kafka.client import OUT_OF_RANGE, SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, trouble
+from bridge.kafka.client import OUT_OF_RANGE, SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, headers_of, trouble
 from bridge.kafka.lease import Lease
-from bridge.kafka.own_topics import record_of
 from bridge.kafka.settings import KafkaSettings
 from bridge.model.errors import BridgeError, HaltError, RetryError
 from bridge.model.events import Record
@@ -163,7 +162,7 @@ class KafkaRecords:
             error = message.error()
             topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
             if error is None:
-                record = record_of(message, self._names)
+                record = self._record(message)
                 self._ledger.read(record.position, offset, record.timestamp_ms)
                 records.append(record)
             elif error.code() == KafkaError._PARTITION_EOF:
@@ -186,6 +185,17 @@ class KafkaRecords:
         if isinstance(failure, HaltError | FencedError):
             raise failure
         trouble("consuming", failure)
+
+    def _record(self, message: Message) -> Record:
+        return Record(
+            topic=self._names.bare(message.topic() or ""),
+            partition=message.partition() or 0,
+            offset=message.offset() or 0,
+            timestamp_ms=message.timestamp()[1],
+            key=message.key(),
+            value=message.value(),
+            headers=headers_of(message),
+        )
 
     def _apply_backpressure(self) -> None:
         for topic in self._topics:

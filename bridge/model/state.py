@@ -7,7 +7,7 @@ One JSON object per record in the compacted topic `<workflow>.state`, keyed `<ta
      "status": 200, "attempts": 1, "read_at": "…Z", "settled_at": "…Z"}
 
 Opt-in/out has two for each contact: `<contact>` of the resolver (services/optin/status.py), `<contact>/<system>` of the writer; `times`
-are those of their flags, and a few versions. Of what is dead-lettered with others there is `letters`, too: where those were read first.
+are those of their flags, and a few versions.
 
 Digests are keyed (BLAKE2b) and short: equal means unchanged, and nobody without the key can test a guess against them.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring
 from typing import Any, Protocol
@@ -50,13 +50,9 @@ class Known:
     attempts: int = 1
     read_at: str = ""
     settled_at: str = ""
-    letters: Sequence[str] = ()
 
     def to_json(self) -> bytes:
-        members = {name: getattr(self, name) for name in Known.__slots__}
-        if not self.letters:
-            del members["letters"]
-        return _ENCODER.encode(members).encode()
+        return _ENCODER.encode({name: getattr(self, name) for name in Known.__slots__}).encode()
 
     @staticmethod
     def from_json(value: bytes) -> Known:

@@ -15,9 +15,9 @@ from bridge.flow.ports import Handler
 from bridge.flow.settings import WriterSettings
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
+from bridge.kafka.client import Names
 from bridge.kafka.dead_letters import KafkaDeadLetters
 from bridge.kafka.lease import Lease
-from bridge.kafka.own_topics import KafkaOwnTopics
 from bridge.kafka.producer import KafkaProducer
 from bridge.kafka.records import KafkaRecords
 from bridge.kafka.settings import KafkaSettings
@@ -25,7 +25,7 @@ from bridge.kafka.state import KafkaState
 from bridge.kafka.topics import Topic, Topics, workflow_topics
 from bridge.model.clock import Clock
 from bridge.model.desired import OUTCOMES, Desired, Workflow
-from bridge.model.events import Record
+from bridge.model.events import Headers, Record
 from bridge.model.report import Report
 from bridge.model.state import Known
 from bridge.observe.settings import ServiceSettings
@@ -87,7 +87,7 @@ class Taker(Generic[E]):
 
 
 class WriterRun(Generic[E]):
-    """See bridge.process.service.Run. `revision`: of the running configuration, for dead letters."""
+    """See bridge.service.Run. `revision`: of the running configuration, for dead letters."""
 
     def __init__(
         self,
@@ -109,21 +109,19 @@ class WriterRun(Generic[E]):
         writing = self._writing
         producer = KafkaProducer(self._kafka)
         state = KafkaState(self._kafka, writing.workflow, self._service.own_dir(f"{writing.workflow}-writer"), producer)
-        own_topics = KafkaOwnTopics(self._kafka, producer)
         ledger, lease = OffsetLedger(), Lease()
         try:
             counts = await asyncio.to_thread(Topics(self._kafka).ensure, [*writing.topics, *workflow_topics(writing.workflow)])
             partitions = counts[f"{writing.workflow}.state"]
             counted = partial(self._counted, state, partitions)
             handler = await writing.handler(Shared(producer, counted, state.put))
-            writer = self._writer = self._build(handler, state, producer, own_topics, ledger, lease)
+            writer = self._writer = self._build(handler, state, producer, ledger, lease)
             topics = [topic.name for topic in writing.topics]
             taker = Taker(writer, writing, state)
             records = self._records = KafkaRecords(self._kafka, writing.workflow, self._service.instance_id, topics, taker, ledger, lease)
             await self._consume(writer, records)
         finally:
             state.close()
-            await own_topics.close()
             await asyncio.to_thread(producer.close)
             await writing.close()
 
@@ -146,20 +144,17 @@ class WriterRun(Generic[E]):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _build(
-        self,
-        handler: Handler[E],
-        state: KafkaState,
-        producer: KafkaProducer,
-        own_topics: KafkaOwnTopics,
-        ledger: OffsetLedger,
-        lease: Lease,
-    ) -> Writer[E]:
+    def _build(self, handler: Handler[E], state: KafkaState, producer: KafkaProducer, ledger: OffsetLedger, lease: Lease) -> Writer[E]:
+        names = Names(self._kafka)
+
+        async def requeue(record: Record, headers: Headers) -> None:
+            await producer.send(names.topic(record.topic), record.key, record.value, headers, record.partition)
+
         return Writer(
             handler,
             state,
             KafkaDeadLetters(self._kafka, self._writing.workflow, self._revision, producer),
-            own_topics,
+            requeue,
             ledger,
             LetterLimit(self._limits.dead_letters_in_a_row, self._limits.dead_letter_ratio),
             self._clock,

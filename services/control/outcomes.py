@@ -74,13 +74,6 @@ def _reached(groups: Sequence[GroupLag]) -> dict[int, int]:
 def _outcome(decision: Decision, reached: Mapping[int, int], known: Mapping[str, Known]) -> Outcome:
     target = decision.event.target if decision.event else ""
     last = known.get(f"{decision.key}/{target}")
-    if last is not None and _is_of(last, decision):
+    if last is not None and (last.partition, last.offset) == (decision.part, decision.last_at):
         return TOLD.get(last.outcome, "done")
     return "waiting" if decision.last_at >= reached.get(decision.part, 0) else "done"
-
-
-def _is_of(known: Known, decision: Decision) -> bool:
-    """Whether this is what became of the decision. State names the place where it was first; earlier versions named that of its copy."""
-    if known.partition == decision.part and known.offset in (decision.at, decision.last_at):
-        return True
-    return decision.id in known.letters

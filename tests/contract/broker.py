@@ -52,13 +52,6 @@ def drop(settings: KafkaSettings, name: str) -> None:
     settled(lambda: name not in Topics(settings).partitions())
 
 
-def delete_before(settings: KafkaSettings, name: str, partition: int, offset: int) -> None:
-    """As retention does."""
-    admin = AdminClient(settings.client())
-    for future in admin.delete_records([TopicPartition(settings.topic_prefix + name, partition, offset)]).values():
-        future.result(10)
-
-
 def content(settings: KafkaSettings, topic: str, partitions: int = 3) -> list[Message]:
     """Every committed record of a topic (bare name), partition by partition.
 

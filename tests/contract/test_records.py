@@ -13,7 +13,7 @@ from bridge.kafka.client import FencedError
 from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import ingress_topics, workflow_topics
 from bridge.model.errors import HaltError
-from tests.contract.broker import delete_before, eventually, fill, make, producing
+from tests.contract.broker import eventually, fill, make, producing
 from tests.contract.consuming import LIVE, REPLAY, Member, caught_up, consuming, lag, publish
 
 
@@ -209,7 +209,9 @@ async def test_records_deleted_before_they_were_read_halt_the_workflow(settings:
     async with consuming(settings) as (member, _):
         await eventually(lambda: len(member.taken) == 5)
     await fill(settings, LIVE, ["k"] * 5, partition=0)
-    delete_before(settings, LIVE, 0, 8)
+    admin = AdminClient(settings.client())
+    for future in admin.delete_records([TopicPartition(settings.topic_prefix + LIVE, 0, 8)]).values():
+        future.result(10)
 
     async with consuming(settings) as (again, run):
         with pytest.raises(HaltError) as caught:
@@ -226,7 +228,9 @@ async def test_records_deleted_before_they_were_read_halt_the_workflow(settings:
 async def test_records_deleted_together_with_the_offsets_are_told_once(settings: KafkaSettings) -> None:
     """Both are kept for seven days: after a longer stop nothing says how much of them was dealt with."""
     await fill(settings, LIVE, ["k"] * 5, partition=0)
-    delete_before(settings, LIVE, 0, 3)
+    admin = AdminClient(settings.client())
+    for future in admin.delete_records([TopicPartition(settings.topic_prefix + LIVE, 0, 3)]).values():
+        future.result(10)
 
     async with consuming(settings) as (first, run):
         with pytest.raises(HaltError) as caught:
@@ -273,7 +277,7 @@ async def test_records_deleted_after_they_were_settled_are_no_matter(settings: K
 
 
 async def test_of_two_processes_with_one_instance_id_the_first_is_fenced(settings: KafkaSettings) -> None:
-    """bridge.process.service makes `instance_id_conflict` of it when it happens again and again."""
+    """bridge.service makes `instance_id_conflict` of it when it happens again and again."""
     async with consuming(settings, "same") as (first, run):
         await eventually(lambda: first.owned)
         async with consuming(settings, "same") as (second, other):

@@ -64,39 +64,6 @@ async def test_a_letter_is_written_once_though_its_offset_was_not_committed() ->
     assert redriven.handler.ended["a"] == ["a8"]
 
 
-@pytest.mark.parametrize("sums", [False, True])
-async def test_so_is_each_of_those_that_waited_together(sums: bool) -> None:
-    rig = Rig()
-    rig.handler.sums = sums
-    rig.handler.script["a"] = [away(attempts=1000), refused()]
-    records = [record("a", number) for number in range(3)]
-    rig.offer(*records)
-    await rig.work()
-    assert len(rig.letters.letters) == (3 if sums else 1)
-
-    again = Rig(state=rig.state, letters=rig.letters)
-    await again.work(*records)
-
-    assert (len(rig.letters.letters), again.handler.calls) == (3 if sums else 1, [])
-    assert again.settled(*records)
-
-
-async def test_what_was_not_among_them_is_written_though_it_waits_with_them_now() -> None:
-    """A record of another topic may have the same number as one of them."""
-    rig = Rig()
-    rig.handler.always["a"] = refused
-    letter, other = record("a", 7), record("a", 5)
-    rig.offer(record("a", 4, topic=REPLAY))
-    await rig.work(letter)
-    assert len(rig.letters.letters) == 1
-
-    again = Rig(state=rig.state, letters=rig.letters)
-    await again.work(record("a", 4), other, letter, record("a", 7, "another", topic=REPLAY))
-
-    assert again.handler.ended["a"] == ["a4", "a5", "another"]
-    assert len(rig.letters.letters) == 1
-
-
 async def test_an_error_may_bring_its_own_budget() -> None:
     rig = Rig(park_budget_s=86400)
     rig.handler.always["a"] = lambda: no_parent(budget_s=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from typing import Any
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.batcher import Batcher, BatchSize
-from bridge.flow.offsets import OffsetLedger, Position
+from bridge.flow.offsets import OffsetLedger
 from bridge.flow.ports import Result
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
@@ -87,7 +87,7 @@ class Loop:
             handler,
             MemoryState(),
             self.letters,
-            self,
+            self._requeue,
             self._ledger,
             LetterLimit(100, 1.0),
             rig.clock,
@@ -102,13 +102,8 @@ class Loop:
         with suppress(asyncio.CancelledError):
             await self._run
 
-    async def publish(self, record: Record, headers: Headers) -> int:
-        """See bridge.flow.ports.OwnTopics."""
-        self._take(again := replace(record, offset=self._read, headers=tuple(headers)))
-        return again.offset
-
-    async def read(self, position: Position, offsets: Sequence[int]) -> Sequence[Record]:
-        raise AssertionError("no crowd is made here")
+    async def _requeue(self, record: Record, headers: Headers) -> None:
+        self._take(replace(record, offset=self._read, headers=tuple(headers)))
 
     def offer(self, *events: EmailEvent) -> None:
         for event in events:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -194,9 +194,7 @@ class Rig:
     tracer: Tracer = OFF
     requeued: list[tuple[Record, Headers]] = field(default_factory=list)
     comes_again: bool = True
-    publish_again: Callable[[Record, Headers], Awaitable[int]] | None = None  # instead
-    log: dict[tuple[Position, int], Record] = field(default_factory=dict)  # all that was offered
-    most_parked: int = 10_000
+    publish_again: Callable[[Record, Headers], None] | None = None  # instead
     before_requeue: Callable[[Record], None] = lambda _: None
     lease_check: Callable[[], None] = lambda: None
 
@@ -208,7 +206,7 @@ class Rig:
             self.handler,
             self.state,
             self.letters,
-            self,
+            self._requeue,
             self.ledger,
             LetterLimit(self.in_a_row, 1.0),
             self.clock,
@@ -217,29 +215,22 @@ class Rig:
             park_budget_s=self.park_budget_s,
             lease_check=self.lease_check,
             capacity=self.capacity,
-            most_parked=self.most_parked,
             tracer=self.tracer,
         )
 
-    async def publish(self, record: Record, headers: Headers) -> int:
+    async def _requeue(self, record: Record, headers: Headers) -> None:
         """It comes again, behind all others."""
         if self.publish_again is not None:
-            return await self.publish_again(record, headers)
+            self.publish_again(record, headers)
+            return
         self.before_requeue(record)
         self.requeued.append((record, headers))
-        copy = replace(record, offset=AT_THE_END + len(self.requeued), headers=tuple(headers))
         if self.comes_again:
-            self.offer(copy)
-        return copy.offset
-
-    async def read(self, position: Position, offsets: Sequence[int]) -> Sequence[Record]:
-        """Once more."""
-        return [self.log[position, offset] for offset in offsets if (position, offset) in self.log]
+            self.offer(replace(record, offset=AT_THE_END + len(self.requeued), headers=tuple(headers)))
 
     def offer(self, *records: Record) -> None:
         """As the consumer does: noted in the ledger first."""
         for each in records:
-            self.log[each.position, each.offset] = each
             self.ledger.read(each.position, each.offset, each.timestamp_ms)
         self.writer.offer(records)
 

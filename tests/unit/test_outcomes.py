@@ -22,9 +22,8 @@ def test_a_decision_waits_until_the_writer_has_passed_the_last_of_its_copies(com
     assert _outcome(replace(DECIDED, last_at=last_at), {0: committed}, {}) == wanted
 
 
-@pytest.mark.parametrize("known", [Known(offset=5), Known(offset=30), Known(offset=9, letters=["0-4", "0-5"])])
-def test_what_became_of_it_is_told_of_its_place_its_copy_or_its_letter(known: Known) -> None:
-    of_it = {"c-1/campaign": replace(known, outcome="dead_lettered")}
+def test_what_became_of_the_copy_became_of_the_decision() -> None:
+    known = {"c-1/campaign": Known(partition=0, offset=30, outcome="dead_lettered")}
 
-    assert _outcome(replace(DECIDED, last_at=30), {0: 31}, of_it) == "dead_lettered"
-    assert _outcome(replace(DECIDED, at=6, part=1, last_at=31), {1: 32}, of_it) == "done"
+    assert _outcome(replace(DECIDED, last_at=30), {0: 31}, known) == "dead_lettered"
+    assert _outcome(DECIDED, {0: 31}, known) == "done"

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from datetime import datetime
 
-from bridge.flow.offsets import OffsetLedger, Position
+from bridge.flow.offsets import OffsetLedger
 from bridge.flow.ports import Handler
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
@@ -46,7 +46,7 @@ class WriterProcess:
             handler,
             state,
             Letters(kafka, life),
-            self,
+            self._requeue,
             self._ledger,
             LetterLimit(10_000, 1.1),
             clock,
@@ -98,12 +98,7 @@ class WriterProcess:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def publish(self, record: Record, headers: Headers) -> int:
-        """See bridge.flow.ports.OwnTopics."""
+    async def _requeue(self, record: Record, headers: Headers) -> None:
         self.life.step()
         self._kafka.append(Record(record.topic, 0, -1, 0, record.key, record.value, tuple(headers)))
         self.life.step()
-        return len(self._kafka.topics[record.topic]) - 1
-
-    async def read(self, position: Position, offsets: Sequence[int]) -> Sequence[Record]:
-        return [self._kafka.topics[position[0]][offset] for offset in offsets]
