@@ -29,3 +29,23 @@ class FakeClock:
         self.slept.append(seconds)
         self.advance(max(0.0, seconds))
         await asyncio.sleep(0)
+
+
+class HandClock(FakeClock):
+    """Time passes when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sleepers: list[tuple[float, asyncio.Event]] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self._sleepers.append((self.passed_s + seconds, over := asyncio.Event()))
+        self.advance(0)
+        await over.wait()
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
+        for _, over in (each for each in self._sleepers if each[0] <= self.passed_s):
+            over.set()
+        self._sleepers = [each for each in self._sleepers if each[0] > self.passed_s]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from bridge.flow.jobs import Job, JobQueue
+from bridge.flow.job import Job
+from bridge.flow.jobs import JobQueue
 from bridge.flow.offsets import OffsetLedger
 from bridge.flow.parking import goes_to_the_end, is_back
 from bridge.flow.patience import Patience
@@ -17,6 +18,7 @@ from bridge.model.errors import ParkError, RetryError
 from bridge.observe.log import log
 
 E = TypeVar("E")
+LOOK_S = 0.25  # between two looks at the shelf, if there is something on it
 
 
 class Aside(Generic[E]):
@@ -41,16 +43,31 @@ class Aside(Generic[E]):
         """Only this key waits. Its records stay uncommitted, so that a restart reads them again, or go to the end of their topic."""
         self._queue.park(job, exc.waits_for if isinstance(exc, ParkError) else frozenset())
         log("record_parked", "debug", key=job.key, code=exc.code, attempts=job.failures.count)
-        self._begin(partial(self._later, job, wait_s, job.failures.count))
+        if self._queue.crowded():
+            self._queue.shelve(job, self._clock.monotonic() + wait_s)
+        else:
+            job.timer = self._begin(partial(self._later, job, wait_s))
+
+    def begin(self) -> None:
+        """From now on what lies on the shelf takes its turns."""
+        self._begin(self._bring)
+
+    async def _bring(self) -> None:
+        while True:
+            await self._queue.shelved.wait()
+            for job in self._queue.due(self._clock.monotonic()):
+                self._begin(partial(self._turn, job))
+            await self._clock.sleep(LOOK_S)
 
     def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
 
-    def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -60,9 +77,13 @@ class Aside(Generic[E]):
         except Exception as exc:
             self._halt(exc)
 
-    async def _later(self, job: Job[E], seconds: float, count: int) -> None:
+    async def _later(self, job: Job[E], seconds: float) -> None:
         await self._clock.sleep(seconds)
-        if job.dropped or not job.asleep or job.failures.count != count:  # what it waited for has come, and perhaps gone
+        job.timer = None  # whoever wakes or drops it from now on must not end us
+        await self._turn(job)
+
+    async def _turn(self, job: Job[E]) -> None:
+        if job.dropped or not job.asleep:
             return
         try:
             since, now, budget_s = job.failures.parked_since, self._clock.now(), self._park_budget_s

@@ -5,72 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from bridge.flow.failures import Failures
+from bridge.flow.job import Job, Place
 from bridge.flow.parking import is_back
-from bridge.flow.ports import Result
+from bridge.flow.shelf import Shelf
 from bridge.model.events import Record
-from bridge.model.state import Known
 
 E = TypeVar("E")
 FIRST_TRIES = 9  # come before the next repeat of what was parked, while there are some
-
-
-@dataclass(slots=True, eq=False)
-class Job(Generic[E]):
-    """All that is to be done for one key. `event` is the merge of `records`; `arrived` has not been decoded yet."""
-
-    partition: int
-    key: str
-    live: bool
-    arrived: list[Record] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
-    event: E | None = None
-    latest: Record | None = None  # the record that counts: the one with the newest event
-    failures: Failures = field(default_factory=Failures)
-    parked: bool = False
-    asleep: bool = False  # parked, and not up for its turn or on its way to the end of its topic
-    waits_for: frozenset[str] = frozenset()  # keys, while it is parked
-    calling: bool = False  # an attempt is under way
-    queued: bool = False  # in a ready queue, with a worker or waiting for its time
-    dropped: bool = False  # its partition is to be given away: no further call
-    late: bool = False  # it has been given away while a call was under way
-    opt_outs: int = 0  # opt-outs that wait with it since it failed
-
-    @property
-    def size(self) -> int:
-        return len(self.arrived) + len(self.records)
-
-    def noted(self, result: Result, now: datetime) -> Known | None:
-        """What is known after an attempt, with where, when and how often; None leaves the state as it is."""
-        latest = self.latest
-        if result.known is None or latest is None:
-            return None
-        return replace(
-            result.known,
-            outcome=result.outcome,
-            topic=latest.topic,
-            partition=latest.partition,
-            offset=latest.offset,
-            attempts=self.failures.count + 1,
-            read_at=datetime.fromtimestamp(latest.timestamp_ms / 1000, UTC).isoformat(),
-            settled_at=now.isoformat(),
-        )
+MOST_PARKED = 20_000  # keys in memory, 4 kB each; others lie on the shelf
+BROUGHT = 500  # from the shelf at a time, so that the loop is not held up
 
 
 class JobQueue(Generic[E]):
-    """Jobs by key; `next` gives live ones first, and those that were parked after all others, but for one in ten."""
+    """Jobs by key; `next` gives live ones first, and those that were parked after all others, but for one in ten.
 
-    def __init__(self) -> None:
-        self._jobs: dict[tuple[int, str], Job[E]] = {}
+    Of parked ones `most_parked` are in memory at most, a tenth of them up for their next try; others lie on the shelf.
+    """
+
+    def __init__(self, shelf: Shelf[E] | None = None, most_parked: int = MOST_PARKED) -> None:
+        self._jobs: dict[Place, Job[E]] = {}
+        self._shelf: Shelf[E] = shelf or Shelf()
+        self._most_parked, self._at_once = most_parked, max(1, most_parked // 10)
+        self.shelved = asyncio.Event()  # whether there are some on the shelf
         self._ready: dict[bool, deque[Job[E]]] = {True: deque(), False: deque()}
         self._repeats: deque[Job[E]] = deque()
         self._parked: set[Job[E]] = set()
         self._waiting: dict[str, set[Job[E]]] = {}  # by the keys that they wait for
-        self._still_calling: dict[tuple[int, str], Job[E]] = {}  # dropped, and their calls have not ended: the same key has to wait
+        self._still_calling: dict[Place, Job[E]] = {}  # dropped, and their calls have not ended: the same key has to wait
         self._first_tries = 0  # since the last repeat
         self._signal = asyncio.Semaphore(0)
         self.in_hand = {True: 0, False: 0}
@@ -78,11 +42,15 @@ class JobQueue(Generic[E]):
     def add(self, record: Record, key: str, live: bool) -> None:
         """Notes a record under its key; a job that is under way or waiting takes it up at its next attempt."""
         place = (record.partition, key)
-        job = self._jobs.get(place)
+        job, due_s = self._jobs.get(place), None
+        if job is None and (shelved := self._shelf.take(place)) is not None:
+            job, due_s = shelved
+            self._in_memory(job)
         if job is None:
             job = self._jobs[place] = Job(record.partition, key, live)
             if is_back(record):  # as if it had been here all the time
                 self.park(job)
+                job.queued, due_s = True, 0.0
         elif live and not job.live:
             self._prefer(job)
         job.arrived.append(record)
@@ -91,11 +59,19 @@ class JobQueue(Generic[E]):
             self.ready(job)
         elif key in job.waits_for and not is_back(record):
             self.wake(key)
+        if due_s is not None and job.asleep:
+            self._aside_again(job, due_s)
+
+    def _aside_again(self, job: Job[E], due_s: float) -> None:
+        if due_s == 0 and len(self._repeats) < self._at_once and not self.crowded():
+            self.ready(job)
+        else:
+            self.shelve(job, due_s)
 
     def ready(self, job: Job[E]) -> None:
         """The job may be attempted (again); one that is parked takes up room when its turn comes."""
         job.queued, job.asleep = True, False
-        if (job.partition, job.key) in self._still_calling:
+        if job.place in self._still_calling:
             return
         (self._repeats if job.parked else self._ready[job.live]).append(job)
         self._signal.release()
@@ -106,6 +82,7 @@ class JobQueue(Generic[E]):
             if job.asleep:
                 self.unpark(job)
                 self.ready(job)
+        self._shelf.wake(key)
 
     async def next(self) -> Job[E]:
         while True:
@@ -132,8 +109,35 @@ class JobQueue(Generic[E]):
         """The job waits aside; it does not count as room taken, or what it waits for might never be read."""
         self._count(job, -job.size)
         job.parked, job.asleep, job.waits_for = True, True, waits_for
+        self._in_memory(job)
+
+    def crowded(self) -> bool:
+        """Whether what is parked now belongs on the shelf: there must be room for those of there that are due."""
+        return len(self._parked) > self._most_parked - self._at_once
+
+    def shelve(self, job: Job[E], due_s: float) -> None:
+        """The job sleeps on the shelf until this time of the monotonic clock. It is parked, and has no timer."""
+        self._forget(job)
+        del self._jobs[job.place]
+        job.calling = False  # the worker is still at its attempt's end; what comes back is another object
+        self._shelf.put(job, due_s)
+        self.shelved.set()
+
+    def due(self, now_s: float) -> list[Job[E]]:
+        """Takes those from the shelf whose time has come, as far as there is room; they are asleep."""
+        room = min(self._most_parked - len(self._parked), self._at_once - len(self._repeats), BROUGHT)
+        jobs = self._shelf.due(now_s, room)
+        for job in jobs:
+            self._in_memory(job)
+        if not self._shelf:
+            self.shelved.clear()
+        return jobs
+
+    def _in_memory(self, job: Job[E]) -> None:
+        """A parked job."""
+        self._jobs[job.place] = job
         self._parked.add(job)
-        for key in waits_for:
+        for key in job.waits_for:
             self._waiting.setdefault(key, set()).add(job)
 
     def unpark(self, job: Job[E]) -> None:
@@ -144,6 +148,9 @@ class JobQueue(Generic[E]):
 
     def _forget(self, job: Job[E]) -> None:
         self._parked.discard(job)
+        if job.timer is not None:
+            job.timer.cancel()
+            job.timer = None
         for key in job.waits_for:
             if key in self._waiting:
                 self._waiting[key].discard(job)
@@ -160,28 +167,28 @@ class JobQueue(Generic[E]):
             self.ready(job)
         else:
             job.queued = False
-            del self._jobs[job.partition, job.key]
+            del self._jobs[job.place]
 
     def ended(self, job: Job[E]) -> None:
         """The call of a dropped job is over. If its partition has come back meanwhile, the key may be called again."""
-        place = (job.partition, job.key)
-        if self._still_calling.get(place) is job:
-            del self._still_calling[place]
-            if place in self._jobs:
-                self.ready(self._jobs[place])
+        if self._still_calling.get(job.place) is job:
+            del self._still_calling[job.place]
+            if job.place in self._jobs:
+                self.ready(self._jobs[job.place])
 
     def drop(self, partitions: Iterable[int]) -> list[Job[E]]:
         """Forgets the jobs of these partitions; gives those with an attempt under way."""
         gone = set(partitions)
+        self._shelf.drop(gone)
         dropped = [job for job in self._jobs.values() if job.partition in gone]
         for job in dropped:
-            del self._jobs[job.partition, job.key]
+            del self._jobs[job.place]
             self._forget(job)
             self._count(job, -len(job.arrived))
             job.arrived.clear()
             job.dropped = True
             if job.calling:
-                self._still_calling[job.partition, job.key] = job
+                self._still_calling[job.place] = job
             else:
                 self.finish(job)
         return [job for job in dropped if job.calling]
@@ -201,15 +208,15 @@ class JobQueue(Generic[E]):
 
     def parked(self) -> int:
         """How many keys wait aside."""
-        return len(self._parked)
-
-    def called_up(self) -> int:
-        """How many of them are up for their next try."""
-        return len(self._repeats)
+        return len(self._parked) + len(self._shelf)
 
     def opt_outs(self) -> int:
         """How many opt-outs wait with a job that has failed."""
-        return sum(job.opt_outs for job in self._jobs.values())
+        return sum(job.opt_outs for job in self._jobs.values()) + self._shelf.opt_outs
 
     def partitions(self) -> set[int]:
-        return {partition for partition, _ in self._jobs}
+        return {partition for partition, _ in self._jobs} | self._shelf.partitions()
+
+    def close(self) -> None:
+        """When all has been dropped."""
+        self._shelf.close()

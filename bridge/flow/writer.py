@@ -12,16 +12,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from bridge.flow.aside import Aside
 from bridge.flow.dead_lettering import DeadLettering
 from bridge.flow.failures import Outage
-from bridge.flow.jobs import Job, JobQueue
+from bridge.flow.job import Job
+from bridge.flow.jobs import MOST_PARKED, JobQueue
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.parking import is_a_letter, is_back
 from bridge.flow.patience import Patience
 from bridge.flow.ports import DeadLetters, Handler, Requeue, Result
+from bridge.flow.shelf import Shelf
 from bridge.flow.waits import LetterLimit
 from bridge.http.sessions import call_guard
 from bridge.model.clock import Clock
@@ -38,7 +41,7 @@ DRAIN_S = 8.0  # a call under way gets so long to end when we have to stop
 
 
 class Writer(Generic[E]):
-    """One run of a writer."""
+    """One run of a writer. `most_parked` keys wait in memory, others in a file in `folder` (None: the system's own place)."""
 
     def __init__(
         self,
@@ -55,13 +58,15 @@ class Writer(Generic[E]):
         park_budget_s: float,
         lease_check: Callable[[], None] = lambda: None,
         capacity: int = CAPACITY,
+        most_parked: int = MOST_PARKED,
+        folder: Path | None = None,
         tracer: Tracer = OFF,
     ) -> None:
         self._handler, self._state = handler, state
         self._ledger, self._limit, self._clock, self._rng = ledger, limit, clock, rng
         self._concurrency, self._park_budget_s, self._capacity = concurrency, park_budget_s, capacity
         self._lease_check, self._tracer = lease_check, tracer
-        self._queue: JobQueue[E] = JobQueue()
+        self._queue: JobQueue[E] = JobQueue(Shelf(folder), most_parked)
         self._stopping = asyncio.Event()
         self._patience = Patience(clock, rng, self._stopping, self._met)
         self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -81,7 +86,7 @@ class Writer(Generic[E]):
 
     def full(self, live: bool) -> bool:
         """Whether enough records of this lane are in hand; asked from the consumer's thread."""
-        return max(self._queue.in_hand[live], self._queue.called_up()) >= self._capacity
+        return self._queue.in_hand[live] >= self._capacity
 
     async def release(self, positions: Sequence[Position]) -> None:
         """Drops what has not begun in these partitions and waits for the calls under way."""
@@ -95,6 +100,7 @@ class Writer(Generic[E]):
     async def run(self) -> None:
         """Works until cancelled. Raises HaltError. Either way what is under way is drained first."""
         workers = [asyncio.create_task(self._work()) for _ in range(self._concurrency)]
+        self._aside.begin()
         try:
             await self._halted
         finally:
@@ -112,6 +118,7 @@ class Writer(Generic[E]):
         self.halt()
         await self.release([("", partition) for partition in self._queue.partitions()])
         self._aside.stop()
+        self._queue.close()
 
     def parked(self) -> int:
         """Keys that wait for something else."""

@@ -101,6 +101,7 @@ class WriterRun(Generic[E]):
     ) -> None:
         self._kafka, self._service, self._limits, self._writing = kafka, service, limits, writing
         self._revision, self._clock, self._tracer = revision, clock, tracer
+        self._folder = service.own_dir(f"{writing.workflow}-writer")
         self._records: KafkaRecords | None = None
         self._writer: Writer[E] | None = None
         self.ready = False
@@ -108,7 +109,7 @@ class WriterRun(Generic[E]):
     async def run(self) -> None:
         writing = self._writing
         producer = KafkaProducer(self._kafka)
-        state = KafkaState(self._kafka, writing.workflow, self._service.own_dir(f"{writing.workflow}-writer"), producer)
+        state = KafkaState(self._kafka, writing.workflow, self._folder, producer)
         ledger, lease = OffsetLedger(), Lease()
         try:
             counts = await asyncio.to_thread(Topics(self._kafka).ensure, [*writing.topics, *workflow_topics(writing.workflow)])
@@ -163,6 +164,7 @@ class WriterRun(Generic[E]):
             park_budget_s=self._limits.park_budget_s,
             lease_check=lease.check,
             tracer=self._tracer,
+            folder=self._folder,
         )
 
     def told(self, desired: Desired) -> None:

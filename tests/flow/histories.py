@@ -57,6 +57,7 @@ class History:
         rig = Rig(
             concurrency=self.rng.randint(1, 4),
             park_budget_s=1e9,
+            most_parked=self.rng.choice((1, 2, 20_000)),
             state=self.state,
             letters=self.letters,
             handler=self.handler,

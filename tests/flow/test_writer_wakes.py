@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bridge.flow.ports import Result
 from bridge.model.state import Known
-from tests.clock import FakeClock
+from tests.clock import HandClock
 from tests.flow.writing import Rig, no_parent, record, turns, until
 
 DAY_S = 86_400.0
-
-
-class HandClock(FakeClock):
-    """Time passes when the test says so."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._sleepers: list[tuple[float, asyncio.Event]] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self._sleepers.append((self.passed_s + seconds, over := asyncio.Event()))
-        self.advance(0)
-        await over.wait()
-
-    def advance(self, seconds: float) -> None:
-        super().advance(seconds)
-        for _, over in (each for each in self._sleepers if each[0] <= self.passed_s):
-            over.set()
-        self._sleepers = [each for each in self._sleepers if each[0] > self.passed_s]
 
 
 @asynccontextmanager

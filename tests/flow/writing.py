@@ -185,6 +185,7 @@ class Rig:
     concurrency: int = 4
     park_budget_s: float = 3600.0
     capacity: int = 1000
+    most_parked: int = 20_000
     in_a_row: int = 10_000
     state: MemoryState = field(default_factory=MemoryState)
     letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
@@ -215,6 +216,7 @@ class Rig:
             park_budget_s=self.park_budget_s,
             lease_check=self.lease_check,
             capacity=self.capacity,
+            most_parked=self.most_parked,
             tracer=self.tracer,
         )
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from bridge.flow.failures import PARKED_SINCE
-from bridge.flow.jobs import Job, JobQueue
+from bridge.flow.job import Job
+from bridge.flow.jobs import JobQueue
 from bridge.model.events import Record
 from tests.unit.fakes import a_record
 
