@@ -39,7 +39,7 @@ from bridge.dynamics.metadata import read_table
 from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.reader import Feed
 from bridge.flow.settings import WriterSettings
-from bridge.http.sessions import Pause
+from bridge.http.gate import Pause
 from bridge.kafka.avro import HEAD, Encoder, load_schema
 from bridge.kafka.encoding import Encoding
 from bridge.kafka.local_part import LocalPart

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from bridge.http.sessions import build_client
+from bridge.http.transport import build_client
 from sandbox.campaign import CampaignSandbox
 from sandbox.kafka.local import free_port
 from tests.e2e.stack import ROOT

@@ -11,21 +11,22 @@ import httpx
 
 from bridge.campaign.errors import NotFound, error_for
 from bridge.campaign.settings import CampaignSettings
-from bridge.http.answers import BAD_ANSWER_TRIES, bad_answer, is_unauthorized, parse_object
-from bridge.http.sessions import Gate, Pause, ahead_s, build_client, result_of, retry_after_s, same_origin, send
-from bridge.http.tokens import TokenCache
+from bridge.http.answers import BAD_ANSWER_TRIES, bad_answer, parse_object
+from bridge.http.credentials import ClientSecret
+from bridge.http.gate import Gate, Pause
+from bridge.http.session import Session
+from bridge.http.transport import build_client, result_of
 from bridge.model.clock import Clock
-from bridge.model.errors import Origin, RejectError, RetryError
+from bridge.model.errors import RejectError, RetryError
 from bridge.observe.metrics import Result
 
 DONE = {"GET": (200,), "POST": (200, 201), "PATCH": (200, 204), "DELETE": (200, 204)}
 EMPTY = {("POST", 201), ("PATCH", 204), ("DELETE", 200), ("DELETE", 204)}  # what needs no body
 
 
-def token_cache(settings: CampaignSettings, client: httpx.AsyncClient, origin: Origin, clock: Clock) -> TokenCache:
-    """Tokens of the Adobe credential (campaign.md §1.1). `origin`: what Adobe is to the workflow."""
-    form = {"grant_type": "client_credentials", "client_id": settings.client_id, "scope": settings.scopes}
-    return TokenCache(client, settings.token_url, form, settings.client_secret, origin, clock)
+def credential(settings: CampaignSettings) -> ClientSecret:
+    """The Adobe credential (campaign.md §1.1)."""
+    return ClientSecret(settings.client_id, settings.client_secret, settings.scopes)
 
 
 def counts_as(response: httpx.Response) -> Result:
@@ -40,25 +41,30 @@ class CampaignClient:
     def __init__(
         self, settings: CampaignSettings, clock: Clock, client: httpx.AsyncClient | None = None, *, pause: Pause | None = None
     ) -> None:
-        self._settings, self._clock = settings, clock
-        self._http = client or build_client(settings.request_timeout_s, settings.concurrency)
-        self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
         self._gate = Gate(settings.concurrency, clock, settings.calls_per_second, pause)
-        self._token = token_cache(settings, self._http, "target", clock)
+        self._session = Session(
+            client or build_client(settings.request_timeout_s, settings.concurrency),
+            f"{settings.url}/campaign/",
+            settings.token_url,
+            credential(settings),
+            self._gate,
+            clock,
+            origin="target",
+            headers={"X-Api-Key": settings.client_id, "Cache-Control": "no-cache", "Content-Type": "application/json"},
+            counts_as=counts_as,
+        )
+        self.close = self._session.close
+        self.authenticate = self._session.authenticate
 
     @property
     def calls(self) -> int:
         """Calls made so far."""
         return self._gate.calls
 
-    async def close(self) -> None:
-        await self._http.aclose()
-
-    async def authenticate(self, again: bool = False) -> None:
-        """Makes sure of a token, or of a new one. Raises RetryError or HaltError."""
-        if again:
-            self._token.forget()
-        await self._token.get()
+    @property
+    def ahead_s(self) -> float | None:
+        """By how much our clock was ahead at the last answer."""
+        return self._session.ahead_s
 
     async def create(self, path: str, body: dict[str, Any]) -> int:
         """POST of a new record; the status. Raises Duplicate if the key is taken."""
@@ -102,34 +108,16 @@ class CampaignClient:
         return parse_object(await self._call("GET", path))
 
     async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
-        url = same_origin(path, f"{self._settings.url}/campaign/", "target")
-        response = await self._send(method, url, body)
-        if is_unauthorized(response):  # expired, revoked, or transient (G9): once more with a fresh token
-            self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
-            response = await self._send(method, url, body)
+        url = self._session.url(path)
+        response = await self._session.call(lambda: self._request(method, url, body))
         if not response.is_success:
-            raise error_for(response, retry_after_s(response, self._clock.now()))
+            raise error_for(response, self._session.retry_after_s(response))
         _done(response)
         return response
 
-    async def _send(self, method: str, url: str, body: dict[str, Any] | None) -> httpx.Response:
-        token = await self._token.get()  # before the gate, which asks last whether the call may still be made
-        async with self._gate.call():
-            headers = {
-                "Authorization": f"Bearer {token}",
-                "X-Api-Key": self._settings.client_id,
-                "Cache-Control": "no-cache",
-                "Content-Type": "application/json",
-            }
-            request = self._request(method, url, body, headers)
-            response = await send(self._http, request, self._gate.meter, counts_as)
-            self.ahead_s = ahead_s(response, self._clock.now())
-            self._gate.heed(response, self._clock.now())
-        return response
-
-    def _request(self, method: str, url: str, body: dict[str, Any] | None, headers: dict[str, str]) -> httpx.Request:
+    def _request(self, method: str, url: str, body: dict[str, Any] | None) -> httpx.Request:
         try:
-            return self._http.build_request(method, url, json=body, headers=headers)
+            return self._session.request(method, url, json=body)
         except (ValueError, TypeError) as exc:  # half a character, a number that is none: of an event that others have written
             field = next((name for name, value in (body or {}).items() if not _sendable(value)), "?")
             raise RejectError(f"field {field}: the value cannot be sent as JSON", code="not_sendable", stage="write") from exc

@@ -10,11 +10,12 @@ from urllib.parse import urljoin
 
 import httpx
 
-from bridge.campaign.client import token_cache
+from bridge.campaign.client import credential
 from bridge.campaign.settings import CampaignSettings, JournalSettings
-from bridge.http.answers import bad_answer, is_page, is_unauthorized, parse_object, refusal, where
-from bridge.http.sessions import Gate, Pause, ahead_s, build_client, retry_after_s, same_origin, send
-from bridge.http.tokens import TokenCache
+from bridge.http.answers import bad_answer, is_page, parse_object, refusal, where
+from bridge.http.gate import Gate, Pause
+from bridge.http.session import Session
+from bridge.http.transport import build_client
 from bridge.model.clock import Clock
 from bridge.model.errors import BridgeError, HaltError, RetryError
 
@@ -45,14 +46,23 @@ class JournalClient:
         *,
         pause: Pause | None = None,
     ) -> None:
-        self._journal, self._campaign, self._clock = journal, campaign, clock
-        self._http = client or build_client(campaign.request_timeout_s, 2)
-        self._gate = Gate(1, clock, pause=pause)
-        self._token: TokenCache = token_cache(campaign, self._http, "source", clock)
-        self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
+        self._journal = journal
+        self._session = Session(
+            client or build_client(campaign.request_timeout_s, 2),
+            journal.url,
+            campaign.token_url,
+            credential(campaign),
+            Gate(1, clock, pause=pause),
+            clock,
+            origin="source",
+            headers={"x-api-key": campaign.client_id, "x-ims-org-id": campaign.org_id, "Accept": "application/json"},
+        )
+        self.close = self._session.close
 
-    async def close(self) -> None:
-        await self._http.aclose()
+    @property
+    def ahead_s(self) -> float | None:
+        """By how much our clock was ahead at the last answer."""
+        return self._session.ahead_s
 
     def first(self, start: Start) -> str:
         """The address to begin at."""
@@ -66,15 +76,12 @@ class JournalClient:
 
     async def page(self, link: str) -> JournalPage:
         """Raises RetryError (away, busy) or HaltError: `journal_expired` where what comes next has been deleted."""
-        url = same_origin(link, self._journal.url, "source")
-        response = await self._send(url)
-        if is_unauthorized(response):
-            self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
-            response = await self._send(url)
+        url = self._session.url(link)
+        response = await self._session.call(lambda: self._session.request("GET", url))
         if response.status_code == 204:
-            return JournalPage((), self._next(response, url), retry_after_s(response, self._clock.now()))
+            return JournalPage((), self._next(response, url), self._session.retry_after_s(response))
         if response.status_code != 200:
-            raise _error(response, retry_after_s(response, self._clock.now()))
+            raise _error(response, self._session.retry_after_s(response))
         answer = parse_object(response)
         events, page = answer.get("events"), answer.get("_page") or {}
         if (
@@ -90,21 +97,7 @@ class JournalClient:
     def _next(self, response: httpx.Response, asked: str) -> str | None:
         """Raises HaltError for a link to another host, before it is kept as the position, which would be followed for ever."""
         link = next_link(response, asked)
-        return None if link is None else same_origin(link, self._journal.url, "source")
-
-    async def _send(self, url: str) -> httpx.Response:
-        token = await self._token.get()
-        async with self._gate.call():
-            headers = {
-                "Authorization": f"Bearer {token}",
-                "x-api-key": self._campaign.client_id,
-                "x-ims-org-id": self._campaign.org_id,
-                "Accept": "application/json",
-            }
-            response = await send(self._http, self._http.build_request("GET", url, headers=headers), self._gate.meter)
-            self.ahead_s = ahead_s(response, self._clock.now())
-            self._gate.heed(response, self._clock.now())
-        return response
+        return None if link is None else self._session.url(link)
 
 
 def next_link(response: httpx.Response, asked: str) -> str | None:

@@ -12,9 +12,12 @@ import httpx
 from bridge.dynamics.batch import CONTINUE, Answer, Operation, Unreadable, decode, encode
 from bridge.dynamics.errors import NO_SUCH_ROW, NOT_CONDITIONAL, QueryRefused, error_code, error_for
 from bridge.dynamics.settings import DynamicsSettings
-from bridge.http.answers import BAD_ANSWER_TRIES, bad_answer, is_unauthorized, parse_object, where
-from bridge.http.sessions import Gate, Pause, ahead_s, asked_wait_s, build_client, retry_after_s, same_origin, send
-from bridge.http.tokens import TokenCache
+from bridge.http.answers import BAD_ANSWER_TRIES, bad_answer, parse_object, where
+from bridge.http.credentials import ClientSecret
+from bridge.http.gate import Gate, Pause
+from bridge.http.retry_after import asked_wait_s
+from bridge.http.session import Session
+from bridge.http.transport import build_client
 from bridge.model.clock import Clock
 from bridge.model.errors import Origin, RetryError
 from bridge.observe.metrics import Limit
@@ -33,7 +36,6 @@ BUDGET: dict[Limit, str] = {
     "requests": "x-ms-ratelimit-burst-remaining-xrm-requests",
     "seconds": "x-ms-ratelimit-time-remaining-xrm-requests",
 }
-Build = Callable[[], httpx.Request]
 
 
 class DynamicsClient:
@@ -50,17 +52,23 @@ class DynamicsClient:
         pause: Pause | None = None,
         patient: bool = False,
     ) -> None:
-        self._settings, self._clock, self.origin = settings, clock, origin
+        self._clock = clock
+        self._base = f"{settings.url}{API}"
         self._lag_waits_s = LAG_WAITS_S if patient else ()
-        self._http = client or build_client(settings.request_timeout_s, settings.concurrency)
-        self.ahead_s: float | None = None  # by how much our clock was ahead at the last answer
         self._gate = Gate(settings.concurrency, clock, pause=pause)
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": settings.client_id,
-            "scope": f"{settings.url}/.default",
-        }
-        self._token = TokenCache(self._http, settings.token_url, form, settings.client_secret, origin, clock)
+        self._session = Session(
+            client or build_client(settings.request_timeout_s, settings.concurrency),
+            self._base,
+            settings.token_url,
+            ClientSecret(settings.client_id, settings.client_secret, f"{settings.url}/.default"),
+            self._gate,
+            clock,
+            origin=origin,
+            headers=HEADERS,
+        )
+        self.origin = origin
+        self.close = self._session.close
+        self.authenticate = self._session.authenticate
 
     @property
     def calls(self) -> int:
@@ -69,16 +77,12 @@ class DynamicsClient:
     @property
     def root(self) -> str:
         """Path of the Web API, with which operations of a batch begin."""
-        return httpx.URL(self._settings.url + API).path
+        return httpx.URL(self._base).path
 
-    async def close(self) -> None:
-        await self._http.aclose()
-
-    async def authenticate(self, again: bool = False) -> None:
-        """Makes sure of a token, or of a new one. Raises RetryError or HaltError."""
-        if again:
-            self._token.forget()
-        await self._token.get()
+    @property
+    def ahead_s(self) -> float | None:
+        """By how much our clock was ahead at the last answer."""
+        return self._session.ahead_s
 
     async def get(self, path: str, prefer: str = "", strong: bool = False) -> dict[str, Any]:
         """The JSON object of `path` (below /api/data/v9.2/) or of an absolute link that the server gave. `strong`: metadata as they are
@@ -123,7 +127,7 @@ class DynamicsClient:
         if not _are_rows(answer.get("value")) or not all(isinstance(link, str) and link for link in links):
             raise bad_answer(response, "not a page of rows", "Dynamics")
         for link in links:  # before it is kept as a position, which would be followed for ever
-            same_origin(link, self._settings.url + API, self.origin)
+            self._session.url(link)
         return answer
 
     async def row(self, path: str) -> dict[str, Any] | None:
@@ -154,9 +158,9 @@ class DynamicsClient:
         return parse_object(response) if response.status_code == 200 else {}
 
     async def _patch(self, path: str, body: dict[str, Any], etag: str) -> httpx.Response:
-        url = same_origin(path, self._settings.url + API, self.origin)
-        headers = HEADERS | {"If-Match": etag, "Prefer": "return=representation"}
-        return await self._authorized(lambda: self._http.build_request("PATCH", url, json=body, headers=headers))
+        url = self._session.url(path)
+        headers = {"If-Match": etag, "Prefer": "return=representation"}
+        return await self._call(lambda: self._session.request("PATCH", url, json=body, headers=headers))
 
     async def batch(self, operations: Callable[[], Sequence[Operation]]) -> list[Answer]:
         """Runs operations, each by itself (continue-on-error); the answers in their order. `operations` is asked last before the call.
@@ -169,10 +173,10 @@ class DynamicsClient:
             nonlocal asked
             asked = operations()
             kind, body = encode(asked)
-            headers = HEADERS | {"Content-Type": kind, "Prefer": CONTINUE}
-            return self._http.build_request("POST", f"{self._settings.url}{API}$batch", content=body, headers=headers)
+            headers = {"Content-Type": kind, "Prefer": CONTINUE}
+            return self._session.request("POST", f"{self._base}$batch", content=body, headers=headers)
 
-        response = await self._authorized(build)
+        response = await self._call(build)
         kind = response.headers.get("content-type", "")
         if response.status_code == 413 and len(asked) > 1:  # whoever says so: smaller ones may pass
             raise QueryRefused(f"Dynamics: {where(response)}", code="query_refused", status=413)
@@ -188,34 +192,19 @@ class DynamicsClient:
     def _heed(self, response: httpx.Response, answers: Sequence[Answer]) -> None:
         """What single operations were told that concerns all calls."""
         if any(answer.status == 401 for answer in answers):
-            self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
+            self._session.refused(response)
         if busy := [answer for answer in answers if answer.status == 429]:
             now = self._clock.now()
             self._gate.close_for(max(asked_wait_s(each.retry_after, now) or UNTOLD_WAIT_S for each in busy))
 
     async def _ask(self, path: str, prefer: str, strong: bool = False) -> httpx.Response:
-        url = same_origin(path, self._settings.url + API, self.origin)
-        headers = HEADERS | FRESH | ({"Prefer": prefer} if prefer else {}) | (STRONG if strong else {})
-        return await self._authorized(lambda: self._http.build_request("GET", url, headers=headers))
+        url = self._session.url(path)
+        headers = FRESH | ({"Prefer": prefer} if prefer else {}) | (STRONG if strong else {})
+        return await self._call(lambda: self._session.request("GET", url, headers=headers))
 
-    async def _authorized(self, build: Build) -> httpx.Response:
-        """Once more with a fresh token if the first one is refused: expired early, revoked or rotated (§1.4)."""
-        response = await self._send(build)
-        if is_unauthorized(response):
-            self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))
-            response = await self._send(build)
-        return response
-
-    async def _send(self, build: Build) -> httpx.Response:
-        token = await self._token.get()  # before the gate, which asks last whether the call may still be made
-        async with self._gate.call():
-            request = build()
-            request.headers["Authorization"] = f"Bearer {token}"
-            asked = self._clock.now()
-            response = await send(self._http, request, self._gate.meter)
-            self._note_budget(response)
-            self.ahead_s = ahead_s(response, self._clock.now(), asked)
-            self._gate.heed(response, self._clock.now())
+    async def _call(self, build: Callable[[], httpx.Request]) -> httpx.Response:
+        response = await self._session.call(build)
+        self._note_budget(response)
         return response
 
     def _note_budget(self, response: httpx.Response) -> None:
@@ -226,7 +215,7 @@ class DynamicsClient:
                 self._gate.meter.left(limit, float(amount))
 
     def _error(self, response: httpx.Response) -> Exception:
-        return error_for(response, retry_after_s(response, self._clock.now()), self.origin)
+        return error_for(response, self._session.retry_after_s(response), self.origin)
 
 
 def _are_rows(items: Any) -> TypeGuard[list[dict[str, Any]]]:

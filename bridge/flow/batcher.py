@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from bridge.http.sessions import REGAIN, call_guard
+from bridge.http.gate import REGAIN
 from bridge.model.clock import Clock
 from bridge.model.errors import BridgeError, RejectError, RetryError
+from bridge.model.permission import call_guard
 
 I = TypeVar("I")  # noqa: E741
 A = TypeVar("A")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from bridge.flow.waits import FIRST_S, LONGEST_S, backoff_s
 from bridge.model.errors import ParkError, RetryError
@@ -35,6 +36,16 @@ class Failures:
     _away: int = 0
     _limited: int = 0
     _parked: int = 0
+
+    def to_json(self) -> list[Any]:
+        first_at, since = (None if at is None else at.isoformat() for at in (self.first_at, self.parked_since))
+        return [self.count, first_at, since, self._away, self._limited, self._parked]
+
+    @classmethod
+    def from_json(cls, kept: list[Any]) -> Failures:
+        count, *times, away, limited, parked = kept
+        first_at, since = (None if at is None else datetime.fromisoformat(at) for at in times)
+        return cls(count, first_at, since, away, limited, parked)
 
     def wait_s(self, exc: RetryError, records: Sequence[Record], now: datetime, budget_s: float, rng: random.Random) -> float | None:
         """Notes a failure of the job that is made of `records`. Seconds until the next try; None: no further one."""

@@ -5,20 +5,23 @@ Nothing is kept safe here: the records are uncommitted in Kafka, and a restart r
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import sqlite3
 import tempfile
+from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from bridge.flow.failures import Failures
 from bridge.flow.job import Job, Place
 from bridge.model.errors import HaltError
+from bridge.model.events import Record
 
 E = TypeVar("E")
 SCHEMA = """
-CREATE TABLE jobs (partition INTEGER, key TEXT, due_s REAL, opt_outs INTEGER, job BLOB, PRIMARY KEY (partition, key));
+CREATE TABLE jobs (partition INTEGER, key TEXT, due_s REAL, opt_outs INTEGER, job TEXT, PRIMARY KEY (partition, key));
 CREATE INDEX due ON jobs (due_s);
 CREATE TABLE waits (wanted TEXT, partition INTEGER, key TEXT, PRIMARY KEY (wanted, partition, key)) WITHOUT ROWID;
 CREATE INDEX waiting ON waits (partition, key);
@@ -41,8 +44,7 @@ class Shelf(Generic[E]):
         """The job sleeps here until `due_s`, or until one of the keys it waits for is there. It is not on the shelf yet."""
         try:
             file = self._file = self._file or self._opened()
-            kept = pickle.dumps(job, pickle.HIGHEST_PROTOCOL)
-            file.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, ?)", (*job.place, due_s, job.opt_outs, kept))
+            file.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, ?)", (*job.place, due_s, job.opt_outs, _to_json(job)))
             file.executemany("INSERT INTO waits VALUES (?, ?, ?)", [(wanted, *job.place) for wanted in job.waits_for])
         except (OSError, sqlite3.OperationalError) as exc:
             raise HaltError(
@@ -98,7 +100,7 @@ class Shelf(Generic[E]):
         for _kept, _, partition, key in rows:
             self._file.execute("DELETE FROM jobs WHERE partition = ? AND key = ?", (partition, key))
             self._file.execute("DELETE FROM waits WHERE partition = ? AND key = ?", (partition, key))
-        jobs: list[tuple[Job[E], float]] = [(pickle.loads(kept), due_s) for kept, due_s, _, _ in rows]
+        jobs: list[tuple[Job[E], float]] = [(_from_json(kept), due_s) for kept, due_s, _, _ in rows]
         self._size -= len(jobs)
         self.opt_outs -= sum(job.opt_outs for job, _ in jobs)
         return jobs
@@ -118,3 +120,55 @@ class Shelf(Generic[E]):
             return file
         finally:
             os.unlink(path)
+
+
+def _to_json(job: Job[Any]) -> str:
+    """All but its event, which the writer makes of its records again."""
+    return json.dumps(
+        {
+            "place": job.place,
+            "live": job.live,
+            "records": [_of_record(record) for record in job.records],
+            "arrived": [_of_record(record) for record in job.arrived],
+            "failures": job.failures.to_json(),
+            "waits_for": sorted(job.waits_for),
+            "opt_outs": job.opt_outs,
+        }
+    )
+
+
+def _from_json(text: str) -> Job[Any]:
+    kept = json.loads(text)
+    partition, key = kept["place"]
+    return Job(
+        partition,
+        key,
+        kept["live"],
+        arrived=[_record(each) for each in kept["arrived"]],
+        records=[_record(each) for each in kept["records"]],
+        failures=Failures.from_json(kept["failures"]),
+        parked=True,
+        asleep=True,
+        waits_for=frozenset(kept["waits_for"]),
+        queued=True,
+        opt_outs=kept["opt_outs"],
+    )
+
+
+def _of_record(record: Record) -> list[Any]:
+    headers = [(name, b64encode(value).decode()) for name, value in record.headers]
+    return [record.topic, record.partition, record.offset, record.timestamp_ms, _text(record.key), _text(record.value), headers]
+
+
+def _record(kept: list[Any]) -> Record:
+    topic, partition, offset, timestamp_ms, key, value, headers = kept
+    more = tuple((name, b64decode(each)) for name, each in headers)
+    return Record(topic, partition, offset, timestamp_ms, _bytes(key), _bytes(value), more)
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else b64encode(raw).decode()
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else b64decode(text)

@@ -26,10 +26,10 @@ from bridge.flow.patience import Patience
 from bridge.flow.ports import DeadLetters, Handler, Requeue, Result
 from bridge.flow.shelf import Shelf
 from bridge.flow.waits import LetterLimit
-from bridge.http.sessions import call_guard
 from bridge.model.clock import Clock
 from bridge.model.errors import BridgeError, ParkError, RejectError, RetryError
 from bridge.model.events import Record
+from bridge.model.permission import call_guard
 from bridge.model.state import Known, StateStore
 from bridge.observe.log import log
 from bridge.observe.tracing import OFF, Tracer
@@ -188,6 +188,8 @@ class Writer(Generic[E]):
 
     async def _take_up(self, job: Job[E]) -> None:
         """Decodes and merges what has arrived. What cannot be decoded is dead-lettered by itself."""
+        if job.event is None:  # new, or it comes from the shelf
+            job.arrived, job.records = job.records + job.arrived, []
         while job.arrived and not job.dropped:
             record = job.arrived[0]
             try:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 import httpx
 
 from bridge.http.answers import bad_answer, parse_object, refusal, where
-from bridge.http.sessions import retry_after_s, send
+from bridge.http.credentials import Credential
+from bridge.http.retry_after import retry_after_s
+from bridge.http.transport import send
 from bridge.model.clock import Clock
 from bridge.model.errors import HaltError, Origin, RetryError
-from bridge.model.settings import Secret
 from bridge.model.text import suspect
 
 RENEW_BEFORE_S = 300.0
@@ -24,24 +24,21 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 8.0  # before an endpoint that failed and di
 class TokenCache:
     """Gives a bearer token that is good for some time yet; `drop` it when a system refuses it.
 
-    `form` holds the fields besides the secret. A 4xx answer that names its error is a HaltError (dataverse.md §1.3, campaign.md §1.2),
-    after the secret was read again from its file in case somebody has just rotated it. Every other answer without a token is waited out:
-    it is that of a proxy, or half of one.
+    A 4xx answer that names its error is a HaltError (dataverse.md §1.3, campaign.md §1.2), after the credential was read again in case
+    someone has just rotated it. Every other answer without a token is waited out: it is that of a proxy, or half of one.
     """
 
     def __init__(
         self,
         client: httpx.AsyncClient,
         url: str,
-        form: Mapping[str, str],
-        secret: Secret,
+        credential: Credential,
         origin: Origin,
         clock: Clock,
     ) -> None:
         self._client = client
         self._url = url
-        self._form = dict(form)
-        self._secret = secret
+        self._credential = credential
         self._origin: Origin = origin
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -62,13 +59,13 @@ class TokenCache:
             return self._token
 
     def drop(self, token: str) -> None:
-        """The system refused `token`: the next `get` asks for a new one, with the secret as it is now."""
+        """The system refused `token`: the next `get` asks for a new one, with the credential as it is now."""
         if token == self._token:
             self._token = None
 
     def forget(self) -> None:
-        """The next `get` asks for a new one, with the secret as its file says now, unless the endpoint bade to wait."""
-        self._secret.reload()
+        """The next `get` asks for a new one, with the credential as it is now, unless the endpoint bade to wait."""
+        self._credential.reload()
         self._token = None
         if self._failure is not None and self._failure.retry_after_s is None:
             self._failure = None
@@ -90,7 +87,7 @@ class TokenCache:
 
     async def _fetch(self) -> None:
         response = await self._ask()
-        if response.status_code in (400, 401) and self._secret.reload():
+        if response.status_code in (400, 401) and self._credential.reload():
             response = await self._ask()
         if response.status_code in (408, 429) or response.status_code >= 500:
             wait = retry_after_s(response, self._clock.now())
@@ -107,8 +104,8 @@ class TokenCache:
         self._renew_at = self._clock.monotonic() + lifetime - min(RENEW_BEFORE_S, lifetime / 5)
 
     async def _ask(self) -> httpx.Response:
-        form = self._form | {"client_secret": self._secret.value()}
-        return await send(self._client, self._client.build_request("POST", self._url, data=form))
+        request = self._client.build_request("POST", self._url, data=dict(self._credential.form()))
+        return await send(self._client, request)
 
 
 def _granted(response: httpx.Response) -> tuple[str, float]:

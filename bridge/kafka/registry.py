@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from bridge.http.answers import BAD_ANSWER_TRIES, is_page, is_unauthorized
-from bridge.http.sessions import LARGEST_ANSWER
+from bridge.http.transport import LARGEST_ANSWER
 from bridge.kafka.avro import parsed
 from bridge.kafka.settings import KafkaSettings
 from bridge.model.errors import HaltError, RejectError, RetryError
@@ -92,7 +92,7 @@ class HttpRegistry:
                     parts.append(part)
         except RetryError:
             raise
-        except Exception as exc:  # whatever bytes lead httpx and its parsers to, as in bridge/http/sessions.py
+        except Exception as exc:  # whatever bytes lead httpx and its parsers to, as in bridge/http/transport.py
             raise _away(type(exc).__name__) from exc
         answer._content = b"".join(parts)
         return answer

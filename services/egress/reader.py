@@ -12,7 +12,7 @@ from bridge.campaign.journal import JournalClient
 from bridge.campaign.settings import CampaignSettings, JournalSettings
 from bridge.flow.settings import WriterSettings
 from bridge.flow.waits import LetterLimit
-from bridge.http.sessions import Pause
+from bridge.http.gate import Pause
 from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topic, egress_topics
 from bridge.model.clock import Clock, SystemClock

@@ -11,7 +11,7 @@ from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.batcher import Batcher, BatchSize
 from bridge.flow.settings import WriterSettings
-from bridge.http.sessions import Pause
+from bridge.http.gate import Pause
 from bridge.kafka.avro import Decoder, load_schema
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.settings import KafkaSettings

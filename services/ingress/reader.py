@@ -17,7 +17,7 @@ from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
 from bridge.dynamics.secured import checked
 from bridge.dynamics.settings import DynamicsSettings
-from bridge.http.sessions import Pause
+from bridge.http.gate import Pause
 from bridge.kafka.avro import Decoder, load_schema
 from bridge.kafka.published import Published
 from bridge.kafka.registry import HttpRegistry

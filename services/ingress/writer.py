@@ -15,7 +15,7 @@ from bridge.consent.guard import delete_limit, release_limit
 from bridge.consent.meaning import doubts_of_table, refuse
 from bridge.consent.settings import ConsentSettings
 from bridge.flow.settings import WriterSettings
-from bridge.http.sessions import Pause
+from bridge.http.gate import Pause
 from bridge.kafka.avro import Decoder, load_schema
 from bridge.kafka.guard import KafkaGuard
 from bridge.kafka.registry import HttpRegistry

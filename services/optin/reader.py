@@ -21,7 +21,7 @@ from bridge.dynamics.metadata import read_table
 from bridge.dynamics.secured import checked
 from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.reader import Source
-from bridge.http.sessions import Pause
+from bridge.http.gate import Pause
 from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topic, optin_topics
 from bridge.model.clock import Clock, SystemClock

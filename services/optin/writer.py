@@ -16,7 +16,7 @@ from bridge.dynamics.metadata import read_table
 from bridge.dynamics.secured import checked
 from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.settings import WriterSettings
-from bridge.http.sessions import Pause
+from bridge.http.gate import Pause
 from bridge.kafka.avro import Decoder, Encoder, load_schema
 from bridge.kafka.client import Names
 from bridge.kafka.registry import HttpRegistry

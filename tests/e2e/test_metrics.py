@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridge.http.sessions import build_client
+from bridge.http.transport import build_client
 from sandbox.kafka.local import free_port
 from sandbox.web import serving
 from tests.e2e.helpers import eventually, headers_of, messages

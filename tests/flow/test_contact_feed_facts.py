@@ -271,14 +271,14 @@ async def test_an_answer_that_takes_long_shows_no_difference_of_clocks(rig: Rig)
     people = rig.people(1)
     same_clock(rig)
     await rig.loaded()
-    send = rig.client._http.send
+    send = rig.client._session._http.send
 
     async def slow(request: httpx.Request, **more: Any) -> httpx.Response:
         response = await send(request, **more)
         rig.clock.advance(30)
         return response
 
-    rig.client._http.send = slow  # type: ignore[method-assign]
+    rig.client._session._http.send = slow  # type: ignore[method-assign]
     rig.tick(people[0])
 
     (event,) = await rig.poll()

@@ -16,7 +16,7 @@ from bridge.campaign.journal import JournalClient
 from bridge.campaign.settings import CampaignSettings, JournalSettings
 from bridge.flow.reader import Cursor, Feed
 from bridge.flow.waits import LetterLimit
-from bridge.http.sessions import Pause
+from bridge.http.gate import Pause
 from bridge.memory import MemoryLog, MemoryPublisher
 from bridge.model.errors import HaltError, RetryError
 from bridge.model.events import EmailEvent, Kind

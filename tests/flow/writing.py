@@ -13,10 +13,10 @@ from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.ports import Result
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
-from bridge.http.sessions import call_guard
 from bridge.memory import MemoryDeadLetters, MemoryState
 from bridge.model.errors import BridgeError, ParkError, RejectError, RetryError
 from bridge.model.events import Headers, Record
+from bridge.model.permission import call_guard
 from bridge.model.state import Known
 from bridge.observe.tracing import OFF, Tracer
 from tests.clock import FakeClock

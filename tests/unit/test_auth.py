@@ -13,9 +13,11 @@ from aiohttp import web
 
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.settings import CampaignSettings
-from bridge.http.sessions import build_client, call_guard
+from bridge.http.credentials import ClientSecret
 from bridge.http.tokens import TokenCache
+from bridge.http.transport import build_client
 from bridge.model.errors import HaltError, Origin, RetryError
+from bridge.model.permission import call_guard
 from bridge.model.settings import Secret
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
@@ -43,8 +45,8 @@ async def url(sandbox: DynamicsSandbox) -> AsyncIterator[str]:
 
 
 def a_cache(http: httpx.AsyncClient, url: str, secret: Secret | None = None, clock: FakeClock | None = None) -> TokenCache:
-    form = {"grant_type": "client_credentials", "client_id": "sandbox-client", "scope": f"{url}/.default"}
-    return TokenCache(http, url + PATH, form, secret or Secret("sandbox-secret"), "source", clock or FakeClock())
+    credential = ClientSecret("sandbox-client", secret or Secret("sandbox-secret"), f"{url}/.default")
+    return TokenCache(http, url + PATH, credential, "source", clock or FakeClock())
 
 
 def asked(sandbox: DynamicsSandbox) -> int:
@@ -143,10 +145,10 @@ async def test_a_wrong_secret_halts_and_is_not_in_the_text(http: httpx.AsyncClie
 
 @pytest.mark.parametrize(("changes", "code"), [({"client_secret": "wr0ng"}, "invalid_client"), ({"scope": "unheard_of"}, "invalid_scope")])
 async def test_what_adobe_refuses_halts_as_well(http: httpx.AsyncClient, changes: dict[str, str], code: str) -> None:
-    form = {"grant_type": "client_credentials", "client_id": "sandbox-campaign", "scope": changes.get("scope", "openid, campaign_sdk")}
     async with serving(CampaignSandbox().app()) as url:
         secret = Secret(changes.get("client_secret", "sandbox-secret"))
-        cache = TokenCache(http, f"{url}/ims/token/v3", form, secret, "target", FakeClock())
+        credential = ClientSecret("sandbox-campaign", secret, changes.get("scope", "openid, campaign_sdk"))
+        cache = TokenCache(http, f"{url}/ims/token/v3", credential, "target", FakeClock())
 
         with pytest.raises(HaltError) as caught:
             await cache.get()
@@ -337,7 +339,8 @@ async def test_a_writer_whose_partition_was_lost_while_it_waited_for_a_token_doe
 @pytest.mark.parametrize("origin", ["source", "target"])
 async def test_the_origin_of_a_refusal_is_the_system_asked(origin: Origin) -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(400, json={"error": "invalid_client"}))
-    cache = TokenCache(httpx.AsyncClient(transport=transport), "https://l.example/t", {}, Secret("s"), origin, FakeClock())
+    credential = ClientSecret("c", Secret("s"), "")
+    cache = TokenCache(httpx.AsyncClient(transport=transport), "https://l.example/t", credential, origin, FakeClock())
 
     with pytest.raises(HaltError) as caught:
         await cache.get()

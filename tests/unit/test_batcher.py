@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from bridge.flow.batcher import Batcher, BatchSize, Lanes
-from bridge.http.sessions import call_guard
 from bridge.model.errors import RejectError, RetryError
+from bridge.model.permission import call_guard
 from tests.clock import FakeClock
 
 

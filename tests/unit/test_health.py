@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bridge.http.sessions import build_client
+from bridge.http.transport import build_client
 from bridge.model.settings import SettingsError
 from bridge.observe.metrics import Metrics
 from bridge.observe.settings import ServiceSettings

@@ -15,8 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.http.answers import parse_json, where
-from bridge.http.sessions import LONGEST_WAIT_S, Gate, Pause, build_client, call_guard, retry_after_s, same_origin, send
+from bridge.http.gate import Gate, Pause
+from bridge.http.links import same_origin
+from bridge.http.retry_after import LONGEST_WAIT_S, retry_after_s
+from bridge.http.transport import build_client, send
 from bridge.model.errors import HaltError, RetryError
+from bridge.model.permission import call_guard
 from sandbox.web import serving
 from tests.unit.fakes import NOON, FakeClock
 

@@ -28,7 +28,7 @@ from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import Column, Table, read_table
 from bridge.dynamics.secured import accesses
 from bridge.dynamics.settings import DynamicsSettings
-from bridge.http.sessions import LARGEST_ANSWER, build_client, send
+from bridge.http.transport import LARGEST_ANSWER, build_client, send
 from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.settings import KafkaSettings
 from bridge.model.config import EgressConfig, OptinConfig, default_ingress

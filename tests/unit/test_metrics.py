@@ -16,7 +16,8 @@ from bridge.campaign.settings import CampaignSettings
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.reader import Cursor, Feed, Step
-from bridge.http.sessions import Pause, build_client, send
+from bridge.http.gate import Pause
+from bridge.http.transport import build_client, send
 from bridge.memory import MemoryPublisher
 from bridge.model.desired import Workflow
 from bridge.model.errors import BridgeError, RetryError

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from bridge.flow.failures import Failures
 from bridge.flow.job import Job
 from bridge.flow.shelf import Shelf
 from bridge.model.errors import HaltError
 from tests.unit.fakes import a_record
 
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
 
 def a_job(key: str, partition: int = 0, *, waits_for: str = "", opt_outs: int = 0) -> Job[str]:
-    job: Job[str] = Job(partition, key, True, event=f"event of {key}", parked=True, asleep=True, queued=True, opt_outs=opt_outs)
-    job.records = [a_record(1, partition=partition, key=key), a_record(2, partition=partition, key=key)]
-    job.latest = job.records[1]
+    job: Job[str] = Job(partition, key, True, parked=True, asleep=True, queued=True, opt_outs=opt_outs)
+    job.records = [a_record(1, partition=partition, key=key), replace(a_record(2, partition=partition), key=None, value=None)]
+    job.arrived = [replace(a_record(3, partition=partition, key=key), headers=(("h", b"\xff\x00"),))]
     job.waits_for = frozenset({waits_for} if waits_for else ())
     return job
 
@@ -23,16 +28,15 @@ def a_job(key: str, partition: int = 0, *, waits_for: str = "", opt_outs: int = 
 def test_a_job_comes_back_as_it_was() -> None:
     shelf: Shelf[str] = Shelf()
     before = a_job("a", 3, waits_for="p")
-    before.failures.count = 5
+    before.failures = Failures(5, NOON, NOON, 1, 2, 3)
     shelf.put(before, 7.5)
 
     found = shelf.take((3, "a"))
 
     assert found is not None
     job, due_s = found
-    assert (job.records, job.event, job.failures) == (before.records, before.event, before.failures)
-    assert (job.waits_for, due_s) == (frozenset({"p"}), 7.5)
-    assert job.latest is job.records[1]
+    assert due_s == 7.5
+    assert {name: getattr(job, name) for name in Job.__slots__} == {name: getattr(before, name) for name in Job.__slots__}
     assert (len(shelf), shelf.take((3, "a"))) == (0, None)
 
 

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from aiohttp import web
 
-from bridge.http.sessions import build_client, send
+from bridge.http.transport import build_client, send
 from bridge.model.errors import RetryError
 from bridge.observe.log import log
 from services.control import __main__ as entry
