@@ -37,6 +37,7 @@ from bridge.dynamics.epoch import SourceEpoch
 from bridge.dynamics.identity import WhoAmI
 from bridge.dynamics.metadata import read_table
 from bridge.dynamics.settings import DynamicsSettings
+from bridge.flow.ports import Route
 from bridge.flow.reader import Feed
 from bridge.flow.settings import WriterSettings
 from bridge.http.gate import Pause
@@ -151,9 +152,9 @@ class _WithoutCalls(IngressWriting):
         made, writing = await super().handler(shared), self
 
         class Noting(IngressHandler):
-            def key(self, record: Record) -> str:
+            def route(self, record: Record) -> Route:
                 writing.began = writing.began or time.monotonic()
-                return super().key(record)
+                return super().route(record)
 
         nothing, clock = Nothing(), SystemClock()
         consent = Consent(_Answered(), nothing, nothing.prove, nothing, clock)
@@ -175,7 +176,7 @@ async def _work_by_hand(settings: KafkaSettings, home: Path) -> float:
                 began = began or time.monotonic()
                 key: bytes = message.key()  # type: ignore[assignment]
                 record = Record("ingress.changes.contact", message.partition() or 0, message.offset() or 0, 0, key, message.value())
-                event, place = await handler.decode(record), handler.key(record)
+                event, place = await handler.decode(record), handler.route(record).key
                 before = part.get(place)
                 result = await handler.write(event, None if before is None else Known.from_json(before))
                 assert result.known is not None

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from bridge.mapping.filters import FALSE, TRUE
+from bridge.mapping.values import FALSE, TRUE
 from bridge.model.config import TableMapping
 from bridge.model.errors import HaltError
 from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag

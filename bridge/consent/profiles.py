@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bridge.consent.words import LOOKED
+from bridge.mapping.values import milliseconds, moment
 from bridge.model.events import OptStatusObserved
 from bridge.model.flags import ANY_FLAG_AT, FLAGS, NO_OWN_TIME, RECORD_AT
 
@@ -60,17 +61,5 @@ def ahead_ms(our_ahead_s: float | None) -> int | None:
 
 
 def _first(profile: Mapping[str, Any], names: tuple[str, ...]) -> datetime | None:
-    times = (_moment(profile.get(name)) for name in names)
+    times = (milliseconds(moment(profile.get(name))) for name in names)
     return next((each for each in times if each is not None), None)
-
-
-def _moment(value: Any) -> datetime | None:
-    """`2026-03-01 12:00:00.123Z`, or the same with `T`; UTC where no offset is given, as Campaign's API means it."""
-    if not isinstance(value, str) or not value.strip():
-        return None
-    try:
-        parsed = datetime.fromisoformat(value.strip())
-        moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -14,6 +14,7 @@ from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import QueryRefused, refused
 from bridge.dynamics.metadata import OPTIONS, Table, with_options
 from bridge.http.answers import readable
+from bridge.mapping.values import moment
 from bridge.model.errors import HaltError, RetryError
 from bridge.model.events import ChangeEvent, Lane, Value
 
@@ -235,12 +236,3 @@ def _shown(value: Value, options: Mapping[int, str]) -> str | None:
     """The display value; of a multi-select picklist all of them. None if an option has none."""
     labels = [options.get(each) for each in _numbers(value)]
     return ", ".join(label for label in labels if label) if labels and all(labels) else None
-
-
-def moment(text: Any) -> datetime | None:
-    """A time as rows carry it; None for what is none."""
-    try:
-        parsed = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

@@ -21,8 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bridge.dynamics.changes import Row, moment, version
+from bridge.dynamics.changes import Row, version
 from bridge.dynamics.identity import Identity, WhoAmI
+from bridge.mapping.values import moment
 from bridge.model.errors import HaltError
 
 SKEW = timedelta(minutes=10)  # of two that write at once the later version may have the earlier time; a transaction may take minutes

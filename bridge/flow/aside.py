@@ -11,7 +11,6 @@ from bridge.flow.job import Job
 from bridge.flow.jobs import JobQueue
 from bridge.flow.offsets import OffsetLedger
 from bridge.flow.parking import goes_to_the_end, is_back
-from bridge.flow.patience import Patience
 from bridge.flow.ports import Requeue
 from bridge.model.clock import Clock
 from bridge.model.errors import ParkError, RetryError
@@ -29,13 +28,12 @@ class Aside(Generic[E]):
         queue: JobQueue[E],
         ledger: OffsetLedger,
         requeue: Requeue,
-        patience: Patience,
         clock: Clock,
         settle: Callable[[Job[E]], None],
         halt: Callable[[Exception], None],
         park_budget_s: float,
     ) -> None:
-        self._queue, self._ledger, self._requeue, self._patience, self._clock = queue, ledger, requeue, patience, clock
+        self._queue, self._ledger, self._requeue, self._clock = queue, ledger, requeue, clock
         self._settle, self._halt, self._park_budget_s = settle, halt, park_budget_s
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -22,6 +22,7 @@ class Job(Generic[E]):
 
     partition: int
     key: str
+    state_key: str
     live: bool
     arrived: list[Record] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from bridge.flow.failures import Failures
 from bridge.flow.job import Job, Place
 from bridge.flow.parking import is_back
+from bridge.flow.ports import Route
 from bridge.flow.shelf import Shelf
 from bridge.model.events import Record
 
@@ -39,15 +40,16 @@ class JobQueue(Generic[E]):
         self._signal = asyncio.Semaphore(0)
         self.in_hand = {True: 0, False: 0}
 
-    def add(self, record: Record, key: str, live: bool) -> None:
+    def add(self, record: Record, route: Route) -> None:
         """Notes a record under its key; a job that is under way or waiting takes it up at its next attempt."""
+        key, state_key, live = route
         place = (record.partition, key)
         job, due_s = self._jobs.get(place), None
         if job is None and (shelved := self._shelf.take(place)) is not None:
             job, due_s = shelved
             self._in_memory(job)
         if job is None:
-            job = self._jobs[place] = Job(record.partition, key, live)
+            job = self._jobs[place] = Job(record.partition, key, state_key, live)
             if is_back(record):  # as if it had been here all the time
                 self.park(job)
                 job.queued, due_s = True, 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from bridge.model.errors import RejectError
 from bridge.model.events import Headers, Record
@@ -25,6 +25,15 @@ class Result:
     made: str = ""
 
 
+class Route(NamedTuple):
+    """Where a record goes. `key`: what has one key is kept in order and merged while it waits. `state_key`: under which `.state` keeps what
+    is known of it. `live`: whether it goes before those that are not."""
+
+    key: str
+    state_key: str
+    live: bool
+
+
 class Handler(Protocol[E]):
     """What is particular to a workflow. All of it runs in the event loop.
 
@@ -33,24 +42,15 @@ class Handler(Protocol[E]):
 
     sums: bool
 
-    def key(self, record: Record) -> str:
-        """What has one key is kept in order and merged while it waits."""
-
-    def state_key(self, key: str) -> str:
-        """Under which key `.state` keeps what is known of records with this key."""
-
-    def live(self, record: Record) -> bool:
-        """Whether this record goes before those that are not."""
+    def route(self, record: Record) -> Route:
+        """By key, headers and topic alone: nothing is decoded yet."""
 
     async def decode(self, record: Record) -> E:
         """Raises RejectError for what is no event of this workflow."""
 
-    def merge(self, waiting: E, arrived: E) -> E:
-        """What is left to do of two events of one key."""
-
-    def older(self, arrived: E, waiting: E) -> bool:
-        """Whether the event that arrived later is the older one all the same (a replay): then the record of the other one is named in
-        state and dead letters."""
+    def merge(self, waiting: E, arrived: E) -> tuple[E, bool]:
+        """What is left to do of two events of one key, and whether the one that arrived later is the newer one. Of a replay it may be the
+        older one: then the record of the other is named in state and dead letters."""
 
     async def write(self, event: E, known: Known | None) -> Result:
         """Brings the target to this state. Raises RetryError, ParkError, RejectError or HaltError."""

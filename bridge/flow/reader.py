@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from bridge.flow.waits import backoff_s
+from bridge.flow.patience import only_retries, patiently
 from bridge.model.clock import Clock
 from bridge.model.errors import BridgeError, HaltError, RetryError
 from bridge.model.events import Outgoing
@@ -19,6 +19,7 @@ from bridge.observe.log import log
 from bridge.observe.tracing import OFF, Tracer
 
 Cursor = Mapping[str, Any]
+T = TypeVar("T")
 KEPT_DAYS = 7.0
 LOADING = ("load", "again")  # phases of full pages, one after the other
 SAVE_IDLE_EVERY_S = 60.0  # a cursor that moved without events is kept in memory so long: an older one only repeats
@@ -106,10 +107,10 @@ class Feed:
         return self._loads if loading else nullcontext()
 
     async def _one_step(self) -> Step:
-        step: Step = await self._patiently(self._source.step, self._cursor)
+        step = await self._patiently(lambda: self._source.step(self._cursor))
         self.notice = step.notice
         if step.events or step.consumed or step.halt or self._worth_saving(step.cursor):
-            await self._patiently(self._publisher.publish, step.events, self._name, step.cursor)
+            await self._patiently(lambda: self._publisher.publish(step.events, self._name, step.cursor))
             self._saved, self._saved_at = step.cursor, self._clock.monotonic()
             self.read += len(step.events)
         if step.events:
@@ -141,20 +142,15 @@ class Feed:
             return True
         return cursor != self._saved and self._clock.monotonic() - self._saved_at >= SAVE_IDLE_EVERY_S
 
-    async def _patiently(self, call: Any, *arguments: Any) -> Any:
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeats a call for as long as the outside is away."""
-        attempt = 0
-        while True:
-            try:
-                result = await call(*arguments)
-                self.trouble = None
-                return result
-            except RetryError as exc:
-                attempt += 1
-                self.trouble = exc
-                wait = backoff_s(attempt, self._rng, 30) if exc.retry_after_s is None else exc.retry_after_s
-                log("feed_waits", "warning", feed=self._name, code=exc.code, reason=str(exc), seconds=round(wait, 1))
-                await self._clock.sleep(wait)
+        result = await patiently(call, self._waits, self._clock.sleep, self._rng, 30)
+        self.trouble = None
+        return result
+
+    def _waits(self, exc: RetryError | HaltError, seconds: float) -> None:
+        self.trouble = only_retries(exc)
+        log("feed_waits", "warning", feed=self._name, code=exc.code, reason=str(exc), seconds=round(seconds, 1))
 
 
 def _state(cursor: Cursor) -> Any:

@@ -126,8 +126,7 @@ def _to_json(job: Job[Any]) -> str:
     """All but its event, which the writer makes of its records again."""
     return json.dumps(
         {
-            "place": job.place,
-            "live": job.live,
+            "job": [job.partition, job.key, job.state_key, job.live],
             "records": [_of_record(record) for record in job.records],
             "arrived": [_of_record(record) for record in job.arrived],
             "failures": job.failures.to_json(),
@@ -139,11 +138,12 @@ def _to_json(job: Job[Any]) -> str:
 
 def _from_json(text: str) -> Job[Any]:
     kept = json.loads(text)
-    partition, key = kept["place"]
+    partition, key, state_key, live = kept["job"]
     return Job(
         partition,
         key,
-        kept["live"],
+        state_key,
+        live,
         arrived=[_record(each) for each in kept["arrived"]],
         records=[_record(each) for each in kept["records"]],
         failures=Failures.from_json(kept["failures"]),

@@ -70,7 +70,7 @@ class Writer(Generic[E]):
         self._stopping = asyncio.Event()
         self._patience = Patience(clock, rng, self._stopping, self._met)
         self._halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._aside = Aside(self._queue, ledger, requeue, self._patience, clock, self._settle, self._halt, park_budget_s)
+        self._aside = Aside(self._queue, ledger, requeue, clock, self._settle, self._halt, park_budget_s)
         self._outage = Outage()
         self.counters: Counter[str] = Counter()
         self._letters = DeadLettering(dead_letters, self._patience, clock, self.counters)
@@ -82,7 +82,7 @@ class Writer(Generic[E]):
         for record in records:
             self.counters["read"] += not is_back(record)
             if self._ledger.owns(record.position):
-                self._queue.add(record, self._handler.key(record), self._handler.live(record))
+                self._queue.add(record, self._handler.route(record))
 
     def full(self, live: bool) -> bool:
         """Whether enough records of this lane are in hand; asked from the consumer's thread."""
@@ -184,7 +184,7 @@ class Writer(Generic[E]):
             await self._reject(job, exc, job.failures.count + 1)
 
     def _known(self, job: Job[E]) -> Known | None:
-        return self._state.get(job.partition, self._handler.state_key(job.key))
+        return self._state.get(job.partition, job.state_key)
 
     async def _take_up(self, job: Job[E]) -> None:
         """Decodes and merges what has arrived. What cannot be decoded is dead-lettered by itself."""
@@ -203,15 +203,14 @@ class Writer(Generic[E]):
                 continue
             if not job.dropped:
                 self._queue.decoded(job)
-                if job.event is None or not self._handler.older(event, job.event):
-                    job.latest = record
-                job.event = event if job.event is None else self._handler.merge(job.event, event)
+                job.event, newer = (event, True) if job.event is None else self._handler.merge(job.event, event)
+                job.latest = record if newer else job.latest
 
     async def _keep(self, job: Job[E], result: Result) -> None:
         self._still_ours(job)  # the call may have taken long
         if (known := job.noted(result, self._clock.now())) is None:
             return
-        await self._state.put(job.partition, self._handler.state_key(job.key), known)
+        await self._state.put(job.partition, job.state_key, known)
 
     def _count(self, job: Job[E], result: Result) -> None:
         """One outcome for each record; of those that waited together the newest has it, the others are `merged`."""

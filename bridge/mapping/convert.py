@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any, Literal
 
-from bridge.mapping.filters import FALSE, TRUE, text
+from bridge.mapping.values import moment, text, truth
 from bridge.model.errors import RejectError
 from bridge.model.events import Value
 
@@ -147,22 +147,18 @@ def _number(value: Any) -> float:
 
 
 def _boolean(value: Any) -> bool:
-    lowered = text(value).lower()
-    if lowered in TRUE:
-        return True
-    if lowered in FALSE:
-        return False
-    number = Decimal(lowered)
+    if (known := truth(value)) is not None:
+        return known
+    number = Decimal(text(value))
     if number in (0, 1):
         return bool(number)
     raise ValueError("neither yes nor no")
 
 
 def _time(value: Any) -> datetime:
-    if not isinstance(value, str):
+    if (found := moment(value)) is None:
         raise ValueError("not a date")
-    parsed = datetime.fromisoformat(value)
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    return found
 
 
 def _option(value: Any, field: TargetField) -> str:

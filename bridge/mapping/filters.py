@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from decimal import Decimal
-from math import isfinite
+from datetime import datetime
 from typing import Any
 
+from bridge.mapping.values import guid, moment, number, text, truth
 from bridge.model.config import Condition, Filter, Operand
 from bridge.model.events import Value
 
 ISO_DATE = re.compile(r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$")
-NUMBER = re.compile(r"^-?(0|[1-9][0-9]*)([.][0-9]+)?$", re.ASCII)
-GUID = re.compile(r"^[{(]?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})[)}]?$", re.ASCII | re.IGNORECASE)
 SEVERAL = re.compile(r"^ *-?[0-9]+ *(, *-?[0-9]+ *)+$", re.ASCII)
-TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
 def passes(fields: Mapping[str, Value], wanted: Filter) -> bool:
@@ -76,28 +72,6 @@ def choices(value: Value | Operand) -> frozenset[str]:
     return frozenset(part.strip() for each in parts for part in text(each).split(",") if part.strip())
 
 
-def text(value: Any) -> str:
-    """A value as people write it in a filter, a replacement or a text: true, 1, 12.5, 0.00001, Oslo; nothing for empty."""
-    if value is None:
-        return ""
-    if isinstance(value, float) and isfinite(value):
-        written = format(Decimal(str(value or 0)), "f")
-        return written.removesuffix(".0")
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def truth(value: Any) -> bool | None:
-    """Yes or no; None for any other word."""
-    lowered = text(value).lower()
-    return True if lowered in TRUE else False if lowered in FALSE else None
-
-
-def guid(value: Any) -> str | None:
-    """As Dynamics writes one: small letters, no braces; None for what is none."""
-    found = GUID.match(value.strip()) if isinstance(value, str) else None
-    return found[1].lower() if found else None
-
-
 def _found(value: Value, operand: Any, operator: str) -> bool:
     """Whether a text is part of another, at any place, its beginning or its end."""
     whole, part = text(value), text(operand)
@@ -117,30 +91,13 @@ def _ordered(value: Value, operand: Any, operator: str) -> bool:
 
 def _comparable(value: Any, operand: Any) -> tuple[Any, Any]:
     """Both sides as numbers, else as times, else as GUIDs, else as text."""
-    for convert in (number, moment, guid):
+    for convert in (number, day_or_time, guid):
         left, right = convert(value), convert(operand)
         if left is not None and right is not None:
             return left, right
     return text(value), text(operand)
 
 
-def number(value: Any) -> Decimal | None:
-    """A value as a number, None for what is none. Text counts as one only as Dynamics writes it: a postal code 01234 or a phone number
-    +4712 is text."""
-    if isinstance(value, str):
-        return Decimal(value) if NUMBER.match(value) else None
-    if value is None or isinstance(value, bool):
-        return None
-    found = Decimal(str(value))
-    return found if found.is_finite() else None
-
-
-def moment(value: Any) -> datetime | None:
-    """A day or a time as Dynamics writes it, in UTC unless it says otherwise; None for what is none."""
-    if not isinstance(value, str) or not ISO_DATE.match(value):
-        return None
-    try:
-        parsed = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+def day_or_time(value: Any) -> datetime | None:
+    """A moment that is written out, `2026-03-01` or more of it: 20260301 is a number."""
+    return moment(value) if isinstance(value, str) and ISO_DATE.match(value) else None

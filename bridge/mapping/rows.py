@@ -12,7 +12,8 @@ from enum import Enum
 from typing import Any, Literal
 
 from bridge.mapping.convert import TargetField, convert, cut
-from bridge.mapping.filters import number, passes, text
+from bridge.mapping.filters import passes
+from bridge.mapping.values import number, text
 from bridge.model.config import FieldMapping, TableMapping
 from bridge.model.errors import RejectError
 from bridge.model.events import ChangeEvent, Value

@@ -20,13 +20,14 @@ from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, control_topics, workflow_topics
 from bridge.model.clock import Clock
 from bridge.model.desired import FAULT, HEARTBEAT_EVERY_S, WORKFLOWS, Desired, Heartbeat, Reason, Status, Workflow
-from bridge.model.errors import BridgeError, HaltError, RetryError
+from bridge.model.errors import BridgeError, HaltError
 from bridge.model.report import Report
 from bridge.observe.log import log
 from bridge.observe.metrics import Metrics
 from bridge.observe.settings import ServiceSettings
 from bridge.process.health import Readiness
 from bridge.process.repeats import Repeats
+from bridge.process.waiting import answered
 
 T = TypeVar("T")
 FENCINGS, FENCINGS_WITHIN_S = 4, 120.0
@@ -282,19 +283,8 @@ class Service:
         )
 
     async def _waiting_for(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeats a call until it works, with a log line for each wait. A refusal is waited out, too: there is no workflow yet that could
-        be FAILED, and a process that ends would only be started again and again."""
-        attempt = 0
-        while True:
-            try:
-                return await call()
-            except RetryError as exc:
-                log("waiting_for", "warning", what=what, reason=str(exc))
-            except HaltError as exc:
-                if exc.code != "kafka_refused":
-                    raise
-                log("waiting_for", "error", what=what, code=exc.code, reason=str(exc), hint=exc.hint)
+        def go_on() -> None:
             if self._shutdown.is_set():
                 raise _Stopped
-            attempt += 1
-            await self._clock.sleep(backoff_s(attempt, self._rng, 3))
+
+        return await answered(call, what, self._clock.sleep, self._rng, go_on)

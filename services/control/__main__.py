@@ -8,7 +8,7 @@ import random
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -19,7 +19,6 @@ import uvicorn
 from bridge.campaign.settings import CampaignSettings, ExportSettings, JournalSettings
 from bridge.consent.settings import ConsentSettings
 from bridge.dynamics.settings import DynamicsSettings
-from bridge.flow.waits import backoff_s
 from bridge.kafka.client import Names, check_settings, warn_of_plaintext
 from bridge.kafka.follower import Followed, Follower
 from bridge.kafka.lag import LagReader
@@ -27,11 +26,12 @@ from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, control_topics, ingress_decisions, optin_topics, outcomes_topic, workflow_topics
 from bridge.model.clock import SystemClock
 from bridge.model.desired import WORKFLOWS
-from bridge.model.errors import HaltError, RetryError
+from bridge.model.errors import HaltError
 from bridge.model.settings import EXIT_UNUSABLE_SETTINGS, Settings, SettingsError, load_all
 from bridge.observe.log import configure, log
 from bridge.observe.settings import ServiceSettings
 from bridge.process.entry import on_signal
+from bridge.process.waiting import answered
 from services.control import tokens
 from services.control.access import Access, Tokens
 from services.control.app import build_app
@@ -223,7 +223,10 @@ async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Tra
 async def _follow(kafka: KafkaSettings, control: Control) -> None:
     """Reads what is there as soon as Kafka answers, then samples the backlog. The API answers meanwhile, with 503: a list that is not
     complete would say that the rest is not there."""
-    partitions = await _patiently(lambda: asyncio.to_thread(_topics, control.topics, control.consent.decisions_days))
+    rng = random.Random()
+    partitions = await answered(
+        lambda: asyncio.to_thread(_topics, control.topics, control.consent.decisions_days), "Kafka", asyncio.sleep, rng
+    )
     names, told = Names(kafka), control.cursors.followed() | control.archive.followed() | control.decisions.followed()
     follower = Follower(kafka, *(Followed(names.topic(name), partitions[name], call) for name, call in told.items() if name in partitions))
     follower.begin()
@@ -232,26 +235,10 @@ async def _follow(kafka: KafkaSettings, control: Control) -> None:
     try:
         while not follower.caught_up:
             await asyncio.sleep(0.05)
-        await _patiently(control.store.start)
+        await answered(control.store.start, "Kafka", asyncio.sleep, rng)
         await control.backlog.run()
     finally:
         follower.close()
-
-
-async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeats it until Kafka answers, and does not refuse us."""
-    attempt, rng = 0, random.Random()
-    while True:
-        try:
-            return await call()
-        except RetryError as exc:
-            log("waiting_for", "warning", what="Kafka", reason=str(exc))
-        except HaltError as exc:
-            if exc.code != "kafka_refused":
-                raise
-            log("waiting_for", "error", what="Kafka", code=exc.code, reason=str(exc), hint=exc.hint)
-        attempt += 1
-        await asyncio.sleep(backoff_s(attempt, rng, 3))
 
 
 def _topics(topics: Topics, decisions_days: int) -> dict[str, int]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bridge.mapping.filters import choices, guid, moment, number, text, truth
+from bridge.mapping.filters import choices, day_or_time
+from bridge.mapping.values import guid, number, text, truth
 from bridge.model.config import Condition
 from services.control.models_systems import FieldOut
 from services.control.validation import Findings
@@ -65,7 +66,7 @@ def _wrong_value(operator: str, value: Any, column: FieldOut) -> str | None:
         return _wrong_part(text(value), column)
     if column.type in NUMERIC:
         return _wrong_number(operator, value, column)
-    if column.type == "DateTime" and moment(value) is None:
+    if column.type == "DateTime" and day_or_time(value) is None:
         return f"{column.name} is a date: give it as 2026-01-31 or 2026-01-31T12:00:00Z"
     if column.type in PICKLISTS:
         return _wrong_option(value, column)

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
+from bridge.mapping.values import BARE_GUID
 from services.control.models import EstimateOut, In, Out, TakenOut
 
-GUID = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"  # keys stand in addresses of Dynamics
+GUID = f"^{BARE_GUID}$"  # keys stand in addresses of Dynamics
 
 
 class CountsOut(Out):

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from bridge.campaign.metadata import Resource
 from bridge.mapping.convert import TargetField, convert
-from bridge.mapping.filters import guid, moment, number, truth
+from bridge.mapping.filters import day_or_time
+from bridge.mapping.values import guid, number, truth
 from bridge.model.config import FieldMapping, Replacement, TableMapping
 from bridge.model.errors import RejectError
 from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag
@@ -50,7 +51,7 @@ def _never(old: str, column: FieldOut, display: bool) -> str | None:
         return _never_chosen(old, column, display)
     if column.type in NUMERIC and number(old) is None:
         return f"{column.name} is of type {column.type}: give a number, such as 12 or 12.5"
-    if column.type == "DateTime" and moment(old) is None:
+    if column.type == "DateTime" and day_or_time(old) is None:
         return f"{column.name} is a date: give it as 2026-01-31 or 2026-01-31T12:00:00Z"
     if column.type in REFERENCES and old != guid(old):
         return f"{column.name} holds the key of a row: give a GUID in small letters and without braces"

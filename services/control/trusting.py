@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from bridge.consent.meaning import CODE, PROFILE, Doubt, Shown
 from bridge.dynamics.secured import Access
-from bridge.mapping.filters import FALSE, TRUE
+from bridge.mapping.values import FALSE, TRUE
 from bridge.model.config import TableMapping
 from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag
 from services.control.models_systems import FieldOut

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bridge.mapping.filters import holds, text
+from bridge.mapping.filters import holds
+from bridge.mapping.values import text
 from bridge.model.config import Config, Filter, IngressConfig, OptinConfig, TableMapping
 from bridge.model.desired import Workflow
 from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag

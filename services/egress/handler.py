@@ -9,7 +9,7 @@ from bridge.dynamics.batch import Answer, Operation
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import BUSY, NO_SUCH_ROW, QueryRefused, meaning
 from bridge.flow.batcher import Batcher, Call
-from bridge.flow.ports import Result
+from bridge.flow.ports import Result, Route
 from bridge.kafka.avro import Decoder
 from bridge.model.clock import Clock
 from bridge.model.errors import ParkError, RejectError, RetryError
@@ -43,16 +43,11 @@ class EgressHandler:
         self._activities, self._batcher, self._decoder = activities, batcher, decoder
         self._payloads, self._kinds, self._clock = payloads, kinds, clock
 
-    def key(self, record: Record) -> str:
+    def route(self, record: Record) -> Route:
         """The contact and the event: what the journal delivered twice is one job while it waits."""
         event_id = record.header(EVENT_ID) or f"{record.topic}-{record.partition}-{record.offset}".encode()
-        return f"{(record.key or b'').decode('utf-8', 'replace')}/{event_id.decode('utf-8', 'replace')}"
-
-    def state_key(self, key: str) -> str:
-        return key.partition("/")[0]
-
-    def live(self, record: Record) -> bool:
-        return True
+        key = f"{(record.key or b'').decode('utf-8', 'replace')}/{event_id.decode('utf-8', 'replace')}"
+        return Route(key, key.partition("/")[0], live=True)
 
     async def decode(self, record: Record) -> EmailEvent:
         if record.value is not None and record.value[:1] == b"{":
@@ -73,11 +68,8 @@ class EgressHandler:
             raise RejectError(f"the event belongs on no timeline ({found.why})", code="not_this_event", stage="map")
         return found
 
-    def merge(self, waiting: EmailEvent, arrived: EmailEvent) -> EmailEvent:
-        return waiting
-
-    def older(self, arrived: EmailEvent, waiting: EmailEvent) -> bool:
-        return False
+    def merge(self, waiting: EmailEvent, arrived: EmailEvent) -> tuple[EmailEvent, bool]:
+        return waiting, True
 
     def rejected(self, event: EmailEvent, known: Known | None) -> Known:
         return known or Known()

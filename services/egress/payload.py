@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
+from bridge.mapping.values import guid, milliseconds, moment, truth
 from bridge.model.config import EgressConfig
 from bridge.model.errors import RejectError
 from bridge.model.events import EmailEvent, Kind
@@ -21,7 +22,6 @@ from services.egress.pointers import Pointers, local
 from services.egress.settings import EventSettings
 
 NAMESPACE = uuid.UUID("6c1a0d3e-7d0b-5d2f-9c55-0f6a4a5c8b11")  # of our ids; never to be changed, or everything is written twice
-GUID = re.compile(r"\{?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}?", re.IGNORECASE)
 NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 BEYOND_S = 1e11  # no event is of the year 5138; as milliseconds it is one of 1973
 KINDS: tuple[Kind, ...] = ("send", "open", "click", "bounce")
@@ -101,15 +101,14 @@ class Payloads:
         text = self._text(payload, "contact_key")
         if not text:
             raise RejectError("the event has no contact key", code="contact_key_missing", stage="map")
-        found = GUID.fullmatch(text)
-        if found is None:
+        if (key := guid(text)) is None:
             raise RejectError("the event's contact key is not the id of a contact", code="contact_key_unusable", stage="map")
-        return found[1].lower()
+        return key
 
     def _occurred_at(self, event: Any, payload: Any) -> datetime:
         for value in (self._at["occurred_at"].first(payload), self._at["sent_at"].first(event)):
-            if (moment := _moment(value)) is not None:
-                return moment
+            if (at := _moment(value)) is not None:
+                return at
         raise RejectError("the event has no time", code="event_time_missing", stage="map")
 
     def _id(self, event: Any, payload: Any, kind: Kind, key: str, url: str) -> str:
@@ -117,8 +116,8 @@ class Payloads:
         another envelope."""
         line = self._text(payload, "tracking_id" if kind in ("open", "click") else "log_id")
         if line:
-            moment = _moment(self._at["occurred_at"].first(payload))
-            parts = ["log", kind, key, line, moment.isoformat() if moment else "", url]
+            at = _moment(self._at["occurred_at"].first(payload))
+            parts = ["log", kind, key, line, at.isoformat() if at else "", url]
         elif envelope := self.uuid_of(event):
             parts = ["event", kind, envelope]
         else:
@@ -136,23 +135,20 @@ def _yes(value: Any) -> bool:
         inner = [each for name, each in value.items() if local(name) == "value"]
         return any(_yes(each) for each in inner) if inner else bool(value)
     if isinstance(value, str):
-        return value.strip().lower() in ("true", "1", "yes")
+        return truth(value.strip()) is True
     return bool(value)
 
 
 def _moment(value: Any) -> datetime | None:
     """ISO 8601 (UTC where no offset is given), or a number since 1970: of seconds, or of a thousandth, millionth or billionth of one, which
     its size tells; in milliseconds, as events carry it."""
+    if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
+        return milliseconds(moment(value))
     try:
-        if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
-            parsed = datetime.fromisoformat(value.strip())
-            moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
-        elif isinstance(value, str | int | Decimal) and not isinstance(value, bool) and (seconds := float(value)) > 0:
-            for _ in ("milliseconds", "microseconds", "nanoseconds"):
-                seconds = seconds / 1000 if seconds >= BEYOND_S else seconds
-            moment = datetime.fromtimestamp(seconds, UTC)
-        else:
+        if not isinstance(value, str | int | Decimal) or isinstance(value, bool) or (seconds := float(value)) <= 0:
             return None
-        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+        for _ in ("milliseconds", "microseconds", "nanoseconds"):
+            seconds = seconds / 1000 if seconds >= BEYOND_S else seconds
+        return milliseconds(datetime.fromtimestamp(seconds, UTC))
     except (ValueError, OverflowError, OSError):
         return None

@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from bridge.campaign.errors import Duplicate, NotFound
 from bridge.consent.mapped import Past, wanted
-from bridge.flow.ports import Result
+from bridge.flow.ports import Result, Route
 from bridge.kafka.avro import Decoder
 from bridge.mapping.rows import Mapped, Skip
+from bridge.mapping.values import guid
 from bridge.model.clock import Clock
 from bridge.model.errors import ParkError, RejectError, RetryError
 from bridge.model.events import OURS, POLLED_EVERY, SOURCE_AHEAD, ChangeEvent, Record
@@ -43,7 +44,6 @@ from services.ingress.remembered import HELD_DELETE, Remembered, campaign_key, h
 from services.ingress.target import Calls, Target, Work
 
 NUMBER = re.compile(r"-?[0-9]{1,15}")
-GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LIVE, REPLAY = "ingress.changes.", "ingress.replay."
 
 
@@ -71,14 +71,9 @@ class IngressHandler:
         self._opted_out: dict[str, Known] = {}  # what an opt-out has come to whose record was refused for another reason
         self._records = Records(client, consent, optin, digests, self._remembered, clock, self._opt_out, self._opted_out.__setitem__, keep)
 
-    def key(self, record: Record) -> str:
-        return f"{_table(record)}/{(record.key or b'').decode('utf-8', 'replace')}"
-
-    def state_key(self, key: str) -> str:
-        return key
-
-    def live(self, record: Record) -> bool:
-        return record.topic.startswith(LIVE)
+    def route(self, record: Record) -> Route:
+        key = f"{_table(record)}/{(record.key or b'').decode('utf-8', 'replace')}"
+        return Route(key, key, record.topic.startswith(LIVE))
 
     async def decode(self, record: Record) -> Change:
         event = await self._decoder.decode(record.value)
@@ -95,11 +90,9 @@ class IngressHandler:
         """An event with what it says of opt-outs."""
         return change(event, self._targets[event.table].mapper.said(event), ahead_ms, partition)
 
-    def merge(self, waiting: Change, arrived: Change) -> Change:
-        return merge(waiting, arrived)
-
-    def older(self, arrived: Change, waiting: Change) -> bool:
-        return arrived.only_release or (not waiting.only_release and newer(waiting.event, arrived.event))
+    def merge(self, waiting: Change, arrived: Change) -> tuple[Change, bool]:
+        older = arrived.only_release or (not waiting.only_release and newer(waiting.event, arrived.event))
+        return merge(waiting, arrived), not older
 
     def rejected(self, event: Change, known: Known | None) -> Known:
         """Its opt-outs may have been written before. What it said is remembered as said, so that a later change is not taken for it; of an
@@ -269,7 +262,7 @@ class IngressHandler:
 def _links(event: ChangeEvent) -> frozenset[str]:
     """Keys of what this row may be linked to."""
     values = (value.lower() for value in event.fields.values() if isinstance(value, str))
-    return frozenset(value for value in values if GUID.fullmatch(value)) - {event.key}
+    return frozenset(value for value in values if guid(value) == value) - {event.key}
 
 
 def _number(record: Record, header: str) -> int:

@@ -17,12 +17,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bridge.consent.profiles import ahead_ms
-from bridge.dynamics.changes import Page, Row, TrackedTable, moment, version
+from bridge.dynamics.changes import Page, Row, TrackedTable, version
 from bridge.dynamics.delta import DeltaRun
 from bridge.dynamics.epoch import VERSIONS, SourceEpoch, epoch, noted, run_ended, went_back
 from bridge.dynamics.errors import QueryRefused, TrackingExpired, refused
 from bridge.dynamics.pace import next_poll_s
 from bridge.flow.reader import Cursor, Step
+from bridge.mapping.values import moment
 from bridge.model.clock import Clock
 from bridge.model.errors import HaltError
 from bridge.model.events import Lane, OptStatusObserved, Outgoing, event_headers

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from bridge.dynamics.changes import moment as moment_of
 from bridge.dynamics.changes import version
 from bridge.dynamics.client import DynamicsClient
+from bridge.mapping.values import moment as moment_of
 from bridge.model.errors import RetryError
 from bridge.model.state import Known
 

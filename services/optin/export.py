@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from bridge.campaign.settings import ExportSettings, spoken
+from bridge.mapping.values import guid
 from bridge.model.events import OptStatusObserved
 from bridge.model.flags import NO_OWN_TIME, OPT_OUT_FLAGS, canonical_flag
-from services.optin.export_rows import GUID, LONGEST_LINE, UNREADABLE, BadExport, Cells, broken, lines, rows
+from services.optin.export_rows import LONGEST_LINE, UNREADABLE, BadExport, Cells, broken, lines, rows
 from services.optin.export_times import Column, Span
 
 DELIMITERS = ",;\t"
@@ -176,7 +177,7 @@ class Export:
         if len(row.cells) != header.width:
             return Row(number, bad=f"it has {len(row.cells)} cells, the header has {header.width}")
         cells = {name: row.cells[at] for name, at in header.at.items()}
-        key = GUID.fullmatch(cells[self._key].strip())
+        key = guid(cells[self._key])
         if key is None:
             return Row(number, bad="no key of a contact")
         read = _Read(self._columns, self._words, cells, row.doubtful)
@@ -187,7 +188,7 @@ class Export:
         bad = read.bad[0] if read.bad else None
         if bad is not None and not flags:
             return Row(number, bad=bad)
-        event = OptStatusObserved(key[1].lower(), "campaign", flags, record_at, observed_at, origin=f"{self._name} row {number}")
+        event = OptStatusObserved(key, "campaign", flags, record_at, observed_at, origin=f"{self._name} row {number}")
         return Row(number, event, bad, tuple(read.spoiled), tuple(read.unplaced))
 
 

@@ -8,14 +8,14 @@ one: in doubt, since they may be what somebody wrote into a cell.
 from __future__ import annotations
 
 import csv
-import re
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-GUID = re.compile(r"\{?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}?", re.IGNORECASE)
+from bridge.mapping.values import GUID
+
 LONGEST_ROW = 20  # lines: a quote that is open for longer is a stray one
 LONGEST_LINE = 1 << 20  # characters
 TOO_LONG = "\0\n"  # stands for a line that is longer: no row of an export

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from bridge.campaign.errors import Duplicate
 from bridge.dynamics.errors import QueryRefused
 from bridge.flow.failures import first_place
-from bridge.flow.ports import Result
+from bridge.flow.ports import Result, Route
 from bridge.kafka.avro import Decoder
 from bridge.model.clock import Clock
 from bridge.model.errors import ParkError, RejectError, RetryError
@@ -60,17 +60,11 @@ class OptinHandler:
         self._decoder, self._note, self._clock = decoder, note, clock
         self._park_budget = timedelta(seconds=park_budget_s)
 
-    def key(self, record: Record) -> str:
-        """Contact and system: what both are told goes in parallel. A decision that is held is no part of any other."""
+    def route(self, record: Record) -> Route:
+        """Contact and system: what both are told goes in parallel. A decision that is held is no part of any other. Opt-outs go first."""
         place = f"{_text(record.key)}/{_text(record.header('target'))}"
-        return f"{place}/{record.offset}" if _is_held(record) else place
-
-    def state_key(self, key: str) -> str:
-        return "/".join(key.split("/")[:2])
-
-    def live(self, record: Record) -> bool:
-        """Opt-outs go first."""
-        return record.header("decides") != b"opt-in"
+        key = f"{place}/{record.offset}" if _is_held(record) else place
+        return Route(key, "/".join(key.split("/")[:2]), live=record.header("decides") != b"opt-in")
 
     async def decode(self, record: Record) -> Decided:
         event = await self._decoder.decode(record.value)
@@ -80,14 +74,12 @@ class OptinHandler:
         basis = Basis(int(known) if known.isdigit() else None, datetime.fromisoformat(changed) if changed else None)
         return Decided(event, _is_held(record), dict.fromkeys(event.flags, basis), (first_place(record),))
 
-    def merge(self, waiting: Decided, arrived: Decided) -> Decided:
+    def merge(self, waiting: Decided, arrived: Decided) -> tuple[Decided, bool]:
         older, newer = sorted((waiting, arrived), key=lambda each: each.event.decided_at)
         flags, inputs = {**older.event.flags, **newer.event.flags}, {**older.event.inputs, **newer.event.inputs}
         places = waiting.places + arrived.places
-        return Decided(replace(newer.event, flags=flags, inputs=inputs), basis={**older.basis, **newer.basis}, places=places)
-
-    def older(self, arrived: Decided, waiting: Decided) -> bool:
-        return arrived.event.decided_at < waiting.event.decided_at
+        merged = Decided(replace(newer.event, flags=flags, inputs=inputs), basis={**older.basis, **newer.basis}, places=places)
+        return merged, arrived.event.decided_at >= waiting.event.decided_at
 
     def rejected(self, event: Decided, known: Known | None) -> Known:
         return _noting(known, event.event)

@@ -17,12 +17,13 @@ from typing import Protocol, TypeVar
 
 from bridge.consent.guard import LOWER, Ask, of_all, release_limit
 from bridge.consent.words import Observation, Pair, Status
+from bridge.flow.patience import only_retries, patiently
 from bridge.flow.ports import DeadLetters
-from bridge.flow.waits import LetterLimit, backoff_s
+from bridge.flow.waits import LetterLimit
 from bridge.kafka.avro import Decoder
 from bridge.kafka.guard import Guard
 from bridge.model.clock import Clock
-from bridge.model.errors import BridgeError, RejectError, RetryError
+from bridge.model.errors import BridgeError, HaltError, RejectError, RetryError
 from bridge.model.events import Headers, Lane, OptStatusDecided, OptStatusObserved, Record, event_headers
 from bridge.model.state import Known, StateStore
 from bridge.observe.log import log
@@ -189,19 +190,19 @@ class Resolving:
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeats a call for as long as Kafka or the registry are away; not for what is not ours any more."""
-        attempt = 0
-        while True:
-            try:
-                self._lease_check()
-                result = await call()
-                self.trouble = None
-                return result
-            except RetryError as exc:
-                if exc.code in FINAL:
-                    raise
-                attempt += 1
-                self.trouble = exc
-                await self._clock.sleep(backoff_s(attempt, self._rng, 10))
+
+        async def ours() -> T:
+            self._lease_check()
+            return await call()
+
+        def failed(exc: RetryError | HaltError, _: float) -> None:
+            if exc.code in FINAL:
+                raise exc
+            self.trouble = only_retries(exc)
+
+        result = await patiently(ours, failed, self._clock.sleep, self._rng, 10)
+        self.trouble = None
+        return result
 
 
 def _only(decision: OptStatusDecided, value: bool) -> OptStatusDecided:

@@ -287,10 +287,10 @@ async def test_opt_outs_go_first_and_what_is_held_is_a_job_of_its_own() -> None:
         out, back = record([target, ("decides", b"opt-out")]), record([target, ("decides", b"opt-in")])
         held = record([target, ("decides", b"opt-in"), ("guard", b"held")])
 
-        assert (handler.live(out), handler.live(back)) == (True, False)
-        assert handler.key(out) == handler.key(back) == "k/dynamics"
-        assert handler.key(held) != handler.key(back)
-        assert {handler.state_key(handler.key(each)) for each in (out, back, held)} == {"k/dynamics"}
+        assert (handler.route(out).live, handler.route(back).live) == (True, False)
+        assert handler.route(out).key == handler.route(back).key == "k/dynamics"
+        assert handler.route(held).key != handler.route(back).key
+        assert {handler.route(each).state_key for each in (out, back, held)} == {"k/dynamics"}
 
 
 async def test_decisions_that_wait_are_merged_flag_by_flag_the_later_one_counts() -> None:
@@ -300,8 +300,9 @@ async def test_decisions_that_wait_are_merged_flag_by_flag_the_later_one_counts(
         second = Decided(rig.decision("dynamics", at=now + timedelta(seconds=1), donotemail=False))
 
         for one, other in ((first, second), (second, first)):
-            assert rig.handler.merge(one, other).event.flags == {"donotemail": False, "donotphone": True}
-        assert rig.handler.older(first, second)
+            merged, newer = rig.handler.merge(one, other)
+            assert merged.event.flags == {"donotemail": False, "donotphone": True}
+            assert newer is (other is second)
 
 
 async def test_a_decision_of_another_contact_than_its_record_is_refused() -> None:

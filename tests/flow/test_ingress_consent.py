@@ -141,7 +141,7 @@ async def test_an_opt_out_does_not_wait_for_the_children_that_its_delete_waits_f
         rig.settled = datetime.min.replace(tzinfo=UTC)
         change = rig.handler.change(row(rig, address1_city="Bergen", donotemail=True))
         if then == "deleted":
-            change = rig.handler.merge(change, rig.handler.change(rig.contact(op="delete")))
+            change, _ = rig.handler.merge(change, rig.handler.change(rig.contact(op="delete")))
         for _ in range(3):
             with pytest.raises(ParkError):
                 await rig.write(change)

@@ -50,7 +50,7 @@ async def rig() -> AsyncIterator[Rig]:
 
 async def together(rig: Rig, waiting: ChangeEvent, arrived: ChangeEvent) -> Result:
     """Both waited for the same call."""
-    return await rig.write(rig.handler.merge(rig.handler.change(waiting), rig.handler.change(arrived)))
+    return await rig.write(rig.handler.merge(rig.handler.change(waiting), rig.handler.change(arrived))[0])
 
 
 async def opted_out(rig: Rig, **columns: Any) -> None:
@@ -231,7 +231,7 @@ async def test_a_release_beside_a_change(rig: Rig, first: str, again: bool) -> N
     let = release(ChangeEvent("contact", PERSON, "upsert", "live", None, None, rig.clock.now(), {}), "release")
     change = rig.handler.change(row(rig, donotemail=again, firstname="Anna"))
 
-    await rig.write(rig.handler.merge(let, change) if first == "release" else rig.handler.merge(change, let))
+    await rig.write((rig.handler.merge(let, change) if first == "release" else rig.handler.merge(change, let))[0])
 
     assert (flag(rig), stored(rig)["firstName"]) == (again, "Anna")
 

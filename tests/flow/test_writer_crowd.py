@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from bridge.flow.failures import PARKED_SINCE
 from bridge.flow.jobs import JobQueue
-from bridge.flow.ports import Result
+from bridge.flow.ports import Result, Route
 from bridge.flow.shelf import Shelf
 from bridge.model.errors import ParkError, RetryError
 from bridge.model.state import Known
@@ -164,12 +164,12 @@ async def test_what_comes_back_after_a_restart_is_read_without_waiting_for_its_t
 
 async def test_a_key_of_the_replay_lane_on_the_shelf_goes_with_the_live_change_that_comes_for_it() -> None:
     queue: JobQueue[Work] = JobQueue(Shelf(), most_parked=1)
-    queue.add(record("a", 0, topic="replay"), "a", live=False)
+    queue.add(record("a", 0, topic="replay"), Route("a", "a", False))
     job = await queue.next()
     queue.park(job)
     queue.shelve(job, 5.0)
 
-    queue.add(replace(record("a", 1)), "a", live=True)
+    queue.add(replace(record("a", 1)), Route("a", "a", True))
 
     (back,) = queue.due(5.0)
     assert back.live

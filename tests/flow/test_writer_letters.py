@@ -268,11 +268,8 @@ async def test_a_key_with_nothing_but_poison_is_done() -> None:
 class NewestFirst(ScriptedHandler):
     """Merges as ingress does: the newer version wins, in whatever order the two arrive (a replay brings older ones later)."""
 
-    def merge(self, waiting: Work, arrived: Work) -> Work:
-        return max(waiting, arrived, key=lambda work: work.values)
-
-    def older(self, arrived: Work, waiting: Work) -> bool:
-        return arrived.values < waiting.values
+    def merge(self, waiting: Work, arrived: Work) -> tuple[Work, bool]:
+        return max(waiting, arrived, key=lambda work: work.values), arrived.values >= waiting.values
 
 
 async def test_the_record_that_was_refused_is_the_one_in_the_dead_letters() -> None:

@@ -7,6 +7,7 @@ import asyncio
 from bridge.flow.failures import PARKED_SINCE
 from bridge.flow.jobs import JobQueue
 from bridge.flow.parking import HELD_BACK
+from bridge.flow.ports import Route
 from bridge.model.errors import RetryError
 from bridge.model.events import Record
 from tests.flow.writing import Rig, Work, away, backed_off, no_parent, record, turns, until
@@ -135,12 +136,12 @@ async def test_a_parked_record_takes_no_room() -> None:
 async def test_repeats_of_parked_records_take_a_tenth_while_others_wait_and_all_of_it_when_none_does() -> None:
     queue: JobQueue[Work] = JobQueue()
     for number in range(30):
-        queue.add(record(f"stuck{number}", number), f"stuck{number}", live=True)
+        queue.add(record(f"stuck{number}", number), Route(f"stuck{number}", f"stuck{number}", True))
     stuck = [await queue.next() for _ in range(30)]
     for job in stuck:
         queue.park(job)
     for number in range(100):
-        queue.add(record(f"k{number}", 1_000 + number), f"k{number}", live=bool(number % 2))
+        queue.add(record(f"k{number}", 1_000 + number), Route(f"k{number}", f"k{number}", bool(number % 2)))
     for job in stuck:
         queue.ready(job)
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from bridge.flow.offsets import OffsetLedger, Position
-from bridge.flow.ports import Result
+from bridge.flow.ports import Result, Route
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
 from bridge.memory import MemoryDeadLetters, MemoryState
@@ -80,14 +80,9 @@ class ScriptedHandler:
     def slow_down(self, key: str) -> asyncio.Event:
         return self.slow.setdefault(key, asyncio.Event())
 
-    def key(self, record: Record) -> str:
-        return (record.key or b"").decode()
-
-    def state_key(self, key: str) -> str:
-        return key
-
-    def live(self, record: Record) -> bool:
-        return record.topic == LIVE
+    def route(self, record: Record) -> Route:
+        key = (record.key or b"").decode()
+        return Route(key, key, record.topic == LIVE)
 
     async def decode(self, record: Record) -> Work:
         value = (record.value or b"").decode()
@@ -95,13 +90,10 @@ class ScriptedHandler:
             raise RejectError("no event of ours", code="not_avro", stage="decode")
         if value.startswith("news") and self.unknown:
             raise self.unknown.pop(0)
-        return Work(self.key(record), (value,))
+        return Work(self.route(record).key, (value,))
 
-    def merge(self, waiting: Work, arrived: Work) -> Work:
-        return Work(waiting.key, waiting.values + arrived.values)
-
-    def older(self, arrived: Work, waiting: Work) -> bool:
-        return False
+    def merge(self, waiting: Work, arrived: Work) -> tuple[Work, bool]:
+        return Work(waiting.key, waiting.values + arrived.values), True
 
     def rejected(self, event: Work, known: Known | None) -> Known:
         return known or Known()

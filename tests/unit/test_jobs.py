@@ -10,15 +10,20 @@ import pytest
 from bridge.flow.failures import PARKED_SINCE
 from bridge.flow.job import Job
 from bridge.flow.jobs import JobQueue
+from bridge.flow.ports import Route
 from bridge.model.events import Record
 from tests.unit.fakes import a_record
+
+
+def route(key: str, live: bool = True) -> Route:
+    return Route(key, key, live)
 
 
 def a_queue(*keys: tuple[str, bool]) -> JobQueue[str]:
     """With a record for each (key, live), at offsets 0, 1, …"""
     queue: JobQueue[str] = JobQueue()
     for offset, (key, live) in enumerate(keys):
-        queue.add(a_record(offset, key=key), key, live)
+        queue.add(a_record(offset, key=key), route(key, live))
     return queue
 
 
@@ -55,7 +60,7 @@ async def test_records_of_one_key_are_one_job_in_their_order() -> None:
 async def test_the_same_key_in_two_partitions_is_two_jobs() -> None:
     queue: JobQueue[str] = JobQueue()
     for partition in (0, 1):
-        queue.add(a_record(partition=partition), "a", True)
+        queue.add(a_record(partition=partition), route("a"))
 
     jobs = [await taken(queue), await taken(queue)]
 
@@ -86,7 +91,7 @@ async def test_a_job_under_way_is_not_given_out_twice() -> None:
     queue = a_queue(("a", True))
     job = await taken(queue)
 
-    queue.add(a_record(1, key="a"), "a", True)
+    queue.add(a_record(1, key="a"), route("a"))
 
     assert await nothing_is_ready(queue)
     assert offsets(job.arrived) == [1]
@@ -96,7 +101,7 @@ async def test_what_arrived_meanwhile_is_a_new_start_after_the_job_is_finished()
     queue = a_queue(("a", True))
     job = await taken(queue)
     job.event, job.failures.count = "first", 3
-    queue.add(a_record(1, key="a"), "a", True)
+    queue.add(a_record(1, key="a"), route("a"))
 
     queue.finish(job)
     again = await taken(queue)
@@ -144,7 +149,7 @@ async def test_records_that_come_for_a_parked_key_wait_with_it() -> None:
     job = await taken(queue)
     queue.park(job)
 
-    queue.add(a_record(1, key="a"), "a", True)
+    queue.add(a_record(1, key="a"), route("a"))
 
     assert await nothing_is_ready(queue)
     assert queue.in_hand[True] == 0
@@ -158,7 +163,7 @@ async def test_a_live_change_for_a_parked_replay_counts_as_live_when_it_returns(
     job = await taken(queue)
     queue.park(job)
 
-    queue.add(a_record(1, key="a"), "a", True)
+    queue.add(a_record(1, key="a"), route("a"))
     queue.ready(job)
     assert await taken(queue) is job
 
@@ -190,10 +195,10 @@ async def test_what_waits_for_news_of_its_own_is_woken_by_them_but_not_by_a_copy
     queue.park(jobs[0], frozenset({"a"}))
     queue.park(jobs[1])
 
-    queue.add(replace(a_record(2, key="a"), headers=((PARKED_SINCE, b"1"),)), "a", True)
-    queue.add(a_record(3, key="b"), "b", True)
+    queue.add(replace(a_record(2, key="a"), headers=((PARKED_SINCE, b"1"),)), route("a"))
+    queue.add(a_record(3, key="b"), route("b"))
     assert await nothing_is_ready(queue)
-    queue.add(a_record(4, key="a"), "a", True)
+    queue.add(a_record(4, key="a"), route("a"))
 
     assert await taken(queue) is jobs[0]
     assert await nothing_is_ready(queue)
@@ -211,10 +216,10 @@ async def test_what_was_dropped_is_not_woken() -> None:
 
 async def test_what_comes_back_from_the_end_of_its_topic_takes_its_turn_among_the_repeats() -> None:
     queue: JobQueue[str] = JobQueue()
-    queue.add(replace(a_record(0, key="back"), headers=((PARKED_SINCE, b"1"),)), "back", True)
+    queue.add(replace(a_record(0, key="back"), headers=((PARKED_SINCE, b"1"),)), route("back"))
     assert (queue.parked(), queue.in_hand[True]) == (1, 0)
     for offset in range(1, 4):
-        queue.add(a_record(offset, key=f"new{offset}"), f"new{offset}", True)
+        queue.add(a_record(offset, key=f"new{offset}"), route(f"new{offset}"))
 
     assert [(await taken(queue)).key for _ in range(4)] == ["new1", "new2", "new3", "back"]
 
@@ -252,7 +257,7 @@ async def test_after_a_drop_only_the_call_under_way_takes_room_and_its_end_frees
 
 async def test_a_drop_spares_other_partitions() -> None:
     queue = a_queue(("a", True))
-    queue.add(a_record(partition=1, key="b"), "b", True)
+    queue.add(a_record(partition=1, key="b"), route("b"))
 
     queue.drop([0])
 
@@ -274,7 +279,7 @@ async def test_a_key_that_comes_back_after_a_drop_is_a_new_job() -> None:
     before = await taken(queue)
     queue.drop([0])
 
-    queue.add(a_record(7, key="a"), "a", True)
+    queue.add(a_record(7, key="a"), route("a"))
     waiting = asyncio.create_task(taken(queue))
     await asyncio.sleep(0)
     assert not waiting.done(), "its call has not ended"

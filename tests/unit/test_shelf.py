@@ -18,7 +18,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def a_job(key: str, partition: int = 0, *, waits_for: str = "", opt_outs: int = 0) -> Job[str]:
-    job: Job[str] = Job(partition, key, True, parked=True, asleep=True, queued=True, opt_outs=opt_outs)
+    job: Job[str] = Job(partition, key, f"of {key}", True, parked=True, asleep=True, queued=True, opt_outs=opt_outs)
     job.records = [a_record(1, partition=partition, key=key), replace(a_record(2, partition=partition), key=None, value=None)]
     job.arrived = [replace(a_record(3, partition=partition, key=key), headers=(("h", b"\xff\x00"),))]
     job.waits_for = frozenset({waits_for} if waits_for else ())
