@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
-from bridge.flow.failures import Failures
+from bridge.flow.failures import Failures, first_place
 from bridge.flow.ports import Result
 from bridge.model.events import Record
 from bridge.model.state import Known
@@ -61,4 +61,5 @@ class Job(Generic[E]):
             attempts=self.failures.count + 1,
             read_at=datetime.fromtimestamp(latest.timestamp_ms / 1000, UTC).isoformat(),
             settled_at=now.isoformat(),
+            lettered=first_place(latest) if result.outcome == "dead_lettered" else "",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from bridge.flow.failures import PARKED_SINCE
+from bridge.flow.failures import PARKED_SINCE, first_place
 from bridge.flow.offsets import Position
 from bridge.model.events import Record
 from bridge.model.state import Known
@@ -27,7 +27,8 @@ def is_back(record: Record) -> bool:
 
 
 def is_a_letter(record: Record | None, known: Known | None) -> bool:
-    """Whether the record went to the dead letters before a restart, and its offset was not committed."""
-    if record is None or known is None or known.outcome != "dead_lettered":
+    """Whether the record, or another copy of it, went to the dead letters before a restart, and its own offset was not committed."""
+    if record is None or known is None or known.outcome != "dead_lettered" or known.topic != record.topic:
         return False
-    return (known.topic, known.partition, known.offset) == (record.topic, record.partition, record.offset)
+    here = (known.partition, known.offset) == (record.partition, record.offset)
+    return here or known.lettered == first_place(record)

@@ -7,7 +7,8 @@ One JSON object per record in the compacted topic `<workflow>.state`, keyed `<ta
      "status": 200, "attempts": 1, "read_at": "…Z", "settled_at": "…Z"}
 
 Opt-in/out has two for each contact: `<contact>` of the resolver (services/optin/status.py), `<contact>/<system>` of the writer; `times`
-are those of their flags, and a few versions.
+are those of their flags, and a few versions. Of a record that is dead-lettered there is `lettered`, too: `partition-offset` of where it was
+read first, by which its copies are recognized.
 
 Digests are keyed (BLAKE2b) and short: equal means unchanged, and nobody without the key can test a guess against them.
 """
@@ -50,9 +51,13 @@ class Known:
     attempts: int = 1
     read_at: str = ""
     settled_at: str = ""
+    lettered: str = ""
 
     def to_json(self) -> bytes:
-        return _ENCODER.encode({name: getattr(self, name) for name in Known.__slots__}).encode()
+        members = {name: getattr(self, name) for name in Known.__slots__}
+        if not self.lettered:
+            del members["lettered"]
+        return _ENCODER.encode(members).encode()
 
     @staticmethod
     def from_json(value: bytes) -> Known:

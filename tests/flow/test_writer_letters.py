@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bridge.flow.failures import PARKED_FROM, PARKED_SINCE
 from bridge.flow.ports import Result
 from bridge.model.errors import HaltError, ParkError, RejectError, RetryError
 from bridge.model.state import Known
@@ -194,6 +195,36 @@ async def test_a_dead_letter_is_settled_only_when_the_state_knows_of_it() -> Non
     assert len(rig.letters.letters) == 1
     assert rig.settled(one)
     assert rig.state.get(0, "a") is not None
+
+
+async def test_copies_of_a_dead_letter_are_none_after_a_restart() -> None:
+    """Killed while it was published again: the record itself, and more than one copy of it, are read once more."""
+    rig = Rig()
+    rig.handler.always["a"] = refused
+    original = record("a", 7)
+    parking = ((PARKED_SINCE, b"1772366400000"), (PARKED_FROM, b"0-7"))
+    first, second = record("a", 20, "a7", headers=parking), record("a", 21, "a7", headers=parking)
+    await rig.work(first)
+    assert len(rig.letters.letters) == 1
+
+    for each in (original, second):
+        again = Rig(state=rig.state, letters=rig.letters)
+        await again.work(each)
+
+        assert (len(rig.letters.letters), again.handler.calls) == (1, [])
+        assert again.settled(each)
+
+
+async def test_another_record_of_its_key_or_of_another_topic_is_written() -> None:
+    rig = Rig()
+    rig.handler.script["a"] = [refused()]
+    await rig.work(record("a", 7))
+
+    for each in (record("a", 7, "other", topic=REPLAY), record("a", 8, "next")):
+        again = Rig(state=rig.state, letters=rig.letters)
+        await again.work(each)
+
+        assert again.handler.ended["a"] == [each.value.decode()]  # type: ignore[union-attr]
 
 
 async def test_too_many_dead_letters_halt_the_run() -> None:

@@ -103,7 +103,8 @@ class Processes:
         """An admin publishes all dead letters again."""
         letters, self._kafka.letters = self._kafka.letters, []
         for record, _ in letters:
-            self._kafka.append(record)
+            kept = [each for each in record.headers if not each[0].startswith("parked-")]  # as control does
+            self._kafka.append(replace(record, headers=kept))
         return len(letters)
 
     def _read_exports(self, life: Life) -> None:
