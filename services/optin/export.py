@@ -19,27 +19,18 @@ from typing import IO, Any
 
 from bridge.campaign.settings import ExportSettings, spoken
 from bridge.model.events import OptStatusObserved
-from bridge.model.flags import NO_OWN_TIME, OPT_OUT_FLAGS, canonical_flag
+from bridge.model.flags import ANY_FLAG_AT, FLAGS, OPT_OUT_FLAGS, RECORD_AT, TIMES, canonical_flag
 from services.optin.export_rows import GUID, LONGEST_LINE, UNREADABLE, BadExport, Cells, broken, lines, rows
 from services.optin.export_times import Column, Span
 
 DELIMITERS = ",;\t"
 GZIP = b"\x1f\x8b"
-ALL, RECORD = "blackListAllLastModified", "lastModified"
 WRONG_BYTES = re.compile("[\udc80-\udcff]")  # as surrogateescape reads them
+MEANINGS = (*OPT_OUT_FLAGS, *TIMES.values(), ANY_FLAG_AT, RECORD_AT)  # names of all columns that mean something, but for the key
 LABELS = {  # of a profile's fields, where Campaign's own metadata do not tell
     "External Resource ID": "externalId",
-    "No longer contact": "blackList",
-    "No longer contact (by any channel)": "blackList",
-    "No longer contact by email": "blackListEmail",
-    "No longer contact by fax": "blackListFax",
-    "No longer contact by SMS": "blackListMobile",
-    "No longer contact by mobile": "blackListMobile",
-    "No longer contact by phone": "blackListPhone",
-    "No longer contact by direct mail": "blackListPostalMail",
-    "No longer contact by push notification": "blackListPushnotification",
-    "CCPA opt-out": "ccpaOptOut",
-    "Last modified": "lastModified",
+    **{label: flag.name for flag in FLAGS for label in (flag.label, *flag.labels)},
+    "Last modified": RECORD_AT,
 }
 
 
@@ -83,11 +74,11 @@ class Export:
     ) -> None:
         self._path, self._flags, self._settings, self._exported_at, self._name = path, flags, settings, exported_at, name
         self._words = settings.words
-        known = {_folded(shown): each for shown, each in {**labels, **{each: each for each in _meanings()}}.items() if _folded(shown)}
+        known = {_folded(shown): each for shown, each in {**labels, **dict(zip(MEANINGS, MEANINGS, strict=True))}.items() if _folded(shown)}
         self._key = known.get(_folded(settings.key_column), settings.key_column)
-        self._meanings = {self._key, *_meanings()}
+        self._meanings = {self._key, *MEANINGS}
         self._names = {**known, _folded(self._key): self._key}
-        wanted = [*(_time_of(flag) for flag in flags if flag != NO_OWN_TIME), ALL, RECORD]
+        wanted = [*(TIMES[flag] for flag in flags if flag in TIMES), ANY_FLAG_AT, RECORD_AT]
         self._columns = {each: Column(settings.date_format, settings.time_zone, exported_at) for each in wanted}
 
     def surveyed(self) -> Iterator[None]:
@@ -134,7 +125,7 @@ class Export:
         return [name for name, column in self._columns.items() if column.undecided()]
 
     def _untimed(self, header: Header) -> Sequence[str]:
-        return [each for each in self._flags if each != NO_OWN_TIME and _time_of(each) not in header.at]
+        return [each for each in self._flags if each in TIMES and TIMES[each] not in header.at]
 
     def _text(self) -> IO[str]:
         try:
@@ -209,7 +200,7 @@ class _Read:
         if value is None:
             self.bad.append(f"{name} is neither yes nor no")
             return None
-        span = self._first((ALL, RECORD) if name == NO_OWN_TIME else (_time_of(name),))
+        span = self._first((TIMES[name],) if name in TIMES else (ANY_FLAG_AT, RECORD_AT))
         if span is None:
             return {"value": value, "changed_at": None}
         if value:
@@ -219,7 +210,7 @@ class _Read:
         return {"value": False, "changed_at": span.first if span.sure and not self._doubtful else None}
 
     def record_changed_at(self) -> datetime | None:
-        span = self._first((RECORD, ALL))
+        span = self._first((RECORD_AT, ANY_FLAG_AT))
         return span.last if span is not None and span.sure else None
 
     def _first(self, names: Sequence[str]) -> Span | None:
@@ -233,15 +224,6 @@ class _Read:
                         self.spoiled.append(name)
                     return None
         return None
-
-
-def _time_of(flag: str) -> str:
-    return f"{flag}LastModified"
-
-
-def _meanings() -> list[str]:
-    """Names of all columns that mean something, but for the key."""
-    return [*OPT_OUT_FLAGS, *map(_time_of, OPT_OUT_FLAGS), ALL, RECORD]
 
 
 def _folded(shown: str) -> str:
