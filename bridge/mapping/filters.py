@@ -7,8 +7,9 @@ case-sensitive. An empty field is never less, greater or containing; it is unequ
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from math import isfinite
@@ -16,7 +17,9 @@ from typing import Any
 
 from bridge.model.config import Condition, Filter, Operand
 from bridge.model.events import Value
+from bridge.model.operators import Operator
 
+Meaning = Callable[[Value, Any], bool]  # of a field's value and a condition's
 ISO_DATE = re.compile(r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$")
 NUMBER = re.compile(r"^-?(0|[1-9][0-9]*)([.][0-9]+)?$", re.ASCII)
 GUID = re.compile(r"^[{(]?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})[)}]?$", re.ASCII | re.IGNORECASE)
@@ -34,26 +37,7 @@ def passes(fields: Mapping[str, Value], wanted: Filter) -> bool:
 
 def holds(value: Value, condition: Condition) -> bool:
     """One condition on one value."""
-    operand = condition.value
-    match condition.operator:
-        case "is_empty":
-            return value is None or value == ""
-        case "is_not_empty":
-            return value is not None and value != ""
-        case "eq":
-            return equal(value, operand)
-        case "ne":
-            return not equal(value, operand)
-        case "in":
-            return any(equal(value, each) for each in operand)  # type: ignore[union-attr]
-        case "contains_any":
-            return bool(choices(value) & choices(operand))
-        case "contains_all":
-            return bool(choices(value)) and choices(operand) <= choices(value)
-        case "contains" | "begins_with" | "ends_with":
-            return _found(value, operand, condition.operator)
-        case _:
-            return _ordered(value, operand, condition.operator)
+    return MEANINGS[condition.operator](value, condition.value)
 
 
 def equal(value: Value, operand: Operand) -> bool:
@@ -98,21 +82,23 @@ def guid(value: Any) -> str | None:
     return found[1].lower() if found else None
 
 
-def _found(value: Value, operand: Any, operator: str) -> bool:
-    """Whether a text is part of another, at any place, its beginning or its end."""
-    whole, part = text(value), text(operand)
-    if there := guid(whole):
-        whole, part = there, part.strip("{} ").lower()
-    if whole == "":
-        return False
-    return whole.startswith(part) if operator == "begins_with" else whole.endswith(part) if operator == "ends_with" else part in whole
+def _found(test: Callable[[str, str], bool]) -> Meaning:
+    """Whether a text is part of another, as `test(whole, part)` says."""
+
+    def found(value: Value, operand: Any) -> bool:
+        whole, part = text(value), text(operand)
+        if there := guid(whole):
+            whole, part = there, part.strip("{} ").lower()
+        return whole != "" and test(whole, part)
+
+    return found
 
 
-def _ordered(value: Value, operand: Any, operator: str) -> bool:
-    if value is None or value == "":
-        return False
-    left, right = _comparable(value, operand)
-    return bool({"lt": left < right, "le": left <= right, "gt": left > right, "ge": left >= right}[operator])
+def _ordered(test: Callable[[Any, Any], bool]) -> Meaning:
+    def ordered(value: Value, operand: Any) -> bool:
+        return value is not None and value != "" and test(*_comparable(value, operand))
+
+    return ordered
 
 
 def _comparable(value: Any, operand: Any) -> tuple[Any, Any]:
@@ -144,3 +130,21 @@ def moment(value: Any) -> datetime | None:
     except ValueError:
         return None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+MEANINGS: Mapping[Operator, Meaning] = {
+    "eq": equal,
+    "ne": lambda value, operand: not equal(value, operand),
+    "lt": _ordered(operator.lt),
+    "le": _ordered(operator.le),
+    "gt": _ordered(operator.gt),
+    "ge": _ordered(operator.ge),
+    "contains": _found(operator.contains),
+    "begins_with": _found(str.startswith),
+    "ends_with": _found(str.endswith),
+    "in": lambda value, operand: any(equal(value, each) for each in operand),
+    "contains_any": lambda value, operand: bool(choices(value) & choices(operand)),
+    "contains_all": lambda value, operand: bool(choices(value)) and choices(operand) <= choices(value),
+    "is_empty": lambda value, _: value is None or value == "",
+    "is_not_empty": lambda value, _: value is not None and value != "",
+}
