@@ -12,7 +12,7 @@ from bridge.campaign.client import CampaignClient
 from bridge.campaign.journal import JournalClient
 from bridge.campaign.metadata import Resource, read_resource
 from bridge.campaign.settings import CampaignSettings, ExportSettings, JournalSettings
-from bridge.campaign.sftp import ExportFolder
+from bridge.campaign.sftp import SftpFolder
 from bridge.dynamics.catalogue import list_columns, list_tables
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.secured import Access, secured_columns
@@ -67,7 +67,7 @@ class Systems:
         self.journal = JournalClient(journal, campaign, clock) if journal and campaign else None
         self.timeline = timeline or TimelineSettings()
         self._export_settings = exports
-        self.exports = ExportFolder(exports) if exports else None
+        self.exports = SftpFolder(exports) if exports else None
         self._tables: Cached[list[TableNameOut]] = Cached(clock)
         self._fields: Cached[list[FieldOut]] = Cached(clock)
         self._secured: Cached[dict[str, Access]] = Cached(clock)

@@ -17,8 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bridge.campaign.export_folder import ExportFile, ExportFolder, shown
 from bridge.campaign.settings import ExportSettings
-from bridge.campaign.sftp import FAILED, PROCESSED, ExportFile, ExportFolder, shown
 from bridge.flow.reader import Cursor, Step
 from bridge.model.clock import Clock
 from bridge.model.errors import RetryError
@@ -128,7 +128,7 @@ class ExportFeed:
         if found is None:
             if (where := await self._folder.finished(file)) is not None:  # it was put away, and we ended before we could note it
                 log("export_done", name=shown(file.name), rows=cursor["file"]["row"])
-                return self._finished(cursor, "moved", came=where == PROCESSED)
+                return self._finished(cursor, "moved", came=where == "processed")
             return self._lost(cursor, replaced=False)
         if not found.same(file):
             return self._lost(cursor, replaced=True)
@@ -184,7 +184,7 @@ class ExportFeed:
         if why is not None and first is not None:
             why += f" ({bad} bad rows, the first is row {first[0]}: {first[1]})"
         name = shown(_file(file).name)
-        outcome = await self._folder.put_away(_file(file), PROCESSED if why is None else FAILED)
+        outcome = await self._folder.put_away(_file(file), "processed" if why is None else "failed")
         if outcome == "changed":
             return self._lost({**cursor, "file": {**file, "row": 0}}, replaced=True)  # nothing is missing: it is read as it is now, too
         if why is None:

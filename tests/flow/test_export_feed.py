@@ -17,7 +17,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from bridge.campaign.settings import ExportSettings
-from bridge.campaign.sftp import ExportFolder
+from bridge.campaign.sftp import SftpFolder
 from bridge.flow.reader import Step
 from bridge.memory import MemoryLog, MemoryPublisher
 from bridge.model.errors import BridgeError, HaltError, RetryError
@@ -67,7 +67,7 @@ class Rig:
         settings = load(ExportSettings, {**self.environment, **changed})
         flags = ["blackListEmail"]
         self.feed = ExportFeed(
-            ExportFolder(settings), settings, flags, self._labels, self.local, self.clock, "optin-reader/test", self._ahead_ms
+            SftpFolder(settings), settings, flags, self._labels, self.local, self.clock, "optin-reader/test", self._ahead_ms
         )
         self.publisher = MemoryPublisher(self.log)
         self.cursor = self.log.cursors.get(CURSOR)
@@ -729,9 +729,9 @@ async def test_what_was_processed_fifteen_days_ago_is_deleted_when_the_next_file
 
 async def test_sessions_with_the_server_are_counted_as_calls(rig: Rig) -> None:
     metrics = Metrics("optin", "reader", rig.clock)
-    folder = ExportFolder(load(ExportSettings, rig.environment), metrics.meter("sftp"))
-    stranger = ExportFolder(load(ExportSettings, rig.environment | {"CAMPAIGN_SFTP_USER": "nobody"}), metrics.meter("sftp"))
-    keyless = ExportFolder(load(ExportSettings, rig.environment | {"CAMPAIGN_SFTP_KEY_FILE": "/nowhere"}), metrics.meter("sftp"))
+    folder = SftpFolder(load(ExportSettings, rig.environment), metrics.meter("sftp"))
+    stranger = SftpFolder(load(ExportSettings, rig.environment | {"CAMPAIGN_SFTP_USER": "nobody"}), metrics.meter("sftp"))
+    keyless = SftpFolder(load(ExportSettings, rig.environment | {"CAMPAIGN_SFTP_KEY_FILE": "/nowhere"}), metrics.meter("sftp"))
 
     await folder.files()
     rig.sandbox.sftp.faults.append(SftpFault("refuse", times=1))
