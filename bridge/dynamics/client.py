@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 import httpx
 
-from bridge.dynamics.batch import CONTINUE, Answer, Operation, Unreadable, decode, encode
+from bridge.dynamics.batch import CONTINUE, BatchAnswer, Operation, Unreadable, decode, encode
 from bridge.dynamics.errors import NO_SUCH_ROW, NOT_CONDITIONAL, QueryRefused, error_code, error_for
 from bridge.dynamics.settings import DynamicsSettings
 from bridge.http.answers import BAD_ANSWER_TRIES, bad_answer, is_unauthorized, parse_object, where
@@ -158,7 +158,7 @@ class DynamicsClient:
         headers = HEADERS | {"If-Match": etag, "Prefer": "return=representation"}
         return await self._authorized(lambda: self._http.build_request("PATCH", url, json=body, headers=headers))
 
-    async def batch(self, operations: Callable[[], Sequence[Operation]]) -> list[Answer]:
+    async def batch(self, operations: Callable[[], Sequence[Operation]]) -> list[BatchAnswer]:
         """Runs operations, each by itself (continue-on-error); the answers in their order. `operations` is asked last before the call.
 
         Raises as `get` does, and RetryError for an answer that cannot be told apart: then some may have been applied.
@@ -185,7 +185,7 @@ class DynamicsClient:
         self._heed(response, answers)
         return answers
 
-    def _heed(self, response: httpx.Response, answers: Sequence[Answer]) -> None:
+    def _heed(self, response: httpx.Response, answers: Sequence[BatchAnswer]) -> None:
         """What single operations were told that concerns all calls."""
         if any(answer.status == 401 for answer in answers):
             self._token.drop(response.request.headers["authorization"].removeprefix("Bearer "))

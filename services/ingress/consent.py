@@ -29,9 +29,8 @@ OPTED_OUT, OPTED_IN, KEPT = "opted-out-in-dynamics", "opted-in-in-dynamics", "no
 DELETED, FILTERED = "deleted-in-dynamics", "filtered-out"
 
 
-class Calls(Protocol):
-    """The calls of bridge.campaign.client.CampaignClient that are made here; the plan of a configuration only notes them. `ahead_s`: by how
-    much our clock was ahead at the last answer."""
+class ConsentCalls(Protocol):
+    """The calls of bridge.campaign.client.CampaignClient that consent needs. `ahead_s`: by how much our clock was ahead."""
 
     @property
     def ahead_s(self) -> float | None: ...
@@ -75,7 +74,7 @@ class Lowered:
 
 
 class Consent:
-    def __init__(self, client: Calls, guard: Guard, proof: Proof, limits: Limits, clock: Clock) -> None:
+    def __init__(self, client: ConsentCalls, guard: Guard, proof: Proof, limits: Limits, clock: Clock) -> None:
         self._client, self._guard, self._proof, self._limits, self._clock = client, guard, proof, limits, clock
         self._unproved: dict[Place, list[tuple[OptStatusDecided, Mapping[str, str]]]] = {}  # what Kafka did not take at once
 

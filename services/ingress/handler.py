@@ -40,7 +40,7 @@ from services.ingress.decide import (
 from services.ingress.optin import OptIn
 from services.ingress.records import Keep, Records
 from services.ingress.remembered import HELD_DELETE, Remembered, campaign_key, having, timed, without
-from services.ingress.target import Calls, Target, Work
+from services.ingress.target import CampaignCalls, Target, Work
 
 NUMBER = re.compile(r"-?[0-9]{1,15}")
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -56,7 +56,7 @@ class IngressHandler:
     def __init__(
         self,
         targets: Mapping[str, Target],
-        client: Calls,
+        client: CampaignCalls,
         decoder: Decoder[ChangeEvent],
         digests: Digests,
         consent: Consent,

@@ -21,7 +21,7 @@ from bridge.campaign.settings import ExportSettings, spoken
 from bridge.model.events import OptStatusObserved
 from bridge.model.flags import ANY_FLAG_AT, FLAGS, OPT_OUT_FLAGS, RECORD_AT, TIMES, canonical_flag
 from services.optin.export_rows import GUID, LONGEST_LINE, UNREADABLE, BadExport, Cells, broken, lines, rows
-from services.optin.export_times import Column, Span
+from services.optin.export_times import TimeColumn, TimeSpan
 
 DELIMITERS = ",;\t"
 GZIP = b"\x1f\x8b"
@@ -35,7 +35,7 @@ LABELS = {  # of a profile's fields, where Campaign's own metadata do not tell
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ExportRow:
     """`number`: the first one after the header is 1. `event`: what could be read of it, if anything. `bad`: why it is not as it should be;
     the flags that could be read are in the event nevertheless. `spoiled`: columns whose time cannot be read, `unplaced`: flags whose FALSE
     has lost its time, since nobody knows in which zone that is."""
@@ -79,7 +79,7 @@ class Export:
         self._meanings = {self._key, *MEANINGS}
         self._names = {**known, _folded(self._key): self._key}
         wanted = [*(TIMES[flag] for flag in flags if flag in TIMES), ANY_FLAG_AT, RECORD_AT]
-        self._columns = {each: Column(settings.date_format, settings.time_zone, exported_at) for each in wanted}
+        self._columns = {each: TimeColumn(settings.date_format, settings.time_zone, exported_at) for each in wanted}
 
     def surveyed(self) -> Iterator[None]:
         """One for each row, whose times have been heard; nothing where the setting tells how they are written. What is wrong with the file
@@ -98,7 +98,7 @@ class Export:
         except BadExport:
             return
 
-    def rows(self, skip: int, observed_at: datetime) -> Iterator[Row]:
+    def rows(self, skip: int, observed_at: datetime) -> Iterator[ExportRow]:
         """In the order of the file, without the first `skip` ones. Empty lines are none."""
         with closing(self._text()) as text:
             header = self._header(text)
@@ -161,15 +161,15 @@ class Export:
             raise BadExport("it has none of the mapped flags")
         return Header(delimiter, len(names), {name: at for at, name in enumerate(names) if name in self._meanings})
 
-    def _row(self, number: int, row: Cells, header: Header, observed_at: datetime) -> Row:
+    def _row(self, number: int, row: Cells, header: Header, observed_at: datetime) -> ExportRow:
         if not row.whole:
-            return Row(number, bad="a quote in it does not close where a cell ends")
+            return ExportRow(number, bad="a quote in it does not close where a cell ends")
         if len(row.cells) != header.width:
-            return Row(number, bad=f"it has {len(row.cells)} cells, the header has {header.width}")
+            return ExportRow(number, bad=f"it has {len(row.cells)} cells, the header has {header.width}")
         cells = {name: row.cells[at] for name, at in header.at.items()}
         key = GUID.fullmatch(cells[self._key].strip())
         if key is None:
-            return Row(number, bad="no key of a contact")
+            return ExportRow(number, bad="no key of a contact")
         read = _Read(self._columns, self._words, cells, row.doubtful)
         flags = {name: flag for name in self._flags if (flag := read.flag(name)) is not None}
         record_at = read.record_changed_at() or self._exported_at
@@ -177,15 +177,15 @@ class Export:
             read.bad.append("it has bytes that are no text in this encoding")
         bad = read.bad[0] if read.bad else None
         if bad is not None and not flags:
-            return Row(number, bad=bad)
+            return ExportRow(number, bad=bad)
         event = OptStatusObserved(key[1].lower(), "campaign", flags, record_at, observed_at, origin=f"{self._name} row {number}")
-        return Row(number, event, bad, tuple(read.spoiled), tuple(read.unplaced))
+        return ExportRow(number, event, bad, tuple(read.spoiled), tuple(read.unplaced))
 
 
 class _Read:
     """The cells of a row, and what is wrong with them."""
 
-    def __init__(self, columns: Mapping[str, Column], words: Mapping[str, bool], cells: Mapping[str, str], doubtful: bool) -> None:
+    def __init__(self, columns: Mapping[str, TimeColumn], words: Mapping[str, bool], cells: Mapping[str, str], doubtful: bool) -> None:
         self._columns, self._words, self._cells, self._doubtful = columns, words, cells, doubtful
         self.bad: list[str] = []
         self.spoiled: list[str] = []
@@ -213,7 +213,7 @@ class _Read:
         span = self._first((RECORD_AT, ANY_FLAG_AT))
         return span.last if span is not None and span.sure else None
 
-    def _first(self, names: Sequence[str]) -> Span | None:
+    def _first(self, names: Sequence[str]) -> TimeSpan | None:
         """Of the first of these columns that has a time, readable or not."""
         for name in names:
             if (text := self._cells.get(name, "")).strip():

@@ -24,7 +24,7 @@ from bridge.model.clock import Clock
 from bridge.model.errors import RetryError
 from bridge.model.events import OptStatusObserved, Outgoing, event_headers
 from bridge.observe.log import log
-from services.optin.export import LABELS, Export, Row
+from services.optin.export import LABELS, Export, ExportRow
 from services.optin.export_notices import overdue, remembered
 from services.optin.export_rows import BadExport
 
@@ -56,7 +56,7 @@ class ExportFeed:
         self._local, self._clock, self._produced_by = local, clock, produced_by
         self._looked: dict[str, tuple[int, int, float]] = {}  # size, mtime and since when (monotonic) it is so
         self._had: ExportFile | None = None  # what the copy on this machine is of, whole or not
-        self._rows: Iterator[Row] | None = None  # of the file under way, None: to be opened
+        self._rows: Iterator[ExportRow] | None = None  # of the file under way, None: to be opened
         self._untimed: dict[str, Sequence[str]] | None = None  # of the file under way
         self._broken: str | None = None  # why it ends where it ends
         self._told = 0  # skipped rows of the file under way
@@ -111,7 +111,7 @@ class ExportFeed:
             except BadExport as exc:
                 return await self._end(cursor, str(exc))
         assert self._rows is not None
-        rows: list[Row] = []
+        rows: list[ExportRow] = []
         if self._broken is None:
             rows, self._broken = await asyncio.to_thread(_taken, self._rows)
         if not rows:
@@ -218,16 +218,16 @@ class ExportFeed:
         event = replace(event, ahead_ms=self._ahead_ms)
         return Outgoing(TOPIC, event.contact_key, event, event_headers("live", name, self._produced_by))
 
-    def _skipped(self, name: str, rows: Sequence[Row]) -> None:
+    def _skipped(self, name: str, rows: Sequence[ExportRow]) -> None:
         self.counted["rows_skipped"] += len(rows)
         for row in rows[: max(0, LOGGED_ROWS - self._told)]:
             log("export_row_skipped", "warning", name=name, row=row.number, reason=row.bad)
         self._told += len(rows)
 
 
-def _taken(rows: Iterator[Row]) -> tuple[list[Row], str | None]:
+def _taken(rows: Iterator[ExportRow]) -> tuple[list[ExportRow], str | None]:
     """A portion, and why no more can be read after it."""
-    taken: list[Row] = []
+    taken: list[ExportRow] = []
     try:
         for row in islice(rows, PORTION):
             taken.append(row)
@@ -236,7 +236,7 @@ def _taken(rows: Iterator[Row]) -> tuple[list[Row], str | None]:
     return taken, None
 
 
-def _counting(file: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+def _counting(file: Mapping[str, Any], rows: Sequence[ExportRow]) -> dict[str, Any]:
     """What is known of the file after these rows."""
     bad = [each for each in rows if each.bad is not None]
     spoiled = Counter(file.get("spoiled", {})) + Counter(column for each in rows for column in each.spoiled)

@@ -20,7 +20,7 @@ from bridge.model.errors import ParkError, RejectError, RetryError
 from bridge.model.events import OptStatusDecided, Record
 from bridge.model.state import Known
 from bridge.observe.log import log
-from services.optin.contacts import Basis, Contacts, Row, is_news, made_by_us, moment
+from services.optin.contacts import Basis, ContactRow, Contacts, is_news, made_by_us, moment
 from services.optin.observing import Observing
 from services.optin.profiles import Profiles
 
@@ -146,7 +146,7 @@ class OptinHandler:
         outcome = "updated" if raises or lowers - kept else "observed_again"
         return Result(outcome, replace(then, times=times))
 
-    async def _kept(self, decided: Decided, lowers: set[str], news: set[str], row: Row) -> set[str]:
+    async def _kept(self, decided: Decided, lowers: set[str], news: set[str], row: ContactRow) -> set[str]:
         """Rule 2 of the consent contract: of the flags to be lowered, those that somebody may have set after what the decision knew, in
         either system. Both systems are observed again, and the resolver decides again."""
         if not lowers:
@@ -193,7 +193,7 @@ def _patient(exc: RetryError, opt_outs: int) -> RetryError:
     return exc
 
 
-def _written(known: Known | None, over: Row, now: Row) -> dict[str, str]:
+def _written(known: Known | None, over: ContactRow, now: ContactRow) -> dict[str, str]:
     """Version and time that our last write gave the contact, and the version that it was written over; of several of ours, the first."""
     first = known.times.get("over") if known is not None and made_by_us(over, known) else None
     return {"version": str(now.version), "changed": moment(now), "over": first or str(over.version)}
