@@ -13,7 +13,7 @@ from bridge.dynamics.metadata import read_table
 from bridge.dynamics.secured import ColumnAccess, Grant, access, checked, secured_columns
 from bridge.model.errors import HaltError, RetryError
 from sandbox.dynamics import DynamicsSandbox
-from sandbox.dynamics.security import Permission
+from sandbox.dynamics.permissions import Permission
 from sandbox.web import Fault
 
 EMAIL = "john.doe@example.com"  # cases/D-masked-email.json
