@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 PROCESSING = "processing"
 NUMBERED = re.compile(r"~~[0-9]+(?=\.|$)")
-Place = Literal["processed", "failed"]
+PutAway = Literal["processed", "failed"]
 Outcome = Literal["moved", "kept", "changed", "gone"]
 Copy = Literal["whole", "changed", "refused"]
 
@@ -26,14 +26,14 @@ class ExportFolder(Protocol):
     async def claim(self, file: ExportFile) -> ExportFile | None:
         """Takes a file for ourselves, if this account may: where it is now, and as what. None: it is gone."""
 
-    async def finished(self, file: ExportFile) -> Place | None:
+    async def finished(self, file: ExportFile) -> PutAway | None:
         """Where this very file has been put away, if it has."""
 
     async def fetch(self, file: ExportFile, to: Path) -> Copy:
         """Copies a file; what is in `to` already is its beginning. `changed`: it is not there any more, or not the same; `refused`: this
         account may not read it."""
 
-    async def put_away(self, file: ExportFile, where: Place) -> Outcome:
+    async def put_away(self, file: ExportFile, where: PutAway) -> Outcome:
         """Moves a file, under a name that is free there. `kept`: this account may not; `changed`: it is not what was read any more, and
         has stayed; `gone`: it is not there."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asyncssh
 
-from bridge.campaign.export_folder import PROCESSING, Copy, ExportFile, Outcome, Place, numbered
+from bridge.campaign.export_folder import PROCESSING, Copy, ExportFile, Outcome, PutAway, numbered
 from bridge.campaign.settings import ExportSettings
 from bridge.campaign.sftp_session import Session, SftpServer, copied
 from bridge.observe.metrics import UNMETERED, Meter
@@ -54,9 +54,9 @@ class SftpFolder:
 
         return await self._with(claimed)
 
-    async def finished(self, file: ExportFile) -> Place | None:
-        async def found(session: Session) -> Place | None:
-            places: tuple[Place, ...] = ("processed", "failed")
+    async def finished(self, file: ExportFile) -> PutAway | None:
+        async def found(session: Session) -> PutAway | None:
+            places: tuple[PutAway, ...] = ("processed", "failed")
             for where in places:
                 if await self._found(session, file, where):
                     return where
@@ -79,7 +79,7 @@ class SftpFolder:
 
         return await self._with(fetched)
 
-    async def put_away(self, file: ExportFile, where: Place) -> Outcome:
+    async def put_away(self, file: ExportFile, where: PutAway) -> Outcome:
         """What was processed fifteen days ago is deleted."""
 
         async def done(session: Session) -> Outcome:

@@ -19,7 +19,7 @@ from bridge.model.config import Condition, Filter, Operand
 from bridge.model.events import Value
 from bridge.model.operators import Operator
 
-Meaning = Callable[[Value, Any], bool]  # of a field's value and a condition's
+Test = Callable[[Value, Any], bool]  # of a field's value and a condition's
 ISO_DATE = re.compile(r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$")
 NUMBER = re.compile(r"^-?(0|[1-9][0-9]*)([.][0-9]+)?$", re.ASCII)
 GUID = re.compile(r"^[{(]?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})[)}]?$", re.ASCII | re.IGNORECASE)
@@ -37,7 +37,7 @@ def passes(fields: Mapping[str, Value], wanted: Filter) -> bool:
 
 def holds(value: Value, condition: Condition) -> bool:
     """One condition on one value."""
-    return MEANINGS[condition.operator](value, condition.value)
+    return TESTS[condition.operator](value, condition.value)
 
 
 def equal(value: Value, operand: Operand) -> bool:
@@ -82,7 +82,7 @@ def guid(value: Any) -> str | None:
     return found[1].lower() if found else None
 
 
-def _found(test: Callable[[str, str], bool]) -> Meaning:
+def _found(test: Callable[[str, str], bool]) -> Test:
     """Whether a text is part of another, as `test(whole, part)` says."""
 
     def found(value: Value, operand: Any) -> bool:
@@ -94,7 +94,7 @@ def _found(test: Callable[[str, str], bool]) -> Meaning:
     return found
 
 
-def _ordered(test: Callable[[Any, Any], bool]) -> Meaning:
+def _ordered(test: Callable[[Any, Any], bool]) -> Test:
     def ordered(value: Value, operand: Any) -> bool:
         return value is not None and value != "" and test(*_comparable(value, operand))
 
@@ -132,7 +132,7 @@ def moment(value: Any) -> datetime | None:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-MEANINGS: Mapping[Operator, Meaning] = {
+TESTS: Mapping[Operator, Test] = {
     "eq": equal,
     "ne": lambda value, operand: not equal(value, operand),
     "lt": _ordered(operator.lt),

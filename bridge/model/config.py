@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag
-from bridge.model.operators import KINDS, Operator
+from bridge.model.operators import OPERATORS, Operator
 
 Scalar = bool | int | float | str | None
 Operand = Scalar | list[Scalar]
@@ -47,7 +47,7 @@ class Condition(Shape):
 
     @model_validator(mode="after")
     def _value_fits_operator(self) -> Condition:
-        kind = KINDS[self.operator]
+        kind = OPERATORS[self.operator]
         if kind == "choice" and not isinstance(self.value, list):
             raise ValueError(f"operator '{self.operator}' takes a list of values")
         if kind in ("order", "part", "emptiness") and isinstance(self.value, list):

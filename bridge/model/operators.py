@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 Equality = Literal["eq", "ne"]  # a value, null for an empty field, or a list: the set of options that a column holds
-Order = Literal["lt", "le", "gt", "ge"]  # a value
+Ordering = Literal["lt", "le", "gt", "ge"]  # a value
 Part = Literal["contains", "begins_with", "ends_with"]  # a text
 Choice = Literal["in"]  # a list of values
 Emptiness = Literal["is_empty", "is_not_empty"]  # nothing
 Options = Literal["contains_any", "contains_all"]  # an option, or a list of them; for columns that hold several
-Operator = Literal[Equality, Order, Part, Choice, Emptiness, Options]
-Kind = Literal["equality", "order", "part", "choice", "emptiness", "options"]
+Operator = Literal[Equality, Ordering, Part, Choice, Emptiness, Options]
+OperatorKind = Literal["equality", "order", "part", "choice", "emptiness", "options"]
 
-_NAMES: Mapping[Kind, object] = {
+_NAMES: Mapping[OperatorKind, object] = {
     "equality": Equality,
-    "order": Order,
+    "order": Ordering,
     "part": Part,
     "choice": Choice,
     "emptiness": Emptiness,
     "options": Options,
 }
-KINDS: Mapping[Operator, Kind] = {name: kind for kind, names in _NAMES.items() for name in get_args(names)}
+OPERATORS: Mapping[Operator, OperatorKind] = {name: kind for kind, names in _NAMES.items() for name in get_args(names)}

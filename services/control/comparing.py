@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from bridge.dynamics.metadata import TEXT_TYPES
 from bridge.mapping.filters import choices, guid, moment, number, text, truth
 from bridge.model.config import Condition
-from bridge.model.operators import KINDS, Kind
+from bridge.model.operators import OPERATORS, OperatorKind
 from services.control.models_systems import FieldOut
 from services.control.validation import Findings
 
@@ -18,7 +19,6 @@ NUMERIC = WHOLE | {"Decimal", "Double", "Money"}
 PICKLISTS = {"Picklist", "State", "Status"}
 MULTI_SELECT, BOOLEAN = "MultiSelectPicklist", "Boolean"
 REFERENCES = {"Lookup", "Customer", "Owner", "Uniqueidentifier"}
-TEXTS = {"String", "Memo"}
 OPTIONS_SHOWN = 20
 
 
@@ -32,7 +32,7 @@ def compare(findings: Findings, path: str, condition: Condition, column: FieldOu
 
 def wrong_operator(condition: Condition, column: FieldOut) -> str | None:
     """Why this comparison says nothing about a column of this type; None if it does."""
-    name, kind = column.name, KINDS[condition.operator]
+    name, kind = column.name, OPERATORS[condition.operator]
     if column.type == MULTI_SELECT and kind in ("part", "order", "choice"):
         return f"{name} holds several choices: use contains_any (at least one of these), contains_all (all of these) or eq (exactly these)"
     if column.type != MULTI_SELECT and kind == "options":
@@ -45,7 +45,7 @@ def wrong_operator(condition: Condition, column: FieldOut) -> str | None:
 
 
 def _wrong_values(condition: Condition, column: FieldOut) -> str | None:
-    kind = KINDS[condition.operator]
+    kind = OPERATORS[condition.operator]
     if isinstance(condition.value, list) and kind == "equality" and column.type != MULTI_SELECT:
         return f"{column.name} holds one value: give a single value, or use in for several"
     values = condition.value if isinstance(condition.value, list) else [condition.value]
@@ -55,7 +55,7 @@ def _wrong_values(condition: Condition, column: FieldOut) -> str | None:
     return next((problem for each in wanted if (problem := _wrong_value(kind, each, column))), None)
 
 
-def _wrong_value(kind: Kind, value: Any, column: FieldOut) -> str | None:
+def _wrong_value(kind: OperatorKind, value: Any, column: FieldOut) -> str | None:
     """Why this value can never be found in this column; None if it can."""
     if kind == "part":
         return _wrong_part(text(value), column)
@@ -74,7 +74,7 @@ def _wrong_value(kind: Kind, value: Any, column: FieldOut) -> str | None:
     return too_long(text(value), column)
 
 
-def _wrong_number(kind: Kind, value: Any, column: FieldOut) -> str | None:
+def _wrong_number(kind: OperatorKind, value: Any, column: FieldOut) -> str | None:
     found = number(value)
     if found is None:
         return f"{column.name} is of type {column.type}: give a number, such as 12 or 12.5"
@@ -130,6 +130,6 @@ def listed(column: FieldOut) -> str:
 
 
 def too_long(shown: str, column: FieldOut) -> str | None:
-    if column.type in TEXTS and column.length is not None and len(shown) > column.length:
+    if column.type in TEXT_TYPES and column.length is not None and len(shown) > column.length:
         return f"{column.name} holds {column.length} characters, this value has {len(shown)}"
     return None

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from bridge.campaign.errors import Duplicate, NotFound
 from bridge.consent.mapped import Past, wanted
+from bridge.consent.patience import patient
 from bridge.flow.ports import Result
 from bridge.kafka.avro import Decoder
 from bridge.mapping.rows import Mapped, Skip
@@ -20,7 +21,7 @@ from bridge.model.errors import ParkError, RejectError, RetryError
 from bridge.model.events import OURS, POLLED_EVERY, SOURCE_AHEAD, ChangeEvent, Record
 from bridge.model.state import Digests, Known
 from services.ingress.children import Children
-from services.ingress.consent import DELETED, FILTERED, KEPT, Consent, Place, held_times, held_word, patient, with_held_delete
+from services.ingress.consent import DELETED, FILTERED, KEPT, Consent, Place, held_times, held_word, with_held_delete
 from services.ingress.decide import (
     Change,
     Create,

@@ -26,7 +26,7 @@ from services.optin.export_times import TimeColumn, TimeSpan
 DELIMITERS = ",;\t"
 GZIP = b"\x1f\x8b"
 WRONG_BYTES = re.compile("[\udc80-\udcff]")  # as surrogateescape reads them
-MEANINGS = (*OPT_OUT_FLAGS, *TIMES.values(), ANY_FLAG_AT, RECORD_AT)  # names of all columns that mean something, but for the key
+KNOWN_COLUMNS = (*OPT_OUT_FLAGS, *TIMES.values(), ANY_FLAG_AT, RECORD_AT)  # names of all columns that mean something, but for the key
 LABELS = {  # of a profile's fields, where Campaign's own metadata do not tell
     "External Resource ID": "externalId",
     **{label: flag.name for flag in FLAGS for label in (flag.label, *flag.labels)},
@@ -74,9 +74,10 @@ class Export:
     ) -> None:
         self._path, self._flags, self._settings, self._exported_at, self._name = path, flags, settings, exported_at, name
         self._words = settings.words
-        known = {_folded(shown): each for shown, each in {**labels, **dict(zip(MEANINGS, MEANINGS, strict=True))}.items() if _folded(shown)}
+        names = {**labels, **{each: each for each in KNOWN_COLUMNS}}
+        known = {_folded(shown): each for shown, each in names.items() if _folded(shown)}
         self._key = known.get(_folded(settings.key_column), settings.key_column)
-        self._meanings = {self._key, *MEANINGS}
+        self._meanings = {self._key, *KNOWN_COLUMNS}
         self._names = {**known, _folded(self._key): self._key}
         wanted = [*(TIMES[flag] for flag in flags if flag in TIMES), ANY_FLAG_AT, RECORD_AT]
         self._columns = {each: TimeColumn(settings.date_format, settings.time_zone, exported_at) for each in wanted}

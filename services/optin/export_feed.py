@@ -37,7 +37,7 @@ BAD_PERCENT = 1  # of the rows of a file: with more, or one that is more, it is 
 
 class ExportFeed:
     """`labels` asks Campaign for the display names of a profile's fields, `ahead_ms` by how much its clock is ahead of ours: no file tells.
-    `counted`: rows that were skipped, and so on."""
+    `skipped`: rows, of all files."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ExportFeed:
         self._untimed: dict[str, Sequence[str]] | None = None  # of the file under way
         self._broken: str | None = None  # why it ends where it ends
         self._told = 0  # skipped rows of the file under way
-        self.counted: Counter[str] = Counter()
+        self.skipped = 0
 
     async def step(self, cursor: Cursor | None) -> Step:
         if cursor is None:
@@ -191,7 +191,6 @@ class ExportFeed:
             log("export_done", name=name, rows=rows, bad=bad, spoiled=file.get("spoiled", {}))
         else:
             log("export_failed", "warning", name=name, reason=why)
-            self.counted["files_failed"] += 1
         return self._finished(cursor, outcome, came=why is None, why=why)
 
     def _finished(self, cursor: Cursor, outcome: str, *, came: bool, why: str | None = None) -> Step:
@@ -219,7 +218,7 @@ class ExportFeed:
         return Outgoing(TOPIC, event.contact_key, event, event_headers("live", name, self._produced_by))
 
     def _skipped(self, name: str, rows: Sequence[ExportRow]) -> None:
-        self.counted["rows_skipped"] += len(rows)
+        self.skipped += len(rows)
         for row in rows[: max(0, LOGGED_ROWS - self._told)]:
             log("export_row_skipped", "warning", name=name, row=row.number, reason=row.bad)
         self._told += len(rows)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from bridge.campaign.errors import Duplicate
+from bridge.consent.patience import patient
 from bridge.dynamics.errors import QueryRefused
 from bridge.flow.failures import first_place
 from bridge.flow.ports import Result
@@ -25,7 +26,6 @@ from services.optin.observing import Observing
 from services.optin.profiles import Profiles
 
 HELD = "held"
-OPT_OUT_BUDGET_S = 90_000.0  # a day and an hour: an opt-out is never given up after a few tries
 Note = Callable[[str, Sequence[str], str, int | None], Awaitable[None]]
 
 
@@ -116,7 +116,7 @@ class OptinHandler:
         except ParkError:
             raise  # there is no profile, and so nobody to be mailed
         except RetryError as exc:
-            raise _patient(exc, sum(flags.values())) from exc
+            raise patient(exc, sum(flags.values())) from exc
 
     async def _tell_dynamics(self, decided: Decided, flags: Mapping[str, bool], known: Known | None) -> Result:
         """Opt-outs go before any lower. What our write would hide from the reader is observed first."""
@@ -183,14 +183,6 @@ class OptinHandler:
         status = await self._profiles.opt_out(found, body)
         await self._observing.wrote_to_campaign(contact, body)
         return "updated", status
-
-
-def _patient(exc: RetryError, opt_outs: int) -> RetryError:
-    """Rule 1: an opt-out that cannot be written waits a day and more, however few tries the error would allow."""
-    if opt_outs and exc.attempts is not None:
-        exc = ParkError(str(exc), code=exc.code, status=exc.status, budget_s=OPT_OUT_BUDGET_S)
-    exc.opt_outs = opt_outs
-    return exc
 
 
 def _written(known: Known | None, over: ContactRow, now: ContactRow) -> dict[str, str]:

@@ -83,7 +83,7 @@ class OptinReading:
 
     def counters(self) -> Mapping[str, int]:
         feed = self._export_feed
-        return {"filtered": feed.counted["rows_skipped"] if feed else 0}
+        return {"filtered": feed.skipped if feed else 0}
 
     def smaller(self, event: object) -> None:
         """Nothing has to arrive in part."""

@@ -133,6 +133,11 @@ def test_imports_point_one_way() -> None:
     assert offenders("sandbox", "services") == []
 
 
+def test_only_tests_use_the_twins_in_memory() -> None:
+    assert offenders("bridge", "bridge.memory") == []
+    assert offenders("services", "bridge.memory") == []
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     found = modules("bridge", "services", "sandbox")
     paths = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in found}

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.mapping.filters import MEANINGS, holds, passes
+from bridge.mapping.filters import TESTS, holds, passes
 from bridge.model.config import Condition, Filter, Scalar
 from bridge.model.events import Value
-from bridge.model.operators import KINDS, Operator
+from bridge.model.operators import OPERATORS, Operator
 
 ROOT = Path(__file__).parents[2]
 GUID = "a1b2c3d4-0000-4000-8000-00000000000f"
@@ -179,7 +179,7 @@ def test_in_is_any_eq(value: Value, operands: list[Scalar]) -> None:
     assert on(value, "in", operands) is any(on(value, "eq", each) for each in operands)
 
 
-@given(json_scalars, json_scalars, st.sampled_from(list(KINDS)))
+@given(json_scalars, json_scalars, st.sampled_from(list(OPERATORS)))
 def test_no_json_scalar_makes_a_filter_raise(value: Value, operand: Scalar, operator: Operator) -> None:
     wanted: Scalar | list[Scalar] = [operand] if operator == "in" else "x" if operand is None else operand
 
@@ -229,6 +229,6 @@ def test_the_operators_are_the_same_in_the_model_the_rules_the_pages_and_the_doc
         name for row in re.findall(r"^\| (`\w+`.*?) \|", (ROOT / "docs/cli.md").read_text(), re.M) for name in re.findall(r"`(\w+)`", row)
     }
 
-    assert set(KINDS) == set(get_args(Operator)) == set(MEANINGS)
-    assert dict(re.findall(r'^  (\w+): \{ label: "[^"]+", kind: "(\w+)" \},$', pages, re.M)) == KINDS
-    assert set(KINDS) <= documented
+    assert set(OPERATORS) == set(get_args(Operator)) == set(TESTS)
+    assert dict(re.findall(r'^  (\w+): \{ label: "[^"]+", kind: "(\w+)" \},$', pages, re.M)) == OPERATORS
+    assert set(OPERATORS) <= documented
