@@ -62,7 +62,7 @@ from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import serving
 from services.ingress.consent import Consent
-from services.ingress.dry import Nothing
+from services.ingress.dry import NoConsent
 from services.ingress.feed import TableFeed
 from services.ingress.handler import IngressHandler
 from services.ingress.optin import Flags, OptIn
@@ -156,7 +156,7 @@ class _WithoutCalls(IngressWriting):
                 writing.began = writing.began or time.monotonic()
                 return super().route(record)
 
-        nothing, clock = Nothing(), SystemClock()
+        nothing, clock = NoConsent(), SystemClock()
         consent = Consent(_Answered(), nothing, nothing.prove, nothing, clock)
         optin = OptIn(nothing.observe, clock)
         return Noting(made._targets, _Answered(), made._decoder, made._digests, consent, optin, clock, nothing.keep, made._children)
@@ -166,7 +166,7 @@ async def _work_by_hand(settings: KafkaSettings, home: Path) -> float:
     """Seconds for all records."""
     async with _writing(settings) as writing:
         kept = KafkaProducer(settings)
-        handler, part = await writing.handler(Shared(kept, lambda _: RECORDS, Nothing().keep)), LocalPart(home / "hand.sqlite")
+        handler, part = await writing.handler(Shared(kept, lambda _: RECORDS, NoConsent().keep)), LocalPart(home / "hand.sqlite")
         consumer = Consumer(settings.client(group_id="work", auto_offset_reset="earliest", isolation_level="read_committed"))
         producer = Producer(settings.client(enable_idempotence=True, linger_ms=5, queue_buffering_max_messages=200_000))
         consumer.subscribe(["ingress.changes.contact"])

@@ -5,64 +5,25 @@ A file is claimed before it is read: moved into `processing` beside it, where th
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal
 
 import asyncssh
 
+from bridge.campaign.export_folder import PROCESSING, Copy, ExportFile, Outcome, PutAway, numbered
 from bridge.campaign.settings import ExportSettings
 from bridge.campaign.sftp_session import Session, SftpServer, copied
 from bridge.observe.metrics import UNMETERED, Meter
 
 UNFINISHED = (".tmp", ".part", ".filepart")
-PROCESSING, PROCESSED, FAILED = "processing", "processed", "failed"
 KEPT_S = 15 * 86_400
 NOT_ALLOWED = (asyncssh.SFTPPermissionDenied, asyncssh.SFTPFailure, asyncssh.SFTPOpUnsupported)
-NUMBERED = re.compile(r"~~[0-9]+(?=\.|$)")
-Outcome = Literal["moved", "kept", "changed", "gone"]
-Copy = Literal["whole", "changed", "refused"]
 
 
-@dataclass(frozen=True, slots=True)
-class ExportFile:
-    """`at`: its path within the folder. `size` in bytes, `mtime` in whole seconds since 1970, as the server says."""
-
-    at: str
-    size: int
-    mtime: int
-
-    @property
-    def claimed(self) -> bool:
-        return self.at.startswith(f"{PROCESSING}/")
-
-    @property
-    def name(self) -> str:
-        """As it was given. What is not UTF-8 in it stands as surrogates: `shown` is for people."""
-        name = self.at.rpartition("/")[2]
-        return NUMBERED.sub("", name, 1) if self.claimed else name
-
-    def same(self, other: ExportFile) -> bool:
-        return (self.size, self.mtime) == (other.size, other.mtime)
-
-
-def shown(name: str) -> str:
-    """A file's name as it can be logged and published: what cannot be printed, or is no UTF-8, stands as `\\x…`."""
-    return "".join(each if each.isprintable() else _escaped(each) for each in name)
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
-
-
-class ExportFolder:
-    """A connection for each call. All raise RetryError (away, cut) or HaltError (refused)."""
+class SftpFolder:
+    """An ExportFolder, with a connection for each call. All raise RetryError (away, cut) or HaltError (refused)."""
 
     def __init__(self, settings: ExportSettings, meter: Meter = UNMETERED) -> None:
         self._settings, self._with = settings, SftpServer(settings, meter).during
@@ -73,8 +34,6 @@ class ExportFolder:
         return await self._with(lambda session: self._listed(session, ""))
 
     async def waiting(self) -> list[ExportFile]:
-        """The same, and those that were claimed by somebody who has not finished them."""
-
         async def both(session: Session) -> list[ExportFile]:
             found = await self._listed(session, "")
             with suppress(asyncssh.SFTPNoSuchFile, *NOT_ALLOWED):
@@ -84,8 +43,6 @@ class ExportFolder:
         return await self._with(both)
 
     async def claim(self, file: ExportFile) -> ExportFile | None:
-        """Takes a file for ourselves, if this account may: where it is now, and as what. None: it is gone."""
-
         async def claimed(session: Session) -> ExportFile | None:
             at = file.at
             if not file.claimed:
@@ -97,11 +54,10 @@ class ExportFolder:
 
         return await self._with(claimed)
 
-    async def finished(self, file: ExportFile) -> str | None:
-        """The folder (`processed`, `failed`) where this very file has been put away, if it has."""
-
-        async def found(session: Session) -> str | None:
-            for where in (PROCESSED, FAILED):
+    async def finished(self, file: ExportFile) -> PutAway | None:
+        async def found(session: Session) -> PutAway | None:
+            places: tuple[PutAway, ...] = ("processed", "failed")
+            for where in places:
                 if await self._found(session, file, where):
                     return where
             return None
@@ -109,8 +65,6 @@ class ExportFolder:
         return await self._with(found)
 
     async def fetch(self, file: ExportFile, to: Path) -> Copy:
-        """Copies a file; what is in `to` already is its beginning. `changed`: it is not there any more, or not the same."""
-
         async def fetched(session: Session) -> Copy:
             try:
                 async with session.sftp.open(self._path(file.at), "rb") as remote:
@@ -125,9 +79,8 @@ class ExportFolder:
 
         return await self._with(fetched)
 
-    async def put_away(self, file: ExportFile, where: str) -> Outcome:
-        """Moves a file into `processed` or `failed`, under a name that is free there. `kept`: this account may not; `changed`: it is not
-        what was read any more, and has stayed; `gone`: it is not there. What was processed fifteen days ago is deleted."""
+    async def put_away(self, file: ExportFile, where: PutAway) -> Outcome:
+        """What was processed fifteen days ago is deleted."""
 
         async def done(session: Session) -> Outcome:
             now = await self._seen(session, file.at)
@@ -164,7 +117,7 @@ class ExportFolder:
             if not await sftp.isdir(self._path(where)):
                 await sftp.mkdir(self._path(where))
             while True:
-                at = f"{where}/{_numbered(file.name, number)}"
+                at = f"{where}/{numbered(file.name, number)}"
                 if not await sftp.exists(self._path(at)):
                     try:
                         await sftp.rename(self._path(file.at), self._path(at))
@@ -186,7 +139,7 @@ class ExportFolder:
     async def _found(self, session: Session, file: ExportFile, where: str) -> ExportFile | None:
         """The same file in this folder, if it is there, under its name or a numbered one."""
         number = 1
-        while (found := await self._seen(session, f"{where}/{_numbered(file.name, number)}")) is not None:
+        while (found := await self._seen(session, f"{where}/{numbered(file.name, number)}")) is not None:
             if found.same(file):
                 return found
             number += 1
@@ -211,12 +164,6 @@ class ExportFolder:
 
 def _file(at: str, attrs: asyncssh.SFTPAttrs) -> ExportFile:
     return ExportFile(at, attrs.size or 0, int(attrs.mtime or 0))
-
-
-def _numbered(name: str, number: int) -> str:
-    """`export~~2.csv.gz` is the second of its name."""
-    stem, dot, rest = name.partition(".")
-    return name if number == 1 else f"{stem}~~{number}{dot}{rest}"
 
 
 def _plain(entry: asyncssh.SFTPName) -> bool:

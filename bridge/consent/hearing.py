@@ -19,7 +19,7 @@ from typing import Any
 
 from bridge.consent.words import OLDEST, Observation, Order, Pair, Side, Status, Word
 from bridge.model.events import System
-from bridge.model.flags import NO_OWN_TIME
+from bridge.model.flags import UNTIMED
 
 Flags = Mapping[str, Mapping[str, Any]]
 
@@ -99,7 +99,7 @@ def _campaign_word(side: Side, observation: Observation, name: str, flag: Mappin
         return None
     if flag["value"]:  # W3
         return Word(True, at or event.record_changed_at or event.observed_at, event.origin)
-    return None if at is None or name == NO_OWN_TIME else Word(False, at, event.origin)  # W1, W4
+    return None if at is None or name in UNTIMED else Word(False, at, event.origin)  # W1, W4
 
 
 def _in_dynamics(side: Side, observation: Observation, flags: Flags) -> Side:

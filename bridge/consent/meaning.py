@@ -32,14 +32,14 @@ YES_PARTS = (
 )
 
 
-class Shown(NamedTuple):
+class ShownColumn(NamedTuple):
     """How Dynamics shows a yes/no column: its display name, and that of its TRUE."""
 
     label: str = ""
     true: str = ""
 
 
-UNSHOWN = Shown()
+UNSHOWN = ShownColumn()
 
 
 class Doubt(NamedTuple):
@@ -59,7 +59,7 @@ class Doubt(NamedTuple):
         )
 
 
-def means_yes(column: str, shown: Shown = UNSHOWN) -> Certainty | None:
+def means_yes(column: str, shown: ShownColumn = UNSHOWN) -> Certainty | None:
     """None for a column whose TRUE means no, or says nothing of contacting people. The label of TRUE itself says most."""
     if column.lower() in DOCUMENTED:
         return "documented"
@@ -67,7 +67,7 @@ def means_yes(column: str, shown: Shown = UNSHOWN) -> Certainty | None:
     return "looks" if "yes" in tones else None
 
 
-def doubts_of_table(table: TableMapping, columns: Mapping[str, Shown]) -> Iterator[Doubt]:
+def doubts_of_table(table: TableMapping, columns: Mapping[str, ShownColumn]) -> Iterator[Doubt]:
     """The opt-out flags of a profile that are mapped from columns whose TRUE means yes, and that no replacements turn round."""
     for place, field in enumerate(table.fields):
         target = canonical_flag(field.target)
@@ -77,7 +77,7 @@ def doubts_of_table(table: TableMapping, columns: Mapping[str, Shown]) -> Iterat
             yield Doubt(place, field.source, target, certainty)
 
 
-def doubts_of_optin(pairs: Sequence[tuple[str, str]], columns: Mapping[str, Shown]) -> Iterator[Doubt]:
+def doubts_of_optin(pairs: Sequence[tuple[str, str]], columns: Mapping[str, ShownColumn]) -> Iterator[Doubt]:
     """Those of Opt In/Out, which knows no replacements; `pairs`: column and flag."""
     for place, (source, target) in enumerate(pairs):
         if certainty := means_yes(source, columns.get(source, UNSHOWN)):

@@ -9,17 +9,15 @@ from typing import Any
 from bridge.consent.words import LOOKED
 from bridge.mapping.values import milliseconds, moment
 from bridge.model.events import OptStatusObserved
-from bridge.model.flags import ANY_FLAG_AT, FLAGS, NO_OWN_TIME, RECORD_AT
+from bridge.model.flags import ANY_FLAG_AT, RECORD_AT, TIMES
 
 PROFILES = "profileAndServicesExt/profile"  # where Campaign has them, with the fields that customers have added
 MEASURED_S = 2.0  # a smaller difference of clocks cannot be told from the time that an answer takes
-TIMES = {flag.name: flag.changed_at for flag in FLAGS}
 
 
 def flag_time(name: str, profile: Mapping[str, Any]) -> datetime | None:
-    """When a flag was changed. Of push, which has no time of its own, when any flag was. One that cannot be read counts as missing."""
-    column = TIMES.get(name)
-    return _first(profile, (ANY_FLAG_AT, RECORD_AT) if name == NO_OWN_TIME or column is None else (column,))
+    """When a flag was changed; of one without a time of its own, when any flag was. One that cannot be read counts as missing."""
+    return _first(profile, (TIMES[name],) if name in TIMES else (ANY_FLAG_AT, RECORD_AT))
 
 
 def record_time(profile: Mapping[str, Any]) -> datetime | None:

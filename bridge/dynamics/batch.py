@@ -33,7 +33,7 @@ Operation = Sequence[Request]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BatchAnswer:
     """Of one operation: of its first request, or of the one that failed. `code` of the error object, lower case, else empty."""
 
     status: int
@@ -61,7 +61,7 @@ def encode(operations: Sequence[Operation]) -> tuple[str, bytes]:
     return f'multipart/mixed; boundary="{boundary}"', _joined(boundary, parts).encode()
 
 
-def decode(content_type: str, body: bytes, operations: int) -> list[Answer]:
+def decode(content_type: str, body: bytes, operations: int) -> list[BatchAnswer]:
     """One answer for each operation, in order. Raises Unreadable."""
     head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1", "replace")
     try:
@@ -103,7 +103,7 @@ def _parts(message: Message) -> list[Message]:
     return [each for each in content if isinstance(each, Message)] if isinstance(content, list) else []
 
 
-def _answer(part: Message) -> Answer:
+def _answer(part: Message) -> BatchAnswer:
     """A change set's answer is the one that failed, else the first."""
     if part.is_multipart():
         answers = [_answer(each) for each in _parts(part)]
@@ -117,7 +117,7 @@ def _answer(part: Message) -> Answer:
     if len(words) < 2 or not words[0].startswith("HTTP/") or not STATUS.fullmatch(words[1]):
         raise Unreadable("a part without a status")
     named = dict(line.lower().split(":", 1) for line in headers if ":" in line)
-    return Answer(int(words[1]), _code(body), named.get("retry-after", "").strip())
+    return BatchAnswer(int(words[1]), _code(body), named.get("retry-after", "").strip())
 
 
 def _code(body: bytes) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 import httpx
 
-from bridge.dynamics.batch import CONTINUE, Answer, Operation, Unreadable, decode, encode
+from bridge.dynamics.batch import CONTINUE, BatchAnswer, Operation, Unreadable, decode, encode
 from bridge.dynamics.errors import NO_SUCH_ROW, NOT_CONDITIONAL, QueryRefused, error_code, error_for
 from bridge.dynamics.settings import DynamicsSettings
 from bridge.http.answers import BAD_ANSWER_TRIES, bad_answer, parse_object, where
@@ -162,7 +162,7 @@ class DynamicsClient:
         headers = {"If-Match": etag, "Prefer": "return=representation"}
         return await self._call(lambda: self._session.request("PATCH", url, json=body, headers=headers))
 
-    async def batch(self, operations: Callable[[], Sequence[Operation]]) -> list[Answer]:
+    async def batch(self, operations: Callable[[], Sequence[Operation]]) -> list[BatchAnswer]:
         """Runs operations, each by itself (continue-on-error); the answers in their order. `operations` is asked last before the call.
 
         Raises as `get` does, and RetryError for an answer that cannot be told apart: then some may have been applied.
@@ -189,7 +189,7 @@ class DynamicsClient:
         self._heed(response, answers)
         return answers
 
-    def _heed(self, response: httpx.Response, answers: Sequence[Answer]) -> None:
+    def _heed(self, response: httpx.Response, answers: Sequence[BatchAnswer]) -> None:
         """What single operations were told that concerns all calls."""
         if any(answer.status == 401 for answer in answers):
             self._session.refused(response)

@@ -15,7 +15,6 @@ NO_SUCH_ROW = {"0x80040217"}
 LAGGING = {"0x80040216", "0x80060891"}  # metadata of before a publication (§8.3): we use no alternate keys, which the second is about
 NOT_CONDITIONAL = "0x8006088d"  # this table takes no etag
 NO_SUCH_TABLE = "0x8006088a"
-BAD_QUERY = "0x80060888"
 UNEXPLAINED_TRIES = 20
 FULL_STORAGE = "0x80072325"
 BUSY = {

@@ -20,7 +20,7 @@ OPTIONS = {
     "StatusType": "Status",
     "MultiSelectPicklistType": "MultiSelectPicklist",
 }
-TEXTS = {"String", "Memo"}
+TEXT_TYPES = {"String", "Memo"}
 EXACT_FORMATS = {"Email", "Phone", "Url"}
 DESCRIBED = {"String": "LogicalName,FormatName", "DateTime": "LogicalName,Format,DateTimeBehavior"}
 NOT_SYNCHRONISED = {"PartyList", "CalendarRules", "ManagedProperty", "EntityName", "Image", "File", "Virtual"}
@@ -171,7 +171,7 @@ def type_name(attribute: Mapping[str, Any]) -> str:
 
 def is_exact(type: str, format: str) -> bool:
     """Whether the values of such a column are more than words (schemas/ChangeEvent.avsc, `exact`): to cut them would make another one."""
-    return type not in TEXTS or format in EXACT_FORMATS
+    return type not in TEXT_TYPES or format in EXACT_FORMATS
 
 
 def format_of(attribute: Mapping[str, Any]) -> str:

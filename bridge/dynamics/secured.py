@@ -43,7 +43,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ColumnAccess:
     """What may be done with a secured column; None: it cannot be found out. `masked`: it has a masking rule, as far as is known."""
 
     read: bool | None
@@ -61,14 +61,14 @@ class Access:
         return self.lacks(write) is None and None in (self.read, self.unmasked, *([self.update] if write else []))
 
 
-def access(grant: Grant | None, administrator: bool | None, masked: bool | None) -> Access:
+def access(grant: Grant | None, administrator: bool | None, masked: bool | None) -> ColumnAccess:
     """`grant` None: privileges are not told; `administrator`, `masked` None: nor is that."""
     given = grant or Grant()
     otherwise = None if grant is None and not administrator else administrator
     unmasked: bool | None = masked is False or given.unmasked >= EVERY_RECORD
     if not unmasked and (masked is None or grant is None or administrator is not False):
         unmasked = None  # whether the rule holds for administrators is told nowhere
-    return Access(
+    return ColumnAccess(
         read=given.read >= ALLOWED or otherwise,
         unmasked=unmasked,
         update=given.update >= ALLOWED or otherwise,
@@ -86,7 +86,7 @@ async def checked(client: DynamicsClient, table: Table, writes: Collection[str] 
     return replace(table, unmasked=any(each.masked for each in found.values()))
 
 
-def refuse_secured(origin: Origin, table: str, found: Mapping[str, Access], writes: Collection[str] = ()) -> None:
+def refuse_secured(origin: Origin, table: str, found: Mapping[str, ColumnAccess], writes: Collection[str] = ()) -> None:
     """Raises HaltError that names the columns which lack a right for certain, and which one."""
     lacking = [f"{name} ({what})" for name, each in sorted(found.items()) if (what := each.lacks(name in writes))]
     if lacking:
@@ -94,13 +94,13 @@ def refuse_secured(origin: Origin, table: str, found: Mapping[str, Access], writ
         raise HaltError(text, code="source_column_secured", hint=HINT, origin=origin)
 
 
-async def secured_columns(client: DynamicsClient, table: str) -> dict[str, Access]:
+async def secured_columns(client: DynamicsClient, table: str) -> dict[str, ColumnAccess]:
     """What may be done with each secured column of a table. Raises as `accesses` does."""
     columns = await columns_of(client, f"EntityDefinitions(LogicalName='{table}')")
     return await accesses(client, table, {name: secured for name, each in columns.items() if (secured := secured_id(each))})
 
 
-async def accesses(client: DynamicsClient, table: str, secured: Mapping[str, str]) -> dict[str, Access]:
+async def accesses(client: DynamicsClient, table: str, secured: Mapping[str, str]) -> dict[str, ColumnAccess]:
     """By column of `secured`, which holds their MetadataIds. Raises RetryError or HaltError if Dynamics cannot be asked anything."""
     if not secured:
         return {}

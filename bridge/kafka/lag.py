@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from bridge.flow.offsets import Position
 from bridge.kafka.client import Names, client_config, error_for
 from bridge.kafka.settings import KafkaSettings
 from bridge.model.errors import RetryError
@@ -22,7 +23,6 @@ TIMEOUT_S = 5
 DESCRIBE_EVERY_S = 3.0
 LIST_EVERY_S = 60.0
 BATCH_BYTES, QUEUED_KB = 16_384, 1024  # of each partition one batch is enough, the broker gives it whole
-Position = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ RELEASE_TIMEOUT_S = 20
 LONGEST_REBUILD_MS = 3_600_000
 
 
-class Taker(Protocol):
+class RecordListener(Protocol):
     """Who gets the records; called in the event loop, except `full`, which is asked from the consumer's thread."""
 
     def offer(self, records: Sequence[Record]) -> None: ...
@@ -51,12 +51,12 @@ class KafkaRecords:
         group: str,
         instance: str,
         topics: Sequence[str],
-        taker: Taker,
+        listener: RecordListener,
         ledger: OffsetLedger,
         lease: Lease,
     ) -> None:
         names = Names(settings)
-        self._names, self._taker, self._ledger, self._lease = names, taker, ledger, lease
+        self._names, self._listener, self._ledger, self._lease = names, listener, ledger, lease
         self._topics = [names.topic(topic) for topic in topics]
         self._loop = asyncio.get_running_loop()
         self._failed: asyncio.Future[None] = self._loop.create_future()
@@ -174,7 +174,7 @@ class KafkaRecords:
 
     def _offer(self, records: Sequence[Record]) -> None:
         try:
-            self._taker.offer(records)
+            self._listener.offer(records)
         except Exception as exc:
             self._fail(exc)
 
@@ -200,7 +200,7 @@ class KafkaRecords:
     def _apply_backpressure(self) -> None:
         for topic in self._topics:
             bare = self._names.bare(topic)
-            full = self._taker.full(bare)
+            full = self._listener.full(bare)
             for each in self._consumer.assignment() if full or self._paused else ():
                 position = (bare, each.partition)
                 if each.topic == topic and full != (position in self._paused):
@@ -211,7 +211,7 @@ class KafkaRecords:
         self.rebalances += 1
         log("partitions_assigned", partitions=sorted({each.partition for each in partitions}))
         numbers = sorted({each.partition for each in partitions})
-        asyncio.run_coroutine_threadsafe(self._taker.gain(numbers), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._listener.gain(numbers), self._loop).result()
         self._paused.clear()
         found = consumer.committed(partitions, 30) if partitions else []
         for each in found:
@@ -267,7 +267,7 @@ class KafkaRecords:
         if not positions:
             return
         try:
-            asyncio.run_coroutine_threadsafe(self._taker.release(positions), self._loop).result(RELEASE_TIMEOUT_S)
+            asyncio.run_coroutine_threadsafe(self._listener.release(positions), self._loop).result(RELEASE_TIMEOUT_S)
         except TimeoutError as exc:
             raise RetryError(f"what is under way did not end in {RELEASE_TIMEOUT_S} s; the run begins again", code="release_slow") from exc
 

@@ -48,11 +48,11 @@ class _Consumer(driver.Consumer):
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
 
-class _Transport(driver.Transport):
+class _FaustTransport(driver.Transport):
     Consumer = _Consumer
 
 
-class Taker(Protocol):
+class StreamListener(Protocol):
     """Whose the events are; called in the event loop, one call at a time."""
 
     async def gain(self, partitions: Collection[int]) -> None:
@@ -68,11 +68,12 @@ class Taker(Protocol):
 class FaustStream:
     """One run. `group` is the app's id and the consumer group; `partitions` of `topic`."""
 
-    def __init__(self, settings: KafkaSettings, group: str, topic: str, partitions: int, folder: Path, taker: Taker, lease: Lease) -> None:
+    def __init__(
+        self, settings: KafkaSettings, group: str, topic: str, partitions: int, folder: Path, listener: StreamListener, lease: Lease
+    ) -> None:
         names = Names(settings)
-        self._settings, self._partitions, self._taker, self._lease = settings, partitions, taker, lease
-        self._group, self._topic, self._bare = names.group(group), names.topic(topic), topic
-        self._folder = folder
+        self._settings, self._partitions, self._listener, self._lease = settings, partitions, listener, lease
+        self._group, self._topic, self._bare, self._folder = names.group(group), names.topic(topic), topic, folder
         self._mine: frozenset[int] = frozenset()
         self._one = asyncio.Lock()  # a partition is not given away in the middle of a batch
         self._arrived: asyncio.Queue[Any] = asyncio.Queue(WAITING)
@@ -101,7 +102,7 @@ class FaustStream:
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await app.stop()
-            del self._taker  # Faust keeps every app for ever, and with it this object: the taker's producer must not stay as well
+            del self._listener  # Faust keeps every app for ever, and with it this object: the listener's producer must not stay as well
 
     def _app(self) -> faust.App:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +121,7 @@ class FaustStream:
             datadir=self._folder,
             loop=asyncio.get_running_loop(),
         )
-        app.transport = _Transport(app.conf.broker_consumer, app, asyncio.get_running_loop())
+        app.transport = _FaustTransport(app.conf.broker_consumer, app, asyncio.get_running_loop())
         topic = app.topic(self._topic, key_serializer="raw", value_serializer="raw")
         app.agent(topic, name=self._topic)(self._agent)
         hooks: Any = app  # its signals are typed for handlers that take anything
@@ -140,7 +141,7 @@ class FaustStream:
                 while len(events) < BATCH and not self._arrived.empty():
                     events.append(self._arrived.get_nowait())
                 ours = [event for event in events if event.message.partition in self._mine]  # what was not is read by another
-                await self._taker.take([self._record(event.message) for event in ours])
+                await self._listener.take([self._record(event.message) for event in ours])
                 for event in ours:
                     event.ack()
                 self._taken_at = time.monotonic()
@@ -162,7 +163,7 @@ class FaustStream:
         self.rebalances += 1
         async with self._one:
             try:
-                await self._taker.gain(mine)
+                await self._listener.gain(mine)
             except Exception as exc:
                 self._fail(exc)
                 return
@@ -176,7 +177,7 @@ class FaustStream:
         async with self._one:
             self._mine -= set(gone)
             try:
-                await self._taker.lose(gone)
+                await self._listener.lose(gone)
             except Exception as exc:
                 self._fail(exc)
 
@@ -283,18 +284,17 @@ def _tls(given: Mapping[str, str]) -> ssl.SSLContext:
     return context
 
 
-class _Lines(logging.Handler):
+class _FaustLines(logging.Handler):
     """Warnings of Faust and its client as lines of ours: the logger and the text without its arguments, which may hold anything."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "Missing sensor state" in str(record.msg):  # at the first rebalance of every start
-            return
-        log("faust_warning", "warning", logger=record.name, reason=str(record.msg)[:200])
+        if "Missing sensor state" not in str(record.msg):  # which comes at the first rebalance of every start
+            log("faust_warning", "warning", logger=record.name, reason=str(record.msg)[:200])
 
 
 def quieten() -> None:
     for name in ("faust", "mode", "aiokafka"):
         logger = logging.getLogger(name)
-        if not any(isinstance(each, _Lines) for each in logger.handlers):
-            logger.addHandler(_Lines(logging.WARNING))
+        if not any(isinstance(each, _FaustLines) for each in logger.handlers):
+            logger.addHandler(_FaustLines(logging.WARNING))
             logger.propagate = False

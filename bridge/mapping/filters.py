@@ -7,15 +7,18 @@ case-sensitive. An empty field is never less, greater or containing; it is unequ
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from bridge.mapping.values import guid, moment, number, text, truth
 from bridge.model.config import Condition, Filter, Operand
 from bridge.model.events import Value
+from bridge.model.operators import Operator
 
+Test = Callable[[Value, Any], bool]  # of a field's value and a condition's
 ISO_DATE = re.compile(r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$")
 SEVERAL = re.compile(r"^ *-?[0-9]+ *(, *-?[0-9]+ *)+$", re.ASCII)
 
@@ -30,26 +33,7 @@ def passes(fields: Mapping[str, Value], wanted: Filter) -> bool:
 
 def holds(value: Value, condition: Condition) -> bool:
     """One condition on one value."""
-    operand = condition.value
-    match condition.operator:
-        case "is_empty":
-            return value is None or value == ""
-        case "is_not_empty":
-            return value is not None and value != ""
-        case "eq":
-            return equal(value, operand)
-        case "ne":
-            return not equal(value, operand)
-        case "in":
-            return any(equal(value, each) for each in operand)  # type: ignore[union-attr]
-        case "contains_any":
-            return bool(choices(value) & choices(operand))
-        case "contains_all":
-            return bool(choices(value)) and choices(operand) <= choices(value)
-        case "contains" | "begins_with" | "ends_with":
-            return _found(value, operand, condition.operator)
-        case _:
-            return _ordered(value, operand, condition.operator)
+    return TESTS[condition.operator](value, condition.value)
 
 
 def equal(value: Value, operand: Operand) -> bool:
@@ -72,21 +56,23 @@ def choices(value: Value | Operand) -> frozenset[str]:
     return frozenset(part.strip() for each in parts for part in text(each).split(",") if part.strip())
 
 
-def _found(value: Value, operand: Any, operator: str) -> bool:
-    """Whether a text is part of another, at any place, its beginning or its end."""
-    whole, part = text(value), text(operand)
-    if there := guid(whole):
-        whole, part = there, part.strip("{} ").lower()
-    if whole == "":
-        return False
-    return whole.startswith(part) if operator == "begins_with" else whole.endswith(part) if operator == "ends_with" else part in whole
+def _found(test: Callable[[str, str], bool]) -> Test:
+    """Whether a text is part of another, as `test(whole, part)` says."""
+
+    def found(value: Value, operand: Any) -> bool:
+        whole, part = text(value), text(operand)
+        if there := guid(whole):
+            whole, part = there, part.strip("{} ").lower()
+        return whole != "" and test(whole, part)
+
+    return found
 
 
-def _ordered(value: Value, operand: Any, operator: str) -> bool:
-    if value is None or value == "":
-        return False
-    left, right = _comparable(value, operand)
-    return bool({"lt": left < right, "le": left <= right, "gt": left > right, "ge": left >= right}[operator])
+def _ordered(test: Callable[[Any, Any], bool]) -> Test:
+    def ordered(value: Value, operand: Any) -> bool:
+        return value is not None and value != "" and test(*_comparable(value, operand))
+
+    return ordered
 
 
 def _comparable(value: Any, operand: Any) -> tuple[Any, Any]:
@@ -101,3 +87,21 @@ def _comparable(value: Any, operand: Any) -> tuple[Any, Any]:
 def day_or_time(value: Any) -> datetime | None:
     """A moment that is written out, `2026-03-01` or more of it: 20260301 is a number."""
     return moment(value) if isinstance(value, str) and ISO_DATE.match(value) else None
+
+
+TESTS: Mapping[Operator, Test] = {
+    "eq": equal,
+    "ne": lambda value, operand: not equal(value, operand),
+    "lt": _ordered(operator.lt),
+    "le": _ordered(operator.le),
+    "gt": _ordered(operator.gt),
+    "ge": _ordered(operator.ge),
+    "contains": _found(operator.contains),
+    "begins_with": _found(str.startswith),
+    "ends_with": _found(str.endswith),
+    "in": lambda value, operand: any(equal(value, each) for each in operand),
+    "contains_any": lambda value, operand: bool(choices(value) & choices(operand)),
+    "contains_all": lambda value, operand: bool(choices(value)) and choices(operand) <= choices(value),
+    "is_empty": lambda value, _: value is None or value == "",
+    "is_not_empty": lambda value, _: value is not None and value != "",
+}

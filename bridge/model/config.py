@@ -10,13 +10,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag
+from bridge.model.operators import OPERATORS, Operator
 
-Plain = Literal["eq", "ne", "lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "in", "is_empty", "is_not_empty"]
-Operator = Literal[Plain, "contains_any", "contains_all"]
 Scalar = bool | int | float | str | None
 Operand = Scalar | list[Scalar]
-LISTED = ("in", "contains_any", "contains_all", "eq", "ne")  # may have a list; `eq` and `ne` as the set of choices a column holds
-VALUED = ("lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "contains_any", "contains_all")
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # it stands in addresses and queries
 Dotted = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)*$")]
@@ -50,11 +47,12 @@ class Condition(Shape):
 
     @model_validator(mode="after")
     def _value_fits_operator(self) -> Condition:
-        if self.operator == "in" and not isinstance(self.value, list):
-            raise ValueError("operator 'in' takes a list of values")
-        if isinstance(self.value, list) and self.operator not in LISTED:
+        kind = OPERATORS[self.operator]
+        if kind == "choice" and not isinstance(self.value, list):
+            raise ValueError(f"operator '{self.operator}' takes a list of values")
+        if kind in ("order", "part", "emptiness") and isinstance(self.value, list):
             raise ValueError(f"operator '{self.operator}' takes a single value, not a list")
-        if self.operator in VALUED and self.value is None:
+        if kind in ("order", "part", "options") and self.value is None:
             raise ValueError(f"operator '{self.operator}' needs a value; use is_empty or is_not_empty for empty fields")
         return self
 

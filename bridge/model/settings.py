@@ -144,14 +144,11 @@ def _read(info: FieldInfo, env: Mapping[str, str]) -> str | Secret | None:
     if info.annotation is not Secret:
         return value
     if path := env.get(f"{info.alias}_FILE"):
-        return _not_empty(Secret(path=Path(path)), f"{info.alias}_FILE")
+        secret = Secret(path=Path(path))
+        if not secret.value():
+            raise EOFError
+        return secret
     return Secret(value) if value else None
-
-
-def _not_empty(secret: Secret, variable: str) -> Secret:
-    if not secret.value():
-        raise EOFError(variable)
-    return secret
 
 
 def unreadable(variable: str, exc: Exception) -> str:

@@ -6,15 +6,13 @@ that have ended are kept: a counter of this process never goes back.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bridge.model.clock import Clock
@@ -29,6 +27,7 @@ COUNTED = ("read", *OUTCOMES)
 RESULTS: tuple[Result, ...] = ("ok", "busy", "refused", "failed")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each counter, which nobody asks for
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,12 @@ class Definition:
     def family(self) -> str:
         """Its name as prometheus_client wants it."""
         return self.name.removesuffix("_total")
+
+    def counted(self) -> CounterMetricFamily:
+        return CounterMetricFamily(self.family, self.meaning, labels=self.labels)
+
+    def gauged(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily(self.family, self.meaning, labels=self.labels)
 
 
 RECORDS = Definition("bridge_service_records_total", "counter", "records", ("workflow", "role", "outcome"), "what became of records")
@@ -87,65 +92,48 @@ class Metrics:
 
     def __init__(self, workflow: str, role: str, clock: Clock) -> None:
         self.runs = Runs(workflow, role)
-        self._calls = _Calls()
-        self._clock = clock
         self._registry = CollectorRegistry()
         self._registry.register(self.runs)
-        self._registry.register(self._calls)
+        self._calls = _Calls(self._registry, clock)
 
     def meter(self, system: System) -> Meter:
-        """Of this system; one for each."""
-        return self._calls.meters.setdefault(system, _SystemMeter(self._clock))
+        """Of this system. Meters of one system count together."""
+        return _SystemMeter(self._calls, system)
 
     def exposition(self) -> bytes:
         """The text of /metrics."""
         return generate_latest(self._registry)
 
 
+class _Calls:
+    """What the meters count with."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
+        self.clock = clock
+        self.results = Counter(CALLS.family, CALLS.meaning, CALLS.labels, registry=registry)
+        self.seconds = Histogram(SECONDS.family, SECONDS.meaning, SECONDS.labels, buckets=BUCKETS_S, registry=registry)
+        self.wait = Gauge(WAIT.family, WAIT.meaning, WAIT.labels, registry=registry)
+        self.budget = Gauge(BUDGET.family, BUDGET.meaning, BUDGET.labels, registry=registry)
+
+
 class _SystemMeter(Meter):
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.results: dict[Result, int] = dict.fromkeys(RESULTS, 0)
-        self.buckets = [0] * (len(BUCKETS_S) + 1)
-        self.seconds = 0.0
-        self.budget: dict[Limit, float] = {}
-        self.wait_s: Callable[[], float] = float
+    def __init__(self, calls: _Calls, system: System) -> None:
+        self._calls, self._system = calls, system
+        self._results = {result: calls.results.labels(system, result) for result in RESULTS}  # all of them from the beginning, as 0
+        self._seconds, self._wait = calls.seconds.labels(system), calls.wait.labels(system)
 
     def now(self) -> float:
-        return self._clock.monotonic()
+        return self._calls.clock.monotonic()
 
     def called(self, result: Result, seconds: float) -> None:
-        self.results[result] += 1
-        self.buckets[bisect_left(BUCKETS_S, seconds)] += 1
-        self.seconds += seconds
+        self._results[result].inc()
+        self._seconds.observe(seconds)
 
     def left(self, limit: Limit, amount: float) -> None:
-        self.budget[limit] = amount
+        self._calls.budget.labels(self._system, limit).set(amount)
 
     def waits(self, seconds: Callable[[], float]) -> None:
-        self.wait_s = seconds
-
-
-class _Calls(Collector):
-    """What the meters have counted."""
-
-    def __init__(self) -> None:
-        self.meters: dict[System, _SystemMeter] = {}
-
-    def collect(self) -> Iterable[Metric]:
-        calls = CounterMetricFamily(CALLS.family, CALLS.meaning, labels=CALLS.labels)
-        seconds = HistogramMetricFamily(SECONDS.family, SECONDS.meaning, labels=SECONDS.labels)
-        wait = GaugeMetricFamily(WAIT.family, WAIT.meaning, labels=WAIT.labels)
-        budget = GaugeMetricFamily(BUDGET.family, BUDGET.meaning, labels=BUDGET.labels)
-        for system, meter in self.meters.items():
-            for result, number in meter.results.items():
-                calls.add_metric([system, result], number)
-            up_to = zip([*map(str, BUCKETS_S), "+Inf"], accumulate(meter.buckets), strict=True)
-            seconds.add_metric([system], [(bound, float(number)) for bound, number in up_to], meter.seconds)
-            wait.add_metric([system], meter.wait_s())
-            for limit, amount in meter.budget.items():
-                budget.add_metric([system, limit], amount)
-        return [calls, seconds, wait, budget]
+        self._wait.set_function(seconds)
 
 
 class Runs(Collector):
@@ -168,20 +156,20 @@ class Runs(Collector):
     def collect(self) -> Iterable[Metric]:
         report = self._ask()
         counted, role = self._before + _counted(report), [self._workflow, self._role]
-        records = CounterMetricFamily(RECORDS.family, RECORDS.meaning, labels=RECORDS.labels)
+        records = RECORDS.counted()
         for outcome in COUNTED:
             records.add_metric([*role, outcome], counted[outcome])
-        parked = GaugeMetricFamily(PARKED.family, PARKED.meaning, labels=PARKED.labels)
+        parked = PARKED.gauged()
         parked.add_metric(role, report.parked)
-        rebalances = CounterMetricFamily(REBALANCES.family, REBALANCES.meaning, labels=REBALANCES.labels)
+        rebalances = REBALANCES.counted()
         rebalances.add_metric(role, self._rebalances + report.rebalances)
-        age = GaugeMetricFamily(AGE.family, AGE.meaning, labels=AGE.labels)
-        days = GaugeMetricFamily(DAYS.family, DAYS.meaning, labels=DAYS.labels)
+        age = AGE.gauged()
+        days = DAYS.gauged()
         for feed, poll in report.polls.items():
             age.add_metric([self._workflow, feed], poll.age_s)
             if poll.days_left is not None:
                 days.add_metric([self._workflow, feed], poll.days_left)
-        texts = CounterMetricFamily(TEXTS.family, TEXTS.meaning, labels=TEXTS.labels)
+        texts = TEXTS.counted()
         texts.add_metric(role, mended["texts"])
         return [records, parked, rebalances, age, days, texts]
 

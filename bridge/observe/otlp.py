@@ -84,7 +84,7 @@ def _attributes(record: Record | None) -> dict[str, str | int]:
     return {"key": key, "topic": record.topic, "partition": record.partition, "offset": record.offset}
 
 
-class _Lines(logging.Handler):
+class _ExporterLines(logging.Handler):
     """What the exporter complains of as a line of ours, once a minute at most; its texts may hold an answer's body."""
 
     def __init__(self) -> None:
@@ -99,6 +99,6 @@ class _Lines(logging.Handler):
 
 def quieten() -> None:
     logger = logging.getLogger("opentelemetry")
-    if not any(isinstance(each, _Lines) for each in logger.handlers):
-        logger.addHandler(_Lines())
+    if not any(isinstance(each, _ExporterLines) for each in logger.handlers):
+        logger.addHandler(_ExporterLines())
         logger.propagate = False

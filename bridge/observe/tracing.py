@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Literal
 
 from bridge.model.events import Record
-from bridge.observe.settings import ServiceSettings
 
 Name = Literal["read", "resolve", "write"]
 
@@ -42,12 +41,3 @@ class Tracer:
 
 
 OFF = Tracer()
-
-
-def tracer(settings: ServiceSettings, service: str) -> Tracer:
-    """`service`: its name in the traces."""
-    if settings.otlp_endpoint is None:
-        return OFF
-    from bridge.observe.otlp import OtlpTracer
-
-    return OtlpTracer(settings.otlp_endpoint, service, settings.instance_id)

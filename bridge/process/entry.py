@@ -18,8 +18,7 @@ from bridge.model.settings import EXIT_UNUSABLE_SETTINGS, Settings, SettingsErro
 from bridge.observe.log import configure, log
 from bridge.observe.metrics import Metrics
 from bridge.observe.settings import ServiceSettings
-from bridge.observe.telemetry import Telemetry
-from bridge.observe.tracing import tracer
+from bridge.observe.telemetry import Telemetry, tracer
 from bridge.process.health import serving
 from bridge.process.service import Run, Service
 

@@ -65,7 +65,7 @@ class Writing(Protocol[E]):
     async def close(self) -> None: ...
 
 
-class Taker(Generic[E]):
+class WriterListener(Generic[E]):
     """Between the consumer's thread and the writer: partitions come with their part of the state."""
 
     def __init__(self, writer: Writer[E], writing: Writing[E], state: KafkaState) -> None:
@@ -118,8 +118,10 @@ class WriterRun(Generic[E]):
             handler = await writing.handler(Shared(producer, counted, state.put))
             writer = self._writer = self._build(handler, state, producer, ledger, lease)
             topics = [topic.name for topic in writing.topics]
-            taker = Taker(writer, writing, state)
-            records = self._records = KafkaRecords(self._kafka, writing.workflow, self._service.instance_id, topics, taker, ledger, lease)
+            listener = WriterListener(writer, writing, state)
+            records = self._records = KafkaRecords(
+                self._kafka, writing.workflow, self._service.instance_id, topics, listener, ledger, lease
+            )
             await self._consume(writer, records)
         finally:
             state.close()

@@ -1,19 +1,17 @@
-"""`/_admin/`: what a Campaign user or operator would do, over HTTP. The same as the methods of CampaignSandbox."""
+"""`/_admin/`: what a Campaign user or operator would do, over HTTP. The same as the methods of CampaignInstance."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
 from sandbox.campaign.errors import AcsError
+from sandbox.campaign.instance import CampaignInstance
 from sandbox.campaign.sftp import SftpFault
-
-if TYPE_CHECKING:
-    from sandbox.campaign.server import CampaignSandbox
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -29,7 +27,7 @@ async def admin_errors(request: web.Request, handler: Handler) -> web.StreamResp
         return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=400)
 
 
-def _row_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
+def _row_routes(sandbox: CampaignInstance) -> list[web.RouteDef]:
     async def listed(request: web.Request) -> web.Response:
         return web.json_response({"rows": sandbox.rows(request.match_info["r"])})
 
@@ -61,7 +59,7 @@ def _row_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
     ]
 
 
-def _settings_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
+def _settings_routes(sandbox: CampaignInstance) -> list[web.RouteDef]:
     async def read(_: web.Request) -> web.Response:
         return web.json_response(vars(sandbox.settings))
 
@@ -100,7 +98,7 @@ def _question(path: str, run: Callable[[dict[str, Any]], Any]) -> web.RouteDef:
     return web.post(path, handler)
 
 
-def _journal_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
+def _journal_routes(sandbox: CampaignInstance) -> list[web.RouteDef]:
     async def listed(_: web.Request) -> web.Response:
         return web.json_response({"events": sandbox.journal()})
 
@@ -114,7 +112,7 @@ def _journal_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
     ]
 
 
-def _export_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
+def _export_routes(sandbox: CampaignInstance) -> list[web.RouteDef]:
     exports, sftp = sandbox.exports, sandbox.sftp
 
     async def state(_: web.Request) -> web.Response:
@@ -145,7 +143,7 @@ def _export_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
     ]
 
 
-def admin_routes(sandbox: CampaignSandbox) -> list[web.RouteDef]:
+def admin_routes(sandbox: CampaignInstance) -> list[web.RouteDef]:
     return [
         *_row_routes(sandbox),
         *_settings_routes(sandbox),

@@ -1,19 +1,17 @@
-"""The admin interface, JSON under `/_admin/`: the methods of `DynamicsSandbox` for other processes, never counted."""
+"""The admin interface, JSON under `/_admin/`: the methods of `DynamicsEnvironment` for other processes, never counted."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
-from sandbox.dynamics.security import Permission
+from sandbox.dynamics.environment import DynamicsEnvironment
+from sandbox.dynamics.permissions import Permission
 from sandbox.dynamics.tables import TYPES, Column
 from sandbox.dynamics.wire import ODataError
-
-if TYPE_CHECKING:
-    from sandbox.dynamics.server import DynamicsSandbox
 
 Body = dict[str, Any]
 Work = Callable[[web.Request, Body], Any]
@@ -36,7 +34,7 @@ def _handler(work: Work) -> Callable[[web.Request], Awaitable[web.Response]]:
     return handle
 
 
-def routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
+def routes(sandbox: DynamicsEnvironment) -> list[web.RouteDef]:
     """All admin routes but those of `sandbox.web`."""
 
     def settings(_: web.Request, body: Body) -> Body:
@@ -74,7 +72,7 @@ def routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
     ]
 
 
-def _model_routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
+def _model_routes(sandbox: DynamicsEnvironment) -> list[web.RouteDef]:
     """Tables, columns, options, and who may read them."""
 
     def columns(_: web.Request, body: Body) -> Body:
@@ -107,7 +105,7 @@ def _model_routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
     ]
 
 
-def _row_routes(sandbox: DynamicsSandbox) -> list[web.RouteDef]:
+def _row_routes(sandbox: DynamicsEnvironment) -> list[web.RouteDef]:
     def listed(request: web.Request, _: Body) -> Body:
         return {"rows": sandbox.rows(request.match_info["table"])}
 

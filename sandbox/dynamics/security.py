@@ -9,35 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from sandbox.dynamics import filters
+from sandbox.dynamics.permissions import ALLOWED, Permission, Permissions
 from sandbox.dynamics.settings import Settings
 from sandbox.dynamics.store import Row
 from sandbox.dynamics.tables import APP_USER, Column, Table
 from sandbox.dynamics.wire import Answer, Call, ODataError, no_segment
 
-ALLOWED = 4
 TEAM, ADMINISTRATOR = "11111111-0000-4000-8000-00000000000a", "627090ff-40a3-4053-8790-584edc5be201"
 PROFILES = {"user": "11111111-0000-4000-8000-00000000000b", "team": "11111111-0000-4000-8000-00000000000c"}
 _PRIVILEGES = f"systemusers({APP_USER})/Microsoft.Dynamics.CRM.RetrievePrincipalAttributePrivileges"
 Shown = Callable[[Any], Any]
-
-
-@dataclass(frozen=True)
-class Permission:
-    """What the application user's profile says of a column; `through`: his own profile or a team's, None: no profile names it."""
-
-    read: int = ALLOWED
-    unmasked: int = 0
-    update: int = ALLOWED
-    masked: bool = False
-    through: Literal["user", "team"] | None = "user"
-
-
-Permissions = dict[tuple[str, str], Permission]  # by table and column: the secured ones
 
 
 def column_id(table: str, column: str) -> str:

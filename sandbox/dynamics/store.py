@@ -7,14 +7,12 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandbox.dynamics.activity_tables import POINTER, activity_tables
+from sandbox.dynamics.permissions import Permissions
 from sandbox.dynamics.settings import Settings
 from sandbox.dynamics.tables import APP_USER, CURRENCY, ORGANIZATION, OTHER_USER, Table, standard_tables
-
-if TYPE_CHECKING:
-    from sandbox.dynamics.security import Permissions
 
 Row = dict[str, Any]
 _Undo = tuple["TableData", str, Row | None, int | None]

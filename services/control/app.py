@@ -10,11 +10,12 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from bridge import __version__
+from bridge.observe.metrics import CONTENT_TYPE
 from services.control import pages, problems
 from services.control.context import Control, Viewer
 from services.control.door import API, Audited, Door
 from services.control.live import Live
-from services.control.metrics import CONTENT_TYPE, exposition
+from services.control.metrics import exposition
 from services.control.models import Problem
 from services.control.problems import Refused, described
 from services.control.routes import configuration, consent, letters, systems, tables, workflows

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from bridge.flow.offsets import Position
 from bridge.kafka.client import trouble
-from bridge.kafka.lag import GroupLag, LagReader, Position
+from bridge.kafka.lag import GroupLag, LagReader
 from bridge.model.clock import Clock
 from bridge.model.config import IngressConfig
 from bridge.model.desired import WORKFLOWS, Workflow

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from bridge.dynamics.metadata import TEXT_TYPES
 from bridge.mapping.filters import choices, day_or_time
 from bridge.mapping.values import guid, number, text, truth
 from bridge.model.config import Condition
+from bridge.model.operators import OPERATORS, OperatorKind
 from services.control.models_systems import FieldOut
 from services.control.validation import Findings
 
@@ -18,13 +20,6 @@ NUMERIC = WHOLE | {"Decimal", "Double", "Money"}
 PICKLISTS = {"Picklist", "State", "Status"}
 MULTI_SELECT, BOOLEAN = "MultiSelectPicklist", "Boolean"
 REFERENCES = {"Lookup", "Customer", "Owner", "Uniqueidentifier"}
-TEXTS = {"String", "Memo"}
-PARTS, ORDERED, SETS, EQUALITY = (
-    ("contains", "begins_with", "ends_with"),
-    ("lt", "le", "gt", "ge"),
-    ("contains_any", "contains_all"),
-    ("eq", "ne", "in"),
-)
 OPTIONS_SHOWN = 20
 
 
@@ -38,34 +33,35 @@ def compare(findings: Findings, path: str, condition: Condition, column: FieldOu
 
 def wrong_operator(condition: Condition, column: FieldOut) -> str | None:
     """Why this comparison says nothing about a column of this type; None if it does."""
-    name, operator = column.name, condition.operator
-    if column.type == MULTI_SELECT and operator in (*PARTS, *ORDERED, "in"):
+    name, kind = column.name, OPERATORS[condition.operator]
+    if column.type == MULTI_SELECT and kind in ("part", "order", "choice"):
         return f"{name} holds several choices: use contains_any (at least one of these), contains_all (all of these) or eq (exactly these)"
-    if column.type != MULTI_SELECT and operator in SETS:
+    if column.type != MULTI_SELECT and kind == "options":
         return f"{name} does not hold several choices: use in, for one of these"
-    if column.type in PICKLISTS and operator in PARTS:
+    if column.type in PICKLISTS and kind == "part":
         return f"{name} is compared by the numbers of its options, and 11 contains 1: use eq, ne or in"
-    if column.type == BOOLEAN and operator in (*PARTS, *ORDERED):
+    if column.type == BOOLEAN and kind in ("part", "order"):
         return f"{name} is yes or no: use eq or ne"
     return None
 
 
 def _wrong_values(condition: Condition, column: FieldOut) -> str | None:
-    if isinstance(condition.value, list) and condition.operator in ("eq", "ne") and column.type != MULTI_SELECT:
+    kind = OPERATORS[condition.operator]
+    if isinstance(condition.value, list) and kind == "equality" and column.type != MULTI_SELECT:
         return f"{column.name} holds one value: give a single value, or use in for several"
     values = condition.value if isinstance(condition.value, list) else [condition.value]
-    wanted = [each for each in values if not (text(each) == "" and condition.operator in EQUALITY)]  # equal to an empty field
-    if condition.operator in ("is_empty", "is_not_empty"):
+    wanted = [each for each in values if not (text(each) == "" and kind in ("equality", "choice"))]  # equal to an empty field
+    if kind == "emptiness":
         return None
-    return next((problem for each in wanted if (problem := _wrong_value(condition.operator, each, column))), None)
+    return next((problem for each in wanted if (problem := _wrong_value(kind, each, column))), None)
 
 
-def _wrong_value(operator: str, value: Any, column: FieldOut) -> str | None:
+def _wrong_value(kind: OperatorKind, value: Any, column: FieldOut) -> str | None:
     """Why this value can never be found in this column; None if it can."""
-    if operator in PARTS:
+    if kind == "part":
         return _wrong_part(text(value), column)
     if column.type in NUMERIC:
-        return _wrong_number(operator, value, column)
+        return _wrong_number(kind, value, column)
     if column.type == "DateTime" and day_or_time(value) is None:
         return f"{column.name} is a date: give it as 2026-01-31 or 2026-01-31T12:00:00Z"
     if column.type in PICKLISTS:
@@ -79,11 +75,11 @@ def _wrong_value(operator: str, value: Any, column: FieldOut) -> str | None:
     return too_long(text(value), column)
 
 
-def _wrong_number(operator: str, value: Any, column: FieldOut) -> str | None:
+def _wrong_number(kind: OperatorKind, value: Any, column: FieldOut) -> str | None:
     found = number(value)
     if found is None:
         return f"{column.name} is of type {column.type}: give a number, such as 12 or 12.5"
-    if column.type in WHOLE and operator in EQUALITY and found != found.to_integral_value():
+    if column.type in WHOLE and kind in ("equality", "choice") and found != found.to_integral_value():
         return f"{column.name} is of type {column.type}: give a whole number"
     return None
 
@@ -135,6 +131,6 @@ def listed(column: FieldOut) -> str:
 
 
 def too_long(shown: str, column: FieldOut) -> str | None:
-    if column.type in TEXTS and column.length is not None and len(shown) > column.length:
+    if column.type in TEXT_TYPES and column.length is not None and len(shown) > column.length:
         return f"{column.name} holds {column.length} characters, this value has {len(shown)}"
     return None

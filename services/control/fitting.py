@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from bridge.campaign.metadata import Resource
 from bridge.consent.meaning import doubts_of_optin, doubts_of_table
 from bridge.dynamics.metadata import is_exact
-from bridge.dynamics.secured import Access
+from bridge.dynamics.secured import ColumnAccess
 from bridge.model.config import IngressConfig, OptinConfig, TableMapping
 from bridge.model.flags import canonical_flag
 from services.control.comparing import REFERENCES, compare
@@ -23,12 +23,12 @@ NEVER |= {(kind, target) for kind in REFERENCES for target in ("integer", "numbe
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceTable:
     """A Dynamics table: whether its changes are tracked, its columns, and what may be done with those that are secured."""
 
     tracked: bool
     columns: Mapping[str, FieldOut]
-    secured: Mapping[str, Access] = field(default_factory=dict)
+    secured: Mapping[str, ColumnAccess] = field(default_factory=dict)
 
     @property
     def key(self) -> str | None:
@@ -38,7 +38,7 @@ class Source:
 def fit_ingress(
     findings: Findings,
     config: IngressConfig,
-    sources: Mapping[str, Source | None],
+    sources: Mapping[str, SourceTable | None],
     resources: Mapping[str, Resource | None],
     zoned: bool = False,
 ) -> None:
@@ -65,7 +65,7 @@ def fit_ingress(
             options_arrive(findings, table, path, source.columns, resource)
 
 
-def fit_optin(findings: Findings, config: OptinConfig, contact: Source | None) -> None:
+def fit_optin(findings: Findings, config: OptinConfig, contact: SourceTable | None) -> None:
     """`contact` None: it could not be asked for."""
     for number, mapping in enumerate(config.mappings if contact else ()):
         assert contact is not None
@@ -82,7 +82,7 @@ def fit_optin(findings: Findings, config: OptinConfig, contact: Source | None) -
         doubted(findings, doubt, f"/mappings/{doubt.place}/source")
 
 
-def _source(findings: Findings, table: TableMapping, path: str, source: Source | None) -> None:
+def _source(findings: Findings, table: TableMapping, path: str, source: SourceTable | None) -> None:
     if source is None:
         findings.error(f"{path}/source", "unknown_table", f"Dynamics has no table {table.source}; choose one that is there")
         return
@@ -120,14 +120,14 @@ def _target(findings: Findings, table: TableMapping, path: str, resource: Resour
             findings.error(f"{path}/{place}", "read_only_target", f"{name} cannot be written in Campaign")
 
 
-def _conditions(findings: Findings, table: TableMapping, path: str, source: Source) -> None:
+def _conditions(findings: Findings, table: TableMapping, path: str, source: SourceTable) -> None:
     for number, condition in enumerate(table.filter.conditions):
         column = source.columns.get(condition.field)
         if column is not None:
             compare(findings, f"{path}/filter/conditions/{number}", condition, column)
 
 
-def _pairs(findings: Findings, table: TableMapping, path: str, source: Source, resource: Resource, zoned: bool) -> None:
+def _pairs(findings: Findings, table: TableMapping, path: str, source: SourceTable, resource: Resource, zoned: bool) -> None:
     """What works for no value is an error, what works for some only a warning."""
     changed = {each.source for each in table.replacements}
     for number, mapped in enumerate(table.fields):

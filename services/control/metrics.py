@@ -5,14 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from bridge.model.desired import WORKFLOWS, Workflow
 from bridge.model.errors import BridgeError
+from bridge.observe.metrics import Definition
 from services.control.models import WorkflowOut
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+STATUS = Definition("bridge_workflow_status", "gauge", "1 or 0", ("workflow", "status"), "1 for the status the workflow has")
+PENDING = Definition("bridge_workflow_pending_changes", "gauge", "1 or 0", ("workflow",), "1 while saved edits await a restart")
+REASON = Definition("bridge_workflow_reason", "gauge", "1", ("workflow", "code"), "1 for the code of why it is FAILED, or of what it warns")
+SERVICES = Definition("bridge_service_running", "gauge", "1 or 0", ("workflow", "role", "instance"), "1 while the instance says it runs")
+BACKLOG = Definition("bridge_backlog_records", "gauge", "records", ("workflow",), "Records read and queued, not yet written")
+AGE = Definition("bridge_backlog_oldest_seconds", "gauge", "seconds", ("workflow",), "Age of the oldest waiting record")
+HELD = Definition("bridge_held_decisions", "gauge", "decisions", ("workflow",), "Opt-ins and deletes that the consent guard holds")
+OPTOUTS = Definition("bridge_optouts_waiting", "gauge", "opt-outs", ("workflow",), "Opt-outs that have not been written yet")
+PASSED_OVER = Definition(
+    "bridge_records_passed_over_total", "counter", "records", ("topic",), "Records about decisions that control cannot use"
+)
+PARKED = Definition("bridge_parked_keys", "gauge", "keys", ("workflow",), "Keys that wait for another record")
+RECORDS = Definition(
+    "bridge_records_total", "counter", "records", ("workflow", "outcome"), "Records by what became of them in the present run"
+)
+CALLS = Definition("bridge_target_calls_total", "counter", "calls", ("workflow",), "Calls to the target system in the present run")
+METRICS = (STATUS, PENDING, REASON, SERVICES, BACKLOG, AGE, HELD, OPTOUTS, PASSED_OVER, PARKED, RECORDS, CALLS)
 STATUSES = ("RUNNING", "STOPPED", "STARTING", "FAILED")
 
 
@@ -26,7 +43,7 @@ class _Workflows(Collector):
         yield from _status(views)
         yield from _backlog(views)
         yield from _counters(views)
-        passed = CounterMetricFamily("bridge_records_passed_over", "Records about decisions that control cannot use", labels=["topic"])
+        passed = PASSED_OVER.counted()
         for topic, number in self._odd().items():
             passed.add_metric([topic], number)
         yield passed
@@ -39,12 +56,10 @@ class _Workflows(Collector):
 
 
 def _status(views: list[WorkflowOut]) -> Iterator[Metric]:
-    status = GaugeMetricFamily("bridge_workflow_status", "1 for the status the workflow has", labels=["workflow", "status"])
-    pending = GaugeMetricFamily("bridge_workflow_pending_changes", "1 while saved edits await a restart", labels=["workflow"])
-    reason = GaugeMetricFamily(
-        "bridge_workflow_reason", "1 for the code of why it is FAILED, or of what it warns", labels=["workflow", "code"]
-    )
-    services = GaugeMetricFamily("bridge_service_running", "1 while the instance says it runs", labels=["workflow", "role", "instance"])
+    status = STATUS.gauged()
+    pending = PENDING.gauged()
+    reason = REASON.gauged()
+    services = SERVICES.gauged()
     for view in views:
         for each in STATUSES:
             status.add_metric([view.id, each], float(view.status == each))
@@ -58,11 +73,11 @@ def _status(views: list[WorkflowOut]) -> Iterator[Metric]:
 
 def _backlog(views: list[WorkflowOut]) -> Iterator[Metric]:
     """Without samples while Kafka cannot be asked."""
-    records = GaugeMetricFamily("bridge_backlog_records", "Records read and queued, not yet written", labels=["workflow"])
-    age = GaugeMetricFamily("bridge_backlog_oldest_seconds", "Age of the oldest waiting record", labels=["workflow"])
-    parked = GaugeMetricFamily("bridge_parked_keys", "Keys that wait for another record", labels=["workflow"])
-    held = GaugeMetricFamily("bridge_held_decisions", "Opt-ins and deletes that the consent guard holds", labels=["workflow"])
-    optouts = GaugeMetricFamily("bridge_optouts_waiting", "Opt-outs that have not been written yet", labels=["workflow"])
+    records = BACKLOG.gauged()
+    age = AGE.gauged()
+    parked = PARKED.gauged()
+    held = HELD.gauged()
+    optouts = OPTOUTS.gauged()
     for view in views:
         if view.backlog.records is not None:
             records.add_metric([view.id], view.backlog.records)
@@ -76,8 +91,8 @@ def _backlog(views: list[WorkflowOut]) -> Iterator[Metric]:
 
 def _counters(views: list[WorkflowOut]) -> Iterator[Metric]:
     """Since the services began their present run, as their heartbeats say."""
-    counted = CounterMetricFamily("bridge_records", "Records by what became of them in the present run", labels=["workflow", "outcome"])
-    calls = CounterMetricFamily("bridge_target_calls", "Calls to the target system in the present run", labels=["workflow"])
+    counted = RECORDS.counted()
+    calls = CALLS.counted()
     for view in views:
         for name, value in view.counters.model_dump(exclude={"target_calls", "parked"}).items():
             counted.add_metric([view.id, name], value)

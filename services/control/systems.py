@@ -12,10 +12,10 @@ from bridge.campaign.client import CampaignClient
 from bridge.campaign.journal import JournalClient
 from bridge.campaign.metadata import Resource, read_resource
 from bridge.campaign.settings import CampaignSettings, ExportSettings, JournalSettings
-from bridge.campaign.sftp import ExportFolder
+from bridge.campaign.sftp import SftpFolder
 from bridge.dynamics.catalogue import list_columns, list_tables
 from bridge.dynamics.client import DynamicsClient
-from bridge.dynamics.secured import Access, secured_columns
+from bridge.dynamics.secured import ColumnAccess, secured_columns
 from bridge.dynamics.settings import DynamicsSettings
 from bridge.model.clock import Clock
 from bridge.model.errors import BridgeError, HaltError
@@ -67,10 +67,10 @@ class Systems:
         self.journal = JournalClient(journal, campaign, clock) if journal and campaign else None
         self.timeline = timeline or TimelineSettings()
         self._export_settings = exports
-        self.exports = ExportFolder(exports) if exports else None
+        self.exports = SftpFolder(exports) if exports else None
         self._tables: Cached[list[TableNameOut]] = Cached(clock)
         self._fields: Cached[list[FieldOut]] = Cached(clock)
-        self._secured: Cached[dict[str, Access]] = Cached(clock)
+        self._secured: Cached[dict[str, ColumnAccess]] = Cached(clock)
         self._resources: Cached[Resource] = Cached(clock)
         self._connection: dict[System, ConnectionOut] = {}
         self._errors: dict[System, LastErrorOut] = {}
@@ -135,7 +135,7 @@ class Systems:
     async def fields(self, system: System, table: str) -> list[FieldOut]:
         return await self._fields.get(f"{system}/{table}", lambda: self.asked(system, self._list_fields(system, table)))
 
-    async def secured(self, table: str) -> dict[str, Access]:
+    async def secured(self, table: str) -> dict[str, ColumnAccess]:
         """What our application user may do with the secured columns of a table of Dynamics."""
         return await self._secured.get(table, lambda: self.asked("dynamics", secured_columns(self.dynamics, table)))
 

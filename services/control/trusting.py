@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bridge.consent.meaning import CODE, PROFILE, Doubt, Shown
-from bridge.dynamics.secured import Access
+from bridge.consent.meaning import CODE, PROFILE, Doubt, ShownColumn
+from bridge.dynamics.secured import ColumnAccess
 from bridge.mapping.values import FALSE, TRUE
 from bridge.model.config import TableMapping
 from bridge.model.flags import OPT_OUT_FLAGS, canonical_flag
@@ -18,7 +18,7 @@ WAY_OUT = (
 )
 
 
-def readable(findings: Findings, secured: Mapping[str, Access], column: str, path: str, write: bool = False) -> None:
+def readable(findings: Findings, secured: Mapping[str, ColumnAccess], column: str, path: str, write: bool = False) -> None:
     """Adds an error for a secured column that the application user may not read unmasked (or, with `write`, not change), a warning for
     one of which that cannot be found out."""
     access = secured.get(column)
@@ -32,10 +32,10 @@ def readable(findings: Findings, secured: Mapping[str, Access], column: str, pat
         findings.warnings.append(Finding(path, "column_security_unknown", f"{text} cannot be found out: {way_out}"))
 
 
-def shown(columns: Mapping[str, FieldOut]) -> dict[str, Shown]:
+def shown(columns: Mapping[str, FieldOut]) -> dict[str, ShownColumn]:
     """How Dynamics shows its yes/no columns."""
     return {
-        name: Shown(column.label, next((option.label for option in column.options if option.value == "true"), ""))
+        name: ShownColumn(column.label, next((option.label for option in column.options if option.value == "true"), ""))
         for name, column in columns.items()
         if column.type == "Boolean"
     }

@@ -12,7 +12,7 @@ from bridge.model.config import EgressConfig, IngressConfig, OptinConfig
 from bridge.model.desired import Workflow
 from bridge.model.errors import BridgeError, HaltError
 from services.control.context import Control
-from services.control.fitting import Source, fit_ingress, fit_optin
+from services.control.fitting import SourceTable, fit_ingress, fit_optin
 from services.control.models_systems import System
 from services.control.problems import Refused
 from services.control.systems import NAMES, Systems
@@ -60,10 +60,10 @@ async def _egress(systems: Systems, findings: Findings) -> None:
         findings.warnings.append(Finding("", "dynamics_not_checked", f"not checked against {NAMES['dynamics']}'s tables: {why}"))
 
 
-async def _source(systems: Systems, name: str) -> Source:
+async def _source(systems: Systems, name: str) -> SourceTable:
     tables, columns, secured = await asyncio.gather(systems.tables("dynamics"), systems.fields("dynamics", name), systems.secured(name))
     tracked = next((bool(each.change_tracking) for each in tables if each.name == name), False)
-    return Source(tracked, {column.name: column for column in columns}, secured)
+    return SourceTable(tracked, {column.name: column for column in columns}, secured)
 
 
 async def _all(systems: Systems, findings: Findings, system: System, asked: Mapping[str, Awaitable[T]]) -> dict[str, T | None]:

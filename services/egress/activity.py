@@ -12,7 +12,7 @@ from bridge.dynamics.batch import Operation, Request
 from bridge.model.events import EmailEvent, Kind
 from services.egress.settings import TimelineSettings
 
-NAMESPACE = uuid.UUID("b2c6c1b0-3f7e-5c0b-8a53-5f3b8f0a2d77")  # of activity ids; never to be changed, or everything is written twice
+ACTIVITY_IDS = uuid.UUID("b2c6c1b0-3f7e-5c0b-8a53-5f3b8f0a2d77")  # never to be changed, or everything is written twice
 ENOUGH_FOR_A_URL, ENOUGH_FOR_A_NAME = 2000, 100
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]+")
 
@@ -94,7 +94,7 @@ class Activities:
 
 
 def activity_id(event_id: str) -> str:
-    return str(uuid.uuid5(NAMESPACE, event_id))
+    return str(uuid.uuid5(ACTIVITY_IDS, event_id))
 
 
 def shortened(text: str, length: int | None) -> str:

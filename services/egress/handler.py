@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from bridge.dynamics.batch import Answer, Operation
+from bridge.dynamics.batch import BatchAnswer, Operation
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.errors import BUSY, NO_SUCH_ROW, QueryRefused, meaning
 from bridge.flow.batcher import Batcher, Call
@@ -34,7 +34,7 @@ class EgressHandler:
     def __init__(
         self,
         activities: Activities,
-        batcher: Batcher[Operation, Answer],
+        batcher: Batcher[Operation, BatchAnswer],
         decoder: Decoder[EmailEvent],
         payloads: Payloads,
         kinds: Collection[Kind],
@@ -84,7 +84,7 @@ class EgressHandler:
         raise _failure(event, answer)
 
 
-def _failure(event: EmailEvent, answer: Answer) -> Exception:
+def _failure(event: EmailEvent, answer: BatchAnswer) -> Exception:
     place = f"{event.kind} activity -> {answer.status}"
     if answer.code in NO_CONTACT:
         return ParkError(f"Dynamics: {place} {answer.code}: the contact is not there", code="contact_missing", status=answer.status)
@@ -98,10 +98,10 @@ def _failure(event: EmailEvent, answer: Answer) -> Exception:
     return error
 
 
-def in_batches(client: DynamicsClient) -> Call[Operation, Answer]:
+def in_batches(client: DynamicsClient) -> Call[Operation, BatchAnswer]:
     """The call of a Batcher."""
 
-    async def call(operations: Callable[[], Sequence[Operation]]) -> list[Answer]:
+    async def call(operations: Callable[[], Sequence[Operation]]) -> list[BatchAnswer]:
         try:
             return await client.batch(operations)
         except QueryRefused as exc:

@@ -21,7 +21,7 @@ from bridge.model.text import storable_json
 from services.egress.pointers import Pointers, local
 from services.egress.settings import EventSettings
 
-NAMESPACE = uuid.UUID("6c1a0d3e-7d0b-5d2f-9c55-0f6a4a5c8b11")  # of our ids; never to be changed, or everything is written twice
+EVENT_IDS = uuid.UUID("6c1a0d3e-7d0b-5d2f-9c55-0f6a4a5c8b11")  # never to be changed, or everything is written twice
 NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 BEYOND_S = 1e11  # no event is of the year 5138; as milliseconds it is one of 1973
 KINDS: tuple[Kind, ...] = ("send", "open", "click", "bounce")
@@ -122,7 +122,7 @@ class Payloads:
             parts = ["event", kind, envelope]
         else:
             parts = ["content", kind, json.dumps(payload, sort_keys=True, default=str)]
-        return str(uuid.uuid5(NAMESPACE, "\n".join(parts)))
+        return str(uuid.uuid5(EVENT_IDS, "\n".join(parts)))
 
     def _text(self, document: Any, name: str) -> str:
         value = self._at[name].first(document)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from bridge.dynamics.activities import read_activities
-from bridge.dynamics.batch import Answer, Operation
+from bridge.dynamics.batch import BatchAnswer, Operation
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.settings import DynamicsSettings
 from bridge.flow.batcher import Batcher, BatchSize
@@ -52,7 +52,7 @@ class EgressWriting:
         self._kinds = selected(desired.config or {})
         self._client = DynamicsClient(dynamics, clock, origin="target", pause=pause, patient=True)
         size = BatchSize(timeline.batch_max)
-        self._batcher: Batcher[Operation, Answer] = Batcher(in_batches(self._client), dynamics.concurrency, size, clock)
+        self._batcher: Batcher[Operation, BatchAnswer] = Batcher(in_batches(self._client), dynamics.concurrency, size, clock)
         self.topics: Sequence[Topic] = egress_topics()
         self.workers = min(MOST_WORKERS, 2 * dynamics.concurrency * timeline.batch_max)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from bridge.campaign.errors import NotFound
 from bridge.consent.guard import LOWER, Ask, delete_of
 from bridge.consent.mapped import OptedIn
+from bridge.consent.patience import OPT_OUT_BUDGET_S, patient
 from bridge.consent.profiles import ahead_ms, flag_time
 from bridge.kafka.guard import Guard
 from bridge.mapping.rows import flat
@@ -22,16 +23,14 @@ from bridge.observe.log import log
 from services.ingress.decide import Change
 from services.ingress.remembered import HELD_DELETE, having, raised
 
-OPT_OUT_BUDGET_S = 90_000.0  # a day and an hour: an opt-out is never given up after a few tries
 MILLISECOND = timedelta(milliseconds=1)  # to which Campaign's times are cut
 ALLOWANCE = timedelta(seconds=2)  # of a time that was measured by two clocks
 OPTED_OUT, OPTED_IN, KEPT = "opted-out-in-dynamics", "opted-in-in-dynamics", "no-word-to-opt-in"
 DELETED, FILTERED = "deleted-in-dynamics", "filtered-out"
 
 
-class Calls(Protocol):
-    """The calls of bridge.campaign.client.CampaignClient that are made here; the plan of a configuration only notes them. `ahead_s`: by how
-    much our clock was ahead at the last answer."""
+class ConsentCalls(Protocol):
+    """The calls of bridge.campaign.client.CampaignClient that consent needs. `ahead_s`: by how much our clock was ahead."""
 
     @property
     def ahead_s(self) -> float | None: ...
@@ -75,7 +74,7 @@ class Lowered:
 
 
 class Consent:
-    def __init__(self, client: Calls, guard: Guard, proof: Proof, limits: Limits, clock: Clock) -> None:
+    def __init__(self, client: ConsentCalls, guard: Guard, proof: Proof, limits: Limits, clock: Clock) -> None:
         self._client, self._guard, self._proof, self._limits, self._clock = client, guard, proof, limits, clock
         self._unproved: dict[Place, list[tuple[OptStatusDecided, Mapping[str, str]]]] = {}  # what Kafka did not take at once
 
@@ -241,14 +240,6 @@ def held_word(known: Known, name: str) -> OptedIn:
 
 def with_held_delete(known: Known, change: Change) -> Known:
     return having(known, {HELD_DELETE: _order(change)})
-
-
-def patient(exc: RetryError, opt_outs: int) -> RetryError:
-    """An opt-out that cannot be written waits a day and more, however few tries the error would allow."""
-    if opt_outs and exc.attempts is not None:
-        exc = ParkError(str(exc), code=exc.code, status=exc.status, budget_s=OPT_OUT_BUDGET_S)
-    exc.opt_outs = max(exc.opt_outs, opt_outs)
-    return exc
 
 
 def opted_out(profile: Mapping[str, Any]) -> set[str]:

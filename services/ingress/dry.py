@@ -14,10 +14,10 @@ from services.ingress.children import Children
 from services.ingress.consent import Consent
 from services.ingress.handler import IngressHandler
 from services.ingress.optin import OptIn
-from services.ingress.target import Calls, Target
+from services.ingress.target import CampaignCalls, Target
 
 
-class Nothing:
+class NoConsent:
     """Stands for the guard, the proof and Opt In/Out: what a draft would lower and delete is to be counted, so nothing is held."""
 
     async def passes(self, ask: Ask) -> bool:
@@ -39,9 +39,9 @@ class Nothing:
     async def keep(self, partition: int, key: str, known: Known) -> None: ...
 
 
-def dry_handler(target: Target, calls: Calls, decoder: Decoder[ChangeEvent], digests: Digests, clock: Clock) -> IngressHandler:
+def dry_handler(target: Target, calls: CampaignCalls, decoder: Decoder[ChangeEvent], digests: Digests, clock: Clock) -> IngressHandler:
     """Of one table. `calls` stands for Campaign."""
-    nothing = Nothing()
+    nothing = NoConsent()
     consent = Consent(calls, nothing, nothing.prove, nothing, clock)
     optin, children = OptIn(nothing.observe, clock), Children({}, nothing, clock)
     return IngressHandler({target.table.source: target}, calls, decoder, digests, consent, optin, clock, nothing.keep, children)

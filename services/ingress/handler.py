@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from bridge.campaign.errors import Duplicate, NotFound
 from bridge.consent.mapped import Past, wanted
+from bridge.consent.patience import patient
 from bridge.flow.ports import Result, Route
 from bridge.kafka.avro import Decoder
 from bridge.mapping.rows import Mapped, Skip
@@ -21,7 +22,7 @@ from bridge.model.errors import ParkError, RejectError, RetryError
 from bridge.model.events import OURS, POLLED_EVERY, SOURCE_AHEAD, ChangeEvent, Record
 from bridge.model.state import Digests, Known
 from services.ingress.children import Children
-from services.ingress.consent import DELETED, FILTERED, KEPT, Consent, Place, held_times, held_word, patient, with_held_delete
+from services.ingress.consent import DELETED, FILTERED, KEPT, Consent, Place, held_times, held_word, with_held_delete
 from services.ingress.decide import (
     Change,
     Create,
@@ -41,7 +42,7 @@ from services.ingress.decide import (
 from services.ingress.optin import OptIn
 from services.ingress.records import Keep, Records
 from services.ingress.remembered import HELD_DELETE, Remembered, campaign_key, having, timed, without
-from services.ingress.target import Calls, Target, Work
+from services.ingress.target import CampaignCalls, Target, Work
 
 NUMBER = re.compile(r"-?[0-9]{1,15}")
 LIVE, REPLAY = "ingress.changes.", "ingress.replay."
@@ -56,7 +57,7 @@ class IngressHandler:
     def __init__(
         self,
         targets: Mapping[str, Target],
-        client: Calls,
+        client: CampaignCalls,
         decoder: Decoder[ChangeEvent],
         digests: Digests,
         consent: Consent,

@@ -6,13 +6,13 @@ from bridge.campaign.errors import Duplicate, NotFound
 from bridge.mapping.rows import flat, nested
 from bridge.model.errors import ParkError, RejectError, RetryError
 from bridge.model.state import Known
-from services.ingress.target import Calls, Target
+from services.ingress.target import CampaignCalls, Target
 
 
 class Hidden:
     """Records by `<table>/<key>`. What is remembered here lives as long as the run."""
 
-    def __init__(self, client: Calls) -> None:
+    def __init__(self, client: CampaignCalls) -> None:
         self._client = client
         self._hidden: set[str] = set()
         self._vain_deletes: set[str] = set()  # found nothing, and may find a hidden child later

@@ -15,7 +15,7 @@ from bridge.model.flags import canonical_flag
 PROFILE = "profile"
 
 
-class Observe(Protocol):
+class PublishObservation(Protocol):
     async def __call__(self, event: OptStatusObserved) -> None:
         """Publishes to `optin.observations`. Raises RetryError."""
 
@@ -23,7 +23,7 @@ class Observe(Protocol):
 class OptIn:
     """Nothing is published before Opt In/Out was started with a direction from Campaign: until then it knows no words."""
 
-    def __init__(self, observe: Observe, clock: Clock, flags: Flags | None = None) -> None:
+    def __init__(self, observe: PublishObservation, clock: Clock, flags: Flags | None = None) -> None:
         self._observe, self._clock, self._flags = observe, clock, flags or Flags()
 
     def concerned(self, resource: str) -> bool:

@@ -37,7 +37,7 @@ class Publishing:
         await self._producer.send(topic, decision.contact_key.encode(), self._decisions.encode(decision), kept)
 
     async def observe(self, event: OptStatusObserved) -> None:
-        """See services.ingress.optin.Observe."""
+        """See services.ingress.optin.PublishObservation."""
         topic = self._names.topic(self._topics[1].name)
         headers = event_headers("live", "", self._produced_by)
         await self._producer.send(topic, event.contact_key.encode(), self._observations.encode(event), headers)

@@ -19,7 +19,7 @@ from services.ingress.decide import Create, Update, is_flag, stale, worth_creati
 from services.ingress.hidden import Hidden, parent_missing
 from services.ingress.optin import OptIn
 from services.ingress.remembered import CAPITALS, KEY, MAKING, Remembered, having, without
-from services.ingress.target import Calls, Work, same, sent
+from services.ingress.target import CampaignCalls, Work, same, sent
 
 
 class OptOut(Protocol):
@@ -34,7 +34,7 @@ class Records:
 
     def __init__(
         self,
-        client: Calls,
+        client: CampaignCalls,
         consent: Consent,
         optin: OptIn,
         digests: Digests,

@@ -13,23 +13,16 @@ from bridge.mapping.rows import Mapper
 from bridge.model.config import TableMapping
 from bridge.model.events import Value
 from bridge.model.state import Known
-from services.ingress.consent import Place
+from services.ingress.consent import ConsentCalls, Place
 from services.ingress.decide import Change
 
 
-class Calls(Protocol):
-    """The calls of bridge.campaign.client.CampaignClient that are made; the plan of a configuration only notes them."""
-
-    @property
-    def ahead_s(self) -> float | None: ...
+class CampaignCalls(ConsentCalls, Protocol):
+    """All calls of bridge.campaign.client.CampaignClient that are made; the plan of a configuration only notes them."""
 
     async def create(self, path: str, body: dict[str, Any]) -> int: ...
 
-    async def update(self, path: str, key: str, body: dict[str, Any]) -> int: ...
-
     async def delete(self, path: str, key: str) -> int: ...
-
-    async def read(self, path: str, key: str) -> dict[str, Any]: ...
 
     async def first(self, path: str) -> dict[str, Any] | None: ...
 

@@ -23,7 +23,7 @@ class Basis:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ContactRow:
     """`flags`: None for one that is empty. `ours`: our application user changed it last. `our_ahead_s`: our clock against Dynamics'."""
 
     flags: Mapping[str, bool | None]
@@ -35,7 +35,7 @@ class Row:
 
 
 class ReadBack(Protocol):
-    async def wrote_to_dynamics(self, contact: str, row: Row, names: Iterable[str]) -> None: ...
+    async def wrote_to_dynamics(self, contact: str, row: ContactRow, names: Iterable[str]) -> None: ...
 
 
 class Contacts:
@@ -45,19 +45,19 @@ class Contacts:
         self._client, self._set_name, self._names, self._user = client, set_name, sorted(set(names)), user
         self._observing = observing
 
-    async def look(self, contact: str) -> Row | None:
+    async def look(self, contact: str) -> ContactRow | None:
         """As it is now; None if it is gone. Raises what the client raises."""
         row = await self._client.row(self._path(contact))
         return None if row is None else self._row(row)
 
-    async def write(self, contact: str, flags: Mapping[str, bool], over: Row) -> Row | None:
+    async def write(self, contact: str, flags: Mapping[str, bool], over: ContactRow) -> ContactRow | None:
         """Changes flags of the row that was looked at, and publishes it as it is then; None if it is gone. Raises RetryError
         `changed_meanwhile` if somebody was faster."""
         written = await self._client.patch(self._path(contact), dict(flags), over.etag)
         if written is None:
             return None
         if "modifiedon" not in written:  # the server does not show what it wrote
-            return Row({**over.flags, **flags}, None, None, True, "*")
+            return ContactRow({**over.flags, **flags}, None, None, True, "*")
         row = self._row(written)
         await self._observing.wrote_to_dynamics(contact, row, flags)
         return row
@@ -66,15 +66,17 @@ class Contacts:
         more = ["modifiedon"] if self._user is None else ["modifiedon", "_modifiedby_value"]
         return f"{self._set_name}({contact})?$select={','.join([*self._names, *more])}"
 
-    def _row(self, row: Mapping[str, Any]) -> Row:
+    def _row(self, row: Mapping[str, Any]) -> ContactRow:
         if missing := [name for name in self._names if name not in row]:
             raise RetryError(f"Dynamics: contact: an answer without {', '.join(missing)}", code="bad_answer")
         flags = {name: value if isinstance(value := row[name], bool) else None for name in self._names}
         ours = self._user is not None and str(row.get("_modifiedby_value") or "").lower() == self._user
-        return Row(flags, version(row), moment_of(row.get("modifiedon")), ours, str(row.get("@odata.etag") or "*"), self._client.ahead_s)
+        return ContactRow(
+            flags, version(row), moment_of(row.get("modifiedon")), ours, str(row.get("@odata.etag") or "*"), self._client.ahead_s
+        )
 
 
-def is_news(row: Row, basis: Basis | None, known: Known | None) -> bool:
+def is_news(row: ContactRow, basis: Basis | None, known: Known | None) -> bool:
     """Whether the row is other than the one the decision knew, or what we made of that one: then somebody may have said something since,
     and a write of ours would hide it from the reader."""
     if basis is None or basis.version is None or row.version is None:
@@ -85,11 +87,11 @@ def is_news(row: Row, basis: Basis | None, known: Known | None) -> bool:
     return not (made_by_us(row, known) and over.isdigit() and int(over) <= basis.version <= row.version)
 
 
-def made_by_us(row: Row, known: Known | None) -> bool:
+def made_by_us(row: ContactRow, known: Known | None) -> bool:
     """Whether it is the row that our last write left. A restored Dynamics gives its versions once more, at other times."""
     times, changed = known.times if known is not None else {}, moment(row)
     return times.get("version") == str(row.version) and times.get("changed", changed) == changed
 
 
-def moment(row: Row) -> str:
+def moment(row: ContactRow) -> str:
     return row.modified_at.isoformat() if row.modified_at is not None else ""

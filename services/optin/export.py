@@ -20,32 +20,23 @@ from typing import IO, Any
 from bridge.campaign.settings import ExportSettings, spoken
 from bridge.mapping.values import guid
 from bridge.model.events import OptStatusObserved
-from bridge.model.flags import NO_OWN_TIME, OPT_OUT_FLAGS, canonical_flag
+from bridge.model.flags import ANY_FLAG_AT, FLAGS, OPT_OUT_FLAGS, RECORD_AT, TIMES, canonical_flag
 from services.optin.export_rows import LONGEST_LINE, UNREADABLE, BadExport, Cells, broken, lines, rows
-from services.optin.export_times import Column, Span
+from services.optin.export_times import TimeColumn, TimeSpan
 
 DELIMITERS = ",;\t"
 GZIP = b"\x1f\x8b"
-ALL, RECORD = "blackListAllLastModified", "lastModified"
 WRONG_BYTES = re.compile("[\udc80-\udcff]")  # as surrogateescape reads them
+KNOWN_COLUMNS = (*OPT_OUT_FLAGS, *TIMES.values(), ANY_FLAG_AT, RECORD_AT)  # names of all columns that mean something, but for the key
 LABELS = {  # of a profile's fields, where Campaign's own metadata do not tell
     "External Resource ID": "externalId",
-    "No longer contact": "blackList",
-    "No longer contact (by any channel)": "blackList",
-    "No longer contact by email": "blackListEmail",
-    "No longer contact by fax": "blackListFax",
-    "No longer contact by SMS": "blackListMobile",
-    "No longer contact by mobile": "blackListMobile",
-    "No longer contact by phone": "blackListPhone",
-    "No longer contact by direct mail": "blackListPostalMail",
-    "No longer contact by push notification": "blackListPushnotification",
-    "CCPA opt-out": "ccpaOptOut",
-    "Last modified": "lastModified",
+    **{label: flag.name for flag in FLAGS for label in (flag.label, *flag.labels)},
+    "Last modified": RECORD_AT,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ExportRow:
     """`number`: the first one after the header is 1. `event`: what could be read of it, if anything. `bad`: why it is not as it should be;
     the flags that could be read are in the event nevertheless. `spoiled`: columns whose time cannot be read, `unplaced`: flags whose FALSE
     has lost its time, since nobody knows in which zone that is."""
@@ -84,12 +75,13 @@ class Export:
     ) -> None:
         self._path, self._flags, self._settings, self._exported_at, self._name = path, flags, settings, exported_at, name
         self._words = settings.words
-        known = {_folded(shown): each for shown, each in {**labels, **{each: each for each in _meanings()}}.items() if _folded(shown)}
+        names = {**labels, **{each: each for each in KNOWN_COLUMNS}}
+        known = {_folded(shown): each for shown, each in names.items() if _folded(shown)}
         self._key = known.get(_folded(settings.key_column), settings.key_column)
-        self._meanings = {self._key, *_meanings()}
+        self._meanings = {self._key, *KNOWN_COLUMNS}
         self._names = {**known, _folded(self._key): self._key}
-        wanted = [*(_time_of(flag) for flag in flags if flag != NO_OWN_TIME), ALL, RECORD]
-        self._columns = {each: Column(settings.date_format, settings.time_zone, exported_at) for each in wanted}
+        wanted = [*(TIMES[flag] for flag in flags if flag in TIMES), ANY_FLAG_AT, RECORD_AT]
+        self._columns = {each: TimeColumn(settings.date_format, settings.time_zone, exported_at) for each in wanted}
 
     def surveyed(self) -> Iterator[None]:
         """One for each row, whose times have been heard; nothing where the setting tells how they are written. What is wrong with the file
@@ -108,7 +100,7 @@ class Export:
         except BadExport:
             return
 
-    def rows(self, skip: int, observed_at: datetime) -> Iterator[Row]:
+    def rows(self, skip: int, observed_at: datetime) -> Iterator[ExportRow]:
         """In the order of the file, without the first `skip` ones. Empty lines are none."""
         with closing(self._text()) as text:
             header = self._header(text)
@@ -135,7 +127,7 @@ class Export:
         return [name for name, column in self._columns.items() if column.undecided()]
 
     def _untimed(self, header: Header) -> Sequence[str]:
-        return [each for each in self._flags if each != NO_OWN_TIME and _time_of(each) not in header.at]
+        return [each for each in self._flags if each in TIMES and TIMES[each] not in header.at]
 
     def _text(self) -> IO[str]:
         try:
@@ -171,15 +163,15 @@ class Export:
             raise BadExport("it has none of the mapped flags")
         return Header(delimiter, len(names), {name: at for at, name in enumerate(names) if name in self._meanings})
 
-    def _row(self, number: int, row: Cells, header: Header, observed_at: datetime) -> Row:
+    def _row(self, number: int, row: Cells, header: Header, observed_at: datetime) -> ExportRow:
         if not row.whole:
-            return Row(number, bad="a quote in it does not close where a cell ends")
+            return ExportRow(number, bad="a quote in it does not close where a cell ends")
         if len(row.cells) != header.width:
-            return Row(number, bad=f"it has {len(row.cells)} cells, the header has {header.width}")
+            return ExportRow(number, bad=f"it has {len(row.cells)} cells, the header has {header.width}")
         cells = {name: row.cells[at] for name, at in header.at.items()}
         key = guid(cells[self._key])
         if key is None:
-            return Row(number, bad="no key of a contact")
+            return ExportRow(number, bad="no key of a contact")
         read = _Read(self._columns, self._words, cells, row.doubtful)
         flags = {name: flag for name in self._flags if (flag := read.flag(name)) is not None}
         record_at = read.record_changed_at() or self._exported_at
@@ -187,15 +179,15 @@ class Export:
             read.bad.append("it has bytes that are no text in this encoding")
         bad = read.bad[0] if read.bad else None
         if bad is not None and not flags:
-            return Row(number, bad=bad)
+            return ExportRow(number, bad=bad)
         event = OptStatusObserved(key, "campaign", flags, record_at, observed_at, origin=f"{self._name} row {number}")
-        return Row(number, event, bad, tuple(read.spoiled), tuple(read.unplaced))
+        return ExportRow(number, event, bad, tuple(read.spoiled), tuple(read.unplaced))
 
 
 class _Read:
     """The cells of a row, and what is wrong with them."""
 
-    def __init__(self, columns: Mapping[str, Column], words: Mapping[str, bool], cells: Mapping[str, str], doubtful: bool) -> None:
+    def __init__(self, columns: Mapping[str, TimeColumn], words: Mapping[str, bool], cells: Mapping[str, str], doubtful: bool) -> None:
         self._columns, self._words, self._cells, self._doubtful = columns, words, cells, doubtful
         self.bad: list[str] = []
         self.spoiled: list[str] = []
@@ -210,7 +202,7 @@ class _Read:
         if value is None:
             self.bad.append(f"{name} is neither yes nor no")
             return None
-        span = self._first((ALL, RECORD) if name == NO_OWN_TIME else (_time_of(name),))
+        span = self._first((TIMES[name],) if name in TIMES else (ANY_FLAG_AT, RECORD_AT))
         if span is None:
             return {"value": value, "changed_at": None}
         if value:
@@ -220,10 +212,10 @@ class _Read:
         return {"value": False, "changed_at": span.first if span.sure and not self._doubtful else None}
 
     def record_changed_at(self) -> datetime | None:
-        span = self._first((RECORD, ALL))
+        span = self._first((RECORD_AT, ANY_FLAG_AT))
         return span.last if span is not None and span.sure else None
 
-    def _first(self, names: Sequence[str]) -> Span | None:
+    def _first(self, names: Sequence[str]) -> TimeSpan | None:
         """Of the first of these columns that has a time, readable or not."""
         for name in names:
             if (text := self._cells.get(name, "")).strip():
@@ -234,15 +226,6 @@ class _Read:
                         self.spoiled.append(name)
                     return None
         return None
-
-
-def _time_of(flag: str) -> str:
-    return f"{flag}LastModified"
-
-
-def _meanings() -> list[str]:
-    """Names of all columns that mean something, but for the key."""
-    return [*OPT_OUT_FLAGS, *map(_time_of, OPT_OUT_FLAGS), ALL, RECORD]
 
 
 def _folded(shown: str) -> str:

@@ -17,14 +17,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bridge.campaign.export_folder import ExportFile, ExportFolder, shown
 from bridge.campaign.settings import ExportSettings
-from bridge.campaign.sftp import FAILED, PROCESSED, ExportFile, ExportFolder, shown
 from bridge.flow.reader import Cursor, Step
 from bridge.model.clock import Clock
 from bridge.model.errors import RetryError
 from bridge.model.events import OptStatusObserved, Outgoing, event_headers
 from bridge.observe.log import log
-from services.optin.export import LABELS, Export, Row
+from services.optin.export import LABELS, Export, ExportRow
 from services.optin.export_notices import overdue, remembered
 from services.optin.export_rows import BadExport
 
@@ -37,7 +37,7 @@ BAD_PERCENT = 1  # of the rows of a file: with more, or one that is more, it is 
 
 class ExportFeed:
     """`labels` asks Campaign for the display names of a profile's fields, `ahead_ms` by how much its clock is ahead of ours: no file tells.
-    `counted`: rows that were skipped, and so on."""
+    `skipped`: rows, of all files."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class ExportFeed:
         self._local, self._clock, self._produced_by = local, clock, produced_by
         self._looked: dict[str, tuple[int, int, float]] = {}  # size, mtime and since when (monotonic) it is so
         self._had: ExportFile | None = None  # what the copy on this machine is of, whole or not
-        self._rows: Iterator[Row] | None = None  # of the file under way, None: to be opened
+        self._rows: Iterator[ExportRow] | None = None  # of the file under way, None: to be opened
         self._untimed: dict[str, Sequence[str]] | None = None  # of the file under way
         self._broken: str | None = None  # why it ends where it ends
         self._told = 0  # skipped rows of the file under way
-        self.counted: Counter[str] = Counter()
+        self.skipped = 0
 
     async def step(self, cursor: Cursor | None) -> Step:
         if cursor is None:
@@ -111,7 +111,7 @@ class ExportFeed:
             except BadExport as exc:
                 return await self._end(cursor, str(exc))
         assert self._rows is not None
-        rows: list[Row] = []
+        rows: list[ExportRow] = []
         if self._broken is None:
             rows, self._broken = await asyncio.to_thread(_taken, self._rows)
         if not rows:
@@ -128,7 +128,7 @@ class ExportFeed:
         if found is None:
             if (where := await self._folder.finished(file)) is not None:  # it was put away, and we ended before we could note it
                 log("export_done", name=shown(file.name), rows=cursor["file"]["row"])
-                return self._finished(cursor, "moved", came=where == PROCESSED)
+                return self._finished(cursor, "moved", came=where == "processed")
             return self._lost(cursor, replaced=False)
         if not found.same(file):
             return self._lost(cursor, replaced=True)
@@ -184,14 +184,13 @@ class ExportFeed:
         if why is not None and first is not None:
             why += f" ({bad} bad rows, the first is row {first[0]}: {first[1]})"
         name = shown(_file(file).name)
-        outcome = await self._folder.put_away(_file(file), PROCESSED if why is None else FAILED)
+        outcome = await self._folder.put_away(_file(file), "processed" if why is None else "failed")
         if outcome == "changed":
             return self._lost({**cursor, "file": {**file, "row": 0}}, replaced=True)  # nothing is missing: it is read as it is now, too
         if why is None:
             log("export_done", name=name, rows=rows, bad=bad, spoiled=file.get("spoiled", {}))
         else:
             log("export_failed", "warning", name=name, reason=why)
-            self.counted["files_failed"] += 1
         return self._finished(cursor, outcome, came=why is None, why=why)
 
     def _finished(self, cursor: Cursor, outcome: str, *, came: bool, why: str | None = None) -> Step:
@@ -218,16 +217,16 @@ class ExportFeed:
         event = replace(event, ahead_ms=self._ahead_ms)
         return Outgoing(TOPIC, event.contact_key, event, event_headers("live", name, self._produced_by))
 
-    def _skipped(self, name: str, rows: Sequence[Row]) -> None:
-        self.counted["rows_skipped"] += len(rows)
+    def _skipped(self, name: str, rows: Sequence[ExportRow]) -> None:
+        self.skipped += len(rows)
         for row in rows[: max(0, LOGGED_ROWS - self._told)]:
             log("export_row_skipped", "warning", name=name, row=row.number, reason=row.bad)
         self._told += len(rows)
 
 
-def _taken(rows: Iterator[Row]) -> tuple[list[Row], str | None]:
+def _taken(rows: Iterator[ExportRow]) -> tuple[list[ExportRow], str | None]:
     """A portion, and why no more can be read after it."""
-    taken: list[Row] = []
+    taken: list[ExportRow] = []
     try:
         for row in islice(rows, PORTION):
             taken.append(row)
@@ -236,7 +235,7 @@ def _taken(rows: Iterator[Row]) -> tuple[list[Row], str | None]:
     return taken, None
 
 
-def _counting(file: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+def _counting(file: Mapping[str, Any], rows: Sequence[ExportRow]) -> dict[str, Any]:
     """What is known of the file after these rows."""
     bad = [each for each in rows if each.bad is not None]
     spoiled = Counter(file.get("spoiled", {})) + Counter(column for each in rows for column in each.spoiled)

@@ -34,7 +34,7 @@ DAY, MINUTE, TICK = timedelta(days=1), timedelta(minutes=1), timedelta(milliseco
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimeSpan:
     """When something happened: not before `first`, not after `last`. `sure`: by a clock whose offset is known."""
 
     first: datetime
@@ -42,7 +42,7 @@ class Span:
     sure: bool = True
 
 
-class Column:
+class TimeColumn:
     """The times of one column. `hear` every value of it first, unless `form` is set; then `read` each. Takes a few bytes for each shape."""
 
     def __init__(self, form: DateFormat | None, zone: str | None, exported_at: datetime) -> None:
@@ -64,7 +64,7 @@ class Column:
         """Whether there are values whose day and month cannot be told apart, or that contradict each other."""
         return self._order is None and any(_only(left) is None for left in self._left.values())
 
-    def read(self, text: str) -> Span | None:
+    def read(self, text: str) -> TimeSpan | None:
         """None: there is no time. Raises ValueError."""
         if not text.strip():
             return None
@@ -84,7 +84,7 @@ class Column:
         order = self._order or _only(self._left.get(shape, frozenset()))
         return readings.get(order or "")
 
-    def _span(self, day: date, parts: Mapping[str, str]) -> Span:
+    def _span(self, day: date, parts: Mapping[str, str]) -> TimeSpan:
         """What is not given of a time is unknown: a day is all of it, a minute too."""
         if not parts["clock"]:
             return self._bounded(self._placed(datetime(day.year, day.month, day.day), DAY - TICK, ""))
@@ -93,21 +93,21 @@ class Column:
         span = self._placed(local, MINUTE - TICK if second is None else timedelta(), parts["zone"])
         return span if span.sure and second is not None else self._bounded(span)
 
-    def _placed(self, local: datetime, length: timedelta, zone: str) -> Span:
+    def _placed(self, local: datetime, length: timedelta, zone: str) -> TimeSpan:
         """On the time line. A local time that came twice, or not at all, as the clocks were changed, may be either."""
         if zone:
             first = local.replace(tzinfo=_offset(zone)).astimezone(UTC)
-            return Span(first, first + length)
+            return TimeSpan(first, first + length)
         if self._zone is None:
             at = local.replace(tzinfo=UTC)
-            return Span(at - EAST, at + length + WEST, sure=False)
+            return TimeSpan(at - EAST, at + length + WEST, sure=False)
         begins = [local.replace(tzinfo=self._zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
         ends = [(local + length).replace(tzinfo=self._zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
-        return Span(min(begins), max(ends), sure=True)
+        return TimeSpan(min(begins), max(ends), sure=True)
 
-    def _bounded(self, span: Span) -> Span:
+    def _bounded(self, span: TimeSpan) -> TimeSpan:
         """Nothing in a file happened after it was written."""
-        return Span(span.first, max(span.first, min(span.last, self._exported_at)), span.sure)
+        return TimeSpan(span.first, max(span.first, min(span.last, self._exported_at)), span.sure)
 
 
 def _parts(text: str) -> Mapping[str, str] | None:

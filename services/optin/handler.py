@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from bridge.campaign.errors import Duplicate
+from bridge.consent.patience import patient
 from bridge.dynamics.errors import QueryRefused
 from bridge.flow.failures import first_place
 from bridge.flow.ports import Result, Route
@@ -20,12 +21,11 @@ from bridge.model.errors import ParkError, RejectError, RetryError
 from bridge.model.events import OptStatusDecided, Record
 from bridge.model.state import Known
 from bridge.observe.log import log
-from services.optin.contacts import Basis, Contacts, Row, is_news, made_by_us, moment
+from services.optin.contacts import Basis, ContactRow, Contacts, is_news, made_by_us, moment
 from services.optin.observing import Observing
 from services.optin.profiles import Profiles
 
 HELD = "held"
-OPT_OUT_BUDGET_S = 90_000.0  # a day and an hour: an opt-out is never given up after a few tries
 Note = Callable[[str, Sequence[str], str, int | None], Awaitable[None]]
 
 
@@ -108,7 +108,7 @@ class OptinHandler:
         except ParkError:
             raise  # there is no profile, and so nobody to be mailed
         except RetryError as exc:
-            raise _patient(exc, sum(flags.values())) from exc
+            raise patient(exc, sum(flags.values())) from exc
 
     async def _tell_dynamics(self, decided: Decided, flags: Mapping[str, bool], known: Known | None) -> Result:
         """Opt-outs go before any lower. What our write would hide from the reader is observed first."""
@@ -138,7 +138,7 @@ class OptinHandler:
         outcome = "updated" if raises or lowers - kept else "observed_again"
         return Result(outcome, replace(then, times=times))
 
-    async def _kept(self, decided: Decided, lowers: set[str], news: set[str], row: Row) -> set[str]:
+    async def _kept(self, decided: Decided, lowers: set[str], news: set[str], row: ContactRow) -> set[str]:
         """Rule 2 of the consent contract: of the flags to be lowered, those that somebody may have set after what the decision knew, in
         either system. Both systems are observed again, and the resolver decides again."""
         if not lowers:
@@ -177,15 +177,7 @@ class OptinHandler:
         return "updated", status
 
 
-def _patient(exc: RetryError, opt_outs: int) -> RetryError:
-    """Rule 1: an opt-out that cannot be written waits a day and more, however few tries the error would allow."""
-    if opt_outs and exc.attempts is not None:
-        exc = ParkError(str(exc), code=exc.code, status=exc.status, budget_s=OPT_OUT_BUDGET_S)
-    exc.opt_outs = opt_outs
-    return exc
-
-
-def _written(known: Known | None, over: Row, now: Row) -> dict[str, str]:
+def _written(known: Known | None, over: ContactRow, now: ContactRow) -> dict[str, str]:
     """Version and time that our last write gave the contact, and the version that it was written over; of several of ours, the first."""
     first = known.times.get("over") if known is not None and made_by_us(over, known) else None
     return {"version": str(now.version), "changed": moment(now), "over": first or str(over.version)}

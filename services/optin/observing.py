@@ -9,10 +9,10 @@ from bridge.consent.profiles import ahead_ms, observed
 from bridge.consent.words import Pair
 from bridge.model.clock import Clock
 from bridge.model.events import OptStatusObserved
-from services.optin.contacts import Row
+from services.optin.contacts import ContactRow
 
 
-class Observe(Protocol):
+class PublishSeen(Protocol):
     async def __call__(self, event: OptStatusObserved, version: int | None, *, own: bool) -> None:
         """Publishes what the writer has seen; `own`: after its own write. Raises RetryError."""
 
@@ -20,14 +20,14 @@ class Observe(Protocol):
 class Observing:
     """For the flags of `pairs`."""
 
-    def __init__(self, pairs: tuple[Pair, ...], observe: Observe, clock: Clock) -> None:
+    def __init__(self, pairs: tuple[Pair, ...], observe: PublishSeen, clock: Clock) -> None:
         self.pairs, self._observe, self._clock = pairs, observe, clock
 
-    async def row(self, contact: str, row: Row) -> None:
+    async def row(self, contact: str, row: ContactRow) -> None:
         """A contact as it is now, with all of its mapped flags."""
         await self._observe(self._seen(contact, row, [pair.dynamics for pair in self.pairs]), row.version, own=False)
 
-    async def wrote_to_dynamics(self, contact: str, row: Row, names: Iterable[str]) -> None:
+    async def wrote_to_dynamics(self, contact: str, row: ContactRow, names: Iterable[str]) -> None:
         """What was read back from our own write, so that the resolver knows it from somebody's word."""
         await self._observe(self._seen(contact, row, names), row.version, own=True)
 
@@ -41,7 +41,7 @@ class Observing:
         flags = {name: {"value": True, "changed_at": None} for name in names}
         await self._observe(OptStatusObserved(contact, "campaign", flags, None, self._clock.now(), ours=True), None, own=True)
 
-    def _seen(self, contact: str, row: Row, names: Iterable[str]) -> OptStatusObserved:
+    def _seen(self, contact: str, row: ContactRow, names: Iterable[str]) -> OptStatusObserved:
         flags = {name: {"value": row.flags[name], "changed_at": None} for name in names if row.flags.get(name) is not None}
         origin = "" if row.version is None else f"version {row.version}"
         now, ahead = self._clock.now(), ahead_ms(row.our_ahead_s)

@@ -13,7 +13,7 @@ from bridge.consent.profiles import PROFILES, ahead_ms, flag_time
 from bridge.consent.rule import Clocks
 from bridge.consent.words import OLDEST
 from bridge.dynamics.client import DynamicsClient
-from bridge.model.flags import NO_OWN_TIME
+from bridge.model.flags import UNTIMED
 from services.optin.observing import Observing
 
 Inputs = Mapping[str, Mapping[str, Any]]
@@ -29,7 +29,7 @@ class Found:
     def changed_since(self, name: str, inputs: Inputs) -> bool:
         """Whether somebody has changed a flag here after what the decision knew. Without a time of its own it cannot be told."""
         known = inputs.get(name, {}).get("campaign_changed_at") or OLDEST
-        return name != NO_OWN_TIME and (flag_time(name, self.profile) or OLDEST) > known
+        return name not in UNTIMED and (flag_time(name, self.profile) or OLDEST) > known
 
 
 class Profiles:

@@ -9,7 +9,7 @@ from functools import partial
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.metadata import read_resource
 from bridge.campaign.settings import CampaignSettings, ExportSettings
-from bridge.campaign.sftp import ExportFolder
+from bridge.campaign.sftp import SftpFolder
 from bridge.consent.meaning import doubts_of_optin
 from bridge.consent.profiles import PROFILES, ahead_ms
 from bridge.dynamics.changes import TrackedTable
@@ -83,7 +83,7 @@ class OptinReading:
 
     def counters(self) -> Mapping[str, int]:
         feed = self._export_feed
-        return {"filtered": feed.counted["rows_skipped"] if feed else 0}
+        return {"filtered": feed.skipped if feed else 0}
 
     def smaller(self, event: object) -> None:
         """Nothing has to arrive in part."""
@@ -106,7 +106,7 @@ class OptinReading:
         flags = [pair.campaign for pair in self._pairs]
         local = self._service.own_dir("optin-reader")
         by = f"optin-reader/{self._service.instance_id}"
-        folder = ExportFolder(self._exports, self._sftp)
+        folder = SftpFolder(self._exports, self._sftp)
         feed = ExportFeed(folder, self._exports, flags, self._labels, local, self._clock, by, self._ahead_ms)
         self._export_feed = feed
         return feed

@@ -56,7 +56,7 @@ class Publish(Protocol):
 
 
 class Resolving:
-    """See bridge.kafka.stream.Taker. `limit`: of lowers in an hour, None for the default; `partitions`: how many there are in all."""
+    """See bridge.kafka.stream.StreamListener. `limit`: lowers in an hour, None for the default; `partitions`: how many there are in all."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A member of the writers' group with a taker that settles what it is told to: what the tests of KafkaRecords are built on."""
+"""A member of the writers' group with a listener that settles what it is told to: what the tests of KafkaRecords are built on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 class Member:
-    """One instance: see bridge.kafka.records.Taker. Settles each record at once unless `holds` names its topic."""
+    """One instance: see bridge.kafka.records.RecordListener. Settles each record at once unless `holds` names its topic."""
 
     def __init__(self, settings: KafkaSettings, instance: str) -> None:
         self.ledger = OffsetLedger()

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from sandbox.dynamics import DynamicsSandbox
-from sandbox.dynamics.security import ADMINISTRATOR, PROFILES, TEAM, Permission
+from sandbox.dynamics.permissions import Permission
+from sandbox.dynamics.security import ADMINISTRATOR, PROFILES, TEAM
 from sandbox.dynamics.tables import APP_USER
 from sandbox.web import serving
 from tests.contract.test_sandbox_dynamics import API, TOKEN, code, form, get

@@ -64,8 +64,8 @@ async def test_lag_is_0_on_every_partition_behind_markers_and_where_nothing_ever
     """And what was aborted is never seen (kafka.md: read_committed)."""
     await asyncio.to_thread(Topics(kafka_settings).ensure, [Topic(TOPIC, "delete")])
     await fill(kafka_settings, TOPIC, ["a", "b"], partition=0)
-    taker = Noting()
-    stream = FaustStream(kafka_settings, GROUP, TOPIC, PARTITIONS, tmp_path, taker, Lease())
+    listener = Noting()
+    stream = FaustStream(kafka_settings, GROUP, TOPIC, PARTITIONS, tmp_path, listener, Lease())
     run = asyncio.create_task(stream.run())
     try:
         await asyncio.to_thread(transaction, kafka_settings, b"aborted", commit=False)
@@ -82,7 +82,7 @@ async def test_lag_is_0_on_every_partition_behind_markers_and_where_nothing_ever
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
 
-    assert taker.values == [b"0", b"1", b"committed", b"later"]
+    assert listener.values == [b"0", b"1", b"committed", b"later"]
 
 
 async def test_observations_that_expired_before_they_were_heard_are_told_once(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
@@ -96,11 +96,11 @@ async def test_observations_that_expired_before_they_were_heard_are_told_once(ka
         await FaustStream(kafka_settings, GROUP, TOPIC, PARTITIONS, tmp_path, Noting(), Lease()).run()
     assert caught.value.code == "backlog_expired"
 
-    taker = Noting()
-    run = asyncio.create_task(FaustStream(kafka_settings, GROUP, TOPIC, PARTITIONS, tmp_path, taker, Lease()).run())
+    listener = Noting()
+    run = asyncio.create_task(FaustStream(kafka_settings, GROUP, TOPIC, PARTITIONS, tmp_path, listener, Lease()).run())
     try:
         async with asyncio.timeout(40):
-            while taker.values != [b"2"]:
+            while listener.values != [b"2"]:
                 assert not run.done(), run
                 await asyncio.sleep(0.3)
     finally:

@@ -13,7 +13,7 @@ from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, control_topics
 from bridge.model.config import IngressConfig, OptinConfig
 from bridge.model.desired import Workflow
-from sandbox.dynamics.security import Permission
+from sandbox.dynamics.permissions import Permission
 from services.control import commands
 from services.control.commands import By
 from tests.e2e.consent import config, consenting, person

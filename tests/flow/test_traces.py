@@ -14,7 +14,8 @@ from bridge.memory import MemoryPublisher
 from bridge.model.errors import HaltError
 from bridge.model.events import Outgoing, Record, event_headers
 from bridge.observe.settings import ServiceSettings
-from bridge.observe.tracing import Tracer, tracer
+from bridge.observe.telemetry import tracer
+from bridge.observe.tracing import Tracer
 from sandbox.web import serving
 from tests.clock import FakeClock
 from tests.flow.resolving import Bench

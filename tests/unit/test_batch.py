@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.dynamics.batch import Answer, Request, Unreadable, decode, encode
+from bridge.dynamics.batch import BatchAnswer, Request, Unreadable, decode, encode
 
 CREATE = Request("POST", "/api/data/v9.2/tasks", {"subject": "Zoë"})
 DONE = Request("PATCH", "$1", {"statecode": 1})
@@ -39,23 +39,23 @@ def test_every_line_ends_as_the_service_wants_it_and_ids_are_unique() -> None:
 
 @pytest.mark.parametrize("kind", ["multipart/mixed; boundary=batchresponse_1", 'Multipart/Mixed; Boundary="batchresponse_1"'])
 def test_answers_come_in_order_with_their_codes(kind: str) -> None:
-    assert decode(kind, answered(GOOD, BAD, GOOD), 3) == [Answer(204), Answer(412, "0x80040237"), Answer(204)]
+    assert decode(kind, answered(GOOD, BAD, GOOD), 3) == [BatchAnswer(204), BatchAnswer(412, "0x80040237"), BatchAnswer(204)]
 
 
 def test_a_change_set_is_answered_by_the_part_that_failed_nested_or_bare() -> None:
     kind = "multipart/mixed; boundary=batchresponse_1"
 
     assert decode(kind, answered(change_set(GOOD, GOOD), change_set(BAD), BAD), 3) == [
-        Answer(204),
-        Answer(412, "0x80040237"),
-        Answer(412, "0x80040237"),
+        BatchAnswer(204),
+        BatchAnswer(412, "0x80040237"),
+        BatchAnswer(412, "0x80040237"),
     ]
 
 
 def test_a_single_operation_may_be_throttled() -> None:
     part = GOOD.replace("204 No Content", "429 Too Many Requests").replace("OData-Version: 4.0", "retry-after: 7")
 
-    assert decode("multipart/mixed; boundary=batchresponse_1", answered(part), 1) == [Answer(429, "", "7")]
+    assert decode("multipart/mixed; boundary=batchresponse_1", answered(part), 1) == [BatchAnswer(429, "", "7")]
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", answered(GOOD), answered(GOOD, GOOD)[:150], answered("garbage", "garbage")])
@@ -74,7 +74,7 @@ def test_a_part_with_a_status_that_is_none_is_unreadable(status: str) -> None:
 def test_a_part_without_an_error_that_can_be_read_has_no_code(body: str) -> None:
     part = BAD.partition("\n\n{")[0] + "\n\n" + body
 
-    assert decode("multipart/mixed; boundary=batchresponse_1", answered(part), 1) == [Answer(412, "")]
+    assert decode("multipart/mixed; boundary=batchresponse_1", answered(part), 1) == [BatchAnswer(412, "")]
 
 
 def test_messages_in_messages_without_end_are_unreadable() -> None:
@@ -88,4 +88,4 @@ def test_a_code_that_is_left_open_is_one_all_the_same() -> None:
     """As in an answer by itself (dataverse.md §9.1): else it would be taken for a gateway's page."""
     part = BAD.replace('"0x80040237"', '""').replace("412 Precondition Failed", "400 Bad Request")
 
-    assert decode("multipart/mixed; boundary=batchresponse_1", answered(part), 1) == [Answer(400, "0x0")]
+    assert decode("multipart/mixed; boundary=batchresponse_1", answered(part), 1) == [BatchAnswer(400, "0x0")]

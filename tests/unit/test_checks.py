@@ -13,7 +13,7 @@ import pytest
 from bridge.campaign.client import CampaignClient
 from bridge.campaign.journal import JournalClient
 from bridge.campaign.settings import CampaignSettings, JournalSettings
-from bridge.campaign.sftp import ExportFolder
+from bridge.campaign.sftp import SftpFolder
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.settings import DynamicsSettings
 from bridge.model.config import EgressConfig, IngressConfig, OptinConfig, default_ingress
@@ -92,7 +92,7 @@ class Rig:
         self.systems._dynamics = DynamicsClient(dynamics, clock, http)
         self.systems._campaign = CampaignClient(campaign, clock, http)
         self.systems.journal = JournalClient(load(JournalSettings, ENVIRONMENT), campaign, clock, http)
-        self.systems.exports = cast(ExportFolder, Folder())
+        self.systems.exports = cast(SftpFolder, Folder())
 
     async def failed(self, system: System) -> list[CheckOut]:
         done = await Checks(self.systems, self.ingress, self.egress, self.optin).run(system)
@@ -193,7 +193,7 @@ async def test_each_missing_step_at_adobe_is_named(rig: Rig, fault: Fault, check
     ],
 )
 async def test_what_is_missing_on_the_sftp_server_is_named(rig: Rig, error: BridgeError, hint: str) -> None:
-    rig.systems.exports = cast(ExportFolder, Folder(error))
+    rig.systems.exports = cast(SftpFolder, Folder(error))
 
     failed = await rig.failed("campaign")
 

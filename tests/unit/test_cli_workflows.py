@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from services.control.cli.graph import Point, graph
+from services.control.cli.graph import GraphPoint, graph
 from services.control.models import CommandIn
 from tests.unit.cli_server import (
     NOW,
@@ -257,8 +257,8 @@ def test_a_name_cannot_lead_to_another_route(control: ControlServer) -> None:
 # -- backlog ----------------------------------------------------------------------------------------------------------------------
 
 
-def points(*records: int | None) -> list[Point]:
-    return [Point(NOW + timedelta(minutes=number), each) for number, each in enumerate(records)]
+def points(*records: int | None) -> list[GraphPoint]:
+    return [GraphPoint(NOW + timedelta(minutes=number), each) for number, each in enumerate(records)]
 
 
 def test_the_graph_rises_to_its_maximum() -> None:
@@ -283,7 +283,7 @@ def test_a_stretch_shows_its_highest_value_and_is_unknown_only_if_nothing_is_kno
 
 
 def test_a_sample_holds_until_the_next_one_unless_that_comes_late() -> None:
-    sampled = [Point(NOW + timedelta(seconds=at), each) for at, each in ((0, 9), (4, None), (8, 0), (12, 9), (60, 0))]
+    sampled = [GraphPoint(NOW + timedelta(seconds=at), each) for at, each in ((0, 9), (4, None), (8, 0), (12, 9), (60, 0))]
 
     assert graph(sampled, 1, 33, 2)[1] == "0 │██??▁▁█                      ▁"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.control.fitting import Source
+from services.control.fitting import SourceTable
 from tests.unit.test_fitting import CONTACT, column, errors, fit
 
 OPERATOR, VALUE = "/tables/0/filter/conditions/0/operator", "/tables/0/filter/conditions/0/value"
@@ -17,7 +17,7 @@ MORE = [
     column("statecode", "State", v0="Active", v1="Inactive"),
     column("empty", "Picklist"),
 ]
-SOURCE = Source(True, {**CONTACT.columns, **{each.name: each for each in MORE}})
+SOURCE = SourceTable(True, {**CONTACT.columns, **{each.name: each for each in MORE}})
 
 
 def found(field: str, operator: str, value: Any = None, picklists: str = "technical") -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import fastavro
@@ -84,6 +85,7 @@ def modules(*folders: str) -> list[Path]:
 
 
 def imports(path: Path) -> Iterator[str]:
+    """Within functions and under TYPE_CHECKING as well."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -129,6 +131,36 @@ def test_imports_point_one_way() -> None:
     assert offenders("services", "sandbox") == []
     assert offenders("sandbox", "bridge") == []
     assert offenders("sandbox", "services") == []
+
+
+def test_only_tests_use_the_twins_in_memory() -> None:
+    assert offenders("bridge", "bridge.memory") == []
+    assert offenders("services", "bridge.memory") == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    found = modules("bridge", "services", "sandbox")
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in found}
+    graph: dict[str, set[str]] = {name: set() for name in paths}
+    for name, path in paths.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names} & paths.keys()
+            elif isinstance(node, ast.ImportFrom):
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                graph[name] |= {each if each in paths else str(node.module) for each in inner} & paths.keys()
+
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names them
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    where: dict[str, list[str]] = {}
+    for path in modules("bridge", "services"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                where.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+
+    assert {name: paths for name, paths in where.items() if len(paths) > 1} == {}
 
 
 def test_only_the_kafka_room_knows_librdkafka() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bridge.model.events import OptStatusObserved
 from bridge.model.flags import OPT_OUT_FLAGS
 from bridge.model.settings import SettingsError
-from services.optin.export import LABELS, Export, Row
+from services.optin.export import LABELS, Export, ExportRow
 from services.optin.export_rows import BadExport
 from tests.unit.export_settings import export_settings
 
@@ -48,7 +48,7 @@ class Files:
         assert all(each is None for each in export.surveyed())
         return export
 
-    def rows(self, content: bytes | str, flags: Sequence[str] = MAPPED, skip: int = 0, **settings: str) -> list[Row]:
+    def rows(self, content: bytes | str, flags: Sequence[str] = MAPPED, skip: int = 0, **settings: str) -> list[ExportRow]:
         return list(self.export(content, flags, LABELS, **settings).rows(skip, NOW))
 
     def one(self, content: bytes | str, flags: Sequence[str] = MAPPED, **settings: str) -> OptStatusObserved:
@@ -66,12 +66,12 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-def keys(rows: Sequence[Row]) -> list[str | int]:
+def keys(rows: Sequence[ExportRow]) -> list[str | int]:
     """Whose each row is, or its number, if nothing of it could be read."""
     return [row.number if row.event is None else row.event.contact_key for row in rows]
 
 
-def events(rows: Sequence[Row]) -> list[OptStatusObserved]:
+def events(rows: Sequence[ExportRow]) -> list[OptStatusObserved]:
     return [row.event for row in rows if row.event is not None]
 
 
@@ -183,7 +183,7 @@ def test_the_contact_may_be_in_another_column(files: Files) -> None:
 def test_the_rows_before_a_break_in_gzip_are_read(files: Files, cut: int) -> None:
     people = [f"00000000-0000-4000-8000-{n:012}" for n in range(3000)]
     packed = gzip.compress("\n".join([HEADER, *(f"{each},true,{STAMP},,,{STAMP}" for each in people)]).encode())
-    rows, read = files.export(packed[: len(packed) - len(packed) * cut // 100]).rows(0, NOW), list[Row]()
+    rows, read = files.export(packed[: len(packed) - len(packed) * cut // 100]).rows(0, NOW), list[ExportRow]()
 
     with pytest.raises(BadExport):
         read.extend(rows)
@@ -317,7 +317,7 @@ def test_a_contacts_id_may_have_capitals_and_braces(files: Files, key: str) -> N
 
 @pytest.mark.parametrize("key", ["", "c-1", ANN[:-1], ANN + "0", ANN.replace("-", ""), f"x{ANN}", "%%garbage\x00"])
 def test_a_row_without_a_contacts_id_is_told_by_its_number_and_the_next_one_goes_on(files: Files, key: str) -> None:
-    assert files.rows(f"externalId,blackListEmail\n{key},1\n{ANN},1\n")[0] == Row(1, bad="no key of a contact")
+    assert files.rows(f"externalId,blackListEmail\n{key},1\n{ANN},1\n")[0] == ExportRow(1, bad="no key of a contact")
     assert keys(files.rows(f"externalId,blackListEmail\n{key},1\n{ANN},1\n")) == [1, ANN]
 
 
@@ -467,7 +467,7 @@ def test_wrong_bytes_are_never_replaced_in_a_key_or_a_flag(files: Files) -> None
     assert keys(rows) == [ANN, 2, ANN]
     assert [row.bad for row in rows] == ["it has bytes that are no text in this encoding", "blackListEmail is neither yes nor no", None]
     wrong_key = files.rows(header + ANN.encode()[:-1] + b"\xfc,true,x\n")
-    assert wrong_key == [Row(1, bad="no key of a contact")]
+    assert wrong_key == [ExportRow(1, bad="no key of a contact")]
 
 
 def test_an_endless_cell_is_a_bad_row(files: Files) -> None:

@@ -13,7 +13,7 @@ from bridge.campaign.settings import DateFormat
 from bridge.model.settings import SettingsError
 from sandbox.campaign.exports import ORDERS, SEPARATORS, Form
 from services.optin.export import Export
-from services.optin.export_times import Column, Span
+from services.optin.export_times import TimeColumn, TimeSpan
 from tests.unit.export_settings import export_settings
 
 EXPORTED = datetime(2026, 3, 1, 11, 0, tzinfo=UTC)
@@ -22,14 +22,14 @@ AT = datetime(2026, 2, 28, 9, 8, 7, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def column(*values: str, form: DateFormat | None = None, zone: str | None = "UTC") -> Column:
-    made = Column(form, zone, EXPORTED)
+def column(*values: str, form: DateFormat | None = None, zone: str | None = "UTC") -> TimeColumn:
+    made = TimeColumn(form, zone, EXPORTED)
     for each in values:
         made.hear(each)
     return made
 
 
-def read(*values: str, form: DateFormat | None = None, zone: str | None = "UTC") -> list[Span | None]:
+def read(*values: str, form: DateFormat | None = None, zone: str | None = "UTC") -> list[TimeSpan | None]:
     """Each of the values, None for one that cannot be read."""
     found, whole = [], column(*values, form=form, zone=zone)
     for each in values:
@@ -44,8 +44,8 @@ def at(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> datet
     return datetime(year, month, day, hour, minute, tzinfo=UTC)
 
 
-def exactly(moment: datetime) -> Span:
-    return Span(moment, moment)
+def exactly(moment: datetime) -> TimeSpan:
+    return TimeSpan(moment, moment)
 
 
 @pytest.mark.parametrize("separator", SEPARATORS)
@@ -154,7 +154,7 @@ def test_an_empty_cell_has_no_time(text: str) -> None:
     ],
 )
 def test_what_a_time_leaves_open_is_a_span_up_to_the_files_own_time(text: str, first: datetime, last: datetime) -> None:
-    assert read(text) == [Span(first, last)]
+    assert read(text) == [TimeSpan(first, last)]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_what_a_time_leaves_open_is_a_span_up_to_the_files_own_time(text: str, f
     ],
 )
 def test_local_times_are_in_the_zone_that_is_set_and_may_be_two_instants(text: str, zone: str, first: datetime, last: datetime) -> None:
-    assert read(text, zone=zone) == [Span(first, last)]
+    assert read(text, zone=zone) == [TimeSpan(first, last)]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_local_times_are_in_the_zone_that_is_set_and_may_be_two_instants(text: s
     ],
 )
 def test_a_local_time_in_no_known_zone_is_anywhere_between_the_date_lines(text: str, first: datetime, last: datetime) -> None:
-    assert read(text, zone=None) == [Span(first, last, sure=False)]
+    assert read(text, zone=None) == [TimeSpan(first, last, sure=False)]
 
 
 @given(st.text(max_size=40) | st.from_regex(r"[0-9]{1,4}([-/.]?)[0-9]{1,4}\1[0-9]{1,4}([ T][0-9:]{0,9})?Z?", fullmatch=True))

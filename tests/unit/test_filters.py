@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import get_args
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.mapping.filters import holds, passes
-from bridge.model.config import Condition, Filter, Operator, Scalar
+from bridge.mapping.filters import TESTS, holds, passes
+from bridge.model.config import Condition, Filter, Scalar
 from bridge.model.events import Value
+from bridge.model.operators import OPERATORS, Operator
 
-OPERATORS: tuple[Operator, ...] = (
-    *("eq", "ne", "lt", "le", "gt", "ge", "contains", "begins_with", "ends_with", "in", "is_empty", "is_not_empty"),
-    *("contains_any", "contains_all"),
-)
+ROOT = Path(__file__).parents[2]
 GUID = "a1b2c3d4-0000-4000-8000-00000000000f"
 json_scalars: st.SearchStrategy[Scalar] = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.from_regex(r"\A[-+]?[0-9]{1,5}([.,][0-9]{1,4})?\Z"),
@@ -177,7 +179,7 @@ def test_in_is_any_eq(value: Value, operands: list[Scalar]) -> None:
     assert on(value, "in", operands) is any(on(value, "eq", each) for each in operands)
 
 
-@given(json_scalars, json_scalars, st.sampled_from(OPERATORS))
+@given(json_scalars, json_scalars, st.sampled_from(list(OPERATORS)))
 def test_no_json_scalar_makes_a_filter_raise(value: Value, operand: Scalar, operator: Operator) -> None:
     wanted: Scalar | list[Scalar] = [operand] if operator == "in" else "x" if operand is None else operand
 
@@ -219,3 +221,14 @@ def test_f137_without_conditions_every_row_passes(match: str) -> None:
 def test_a_column_that_is_not_there_is_empty() -> None:
     assert passes({}, a_filter("all", ("fax", "is_empty", None)))
     assert not passes({}, a_filter("all", ("fax", "eq", "1")))
+
+
+def test_the_operators_are_the_same_in_the_model_the_rules_the_pages_and_the_documentation() -> None:
+    pages = (ROOT / "services/control/pages/static/operators.js").read_text()
+    documented = {
+        name for row in re.findall(r"^\| (`\w+`.*?) \|", (ROOT / "docs/cli.md").read_text(), re.M) for name in re.findall(r"`(\w+)`", row)
+    }
+
+    assert set(OPERATORS) == set(get_args(Operator)) == set(TESTS)
+    assert dict(re.findall(r'^  (\w+): \{ label: "[^"]+", kind: "(\w+)" \},$', pages, re.M)) == OPERATORS
+    assert set(OPERATORS) <= documented

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from bridge.campaign.metadata import Resource
-from bridge.dynamics.secured import Access
+from bridge.dynamics.secured import ColumnAccess
 from bridge.mapping.convert import TargetField
 from bridge.model.config import IngressConfig, OptinConfig
-from services.control.fitting import Source, fit_ingress, fit_optin
+from services.control.fitting import SourceTable, fit_ingress, fit_optin
 from services.control.models_systems import FieldOut, OptionOut
 from services.control.validation import Findings
 
@@ -52,11 +52,11 @@ FIELDS = [
     TargetField("isExternal", "boolean", read_only=True),
     TargetField("orgUnit", "link"),
 ]
-CONTACT = Source(True, {each.name: each for each in COLUMNS})
+CONTACT = SourceTable(True, {each.name: each for each in COLUMNS})
 PROFILE = Resource("profile", "profileAndServicesExt/profile", {each.name: each for each in FIELDS})
 
 
-def fit(source: Source | None = CONTACT, resource: Resource | None = PROFILE, zoned: bool = False, **more: Any) -> Findings:
+def fit(source: SourceTable | None = CONTACT, resource: Resource | None = PROFILE, zoned: bool = False, **more: Any) -> Findings:
     table = {
         "source": "contact",
         "target": "profile",
@@ -99,7 +99,7 @@ def test_what_could_not_be_asked_for_is_not_judged() -> None:
 
 
 def test_a_table_without_change_tracking() -> None:
-    assert errors(fit(source=Source(False, CONTACT.columns))) == [("/tables/0/source", "change_tracking_off")]
+    assert errors(fit(source=SourceTable(False, CONTACT.columns))) == [("/tables/0/source", "change_tracking_off")]
 
 
 def test_the_key_is_the_primary_key_of_the_table() -> None:
@@ -245,11 +245,11 @@ def test_opt_out_flags_come_from_yes_no_columns(source: str, code: str | None) -
     assert errors(findings) == ([] if code is None else [("/mappings/0/source", code)])
 
 
-NOT_READ = Access(read=False, unmasked=True, update=False)
-MASKED = Access(read=True, unmasked=False, update=True, masked=True)
-READ_ONLY = Access(read=True, unmasked=True, update=False)
-UNKNOWN = Access(read=None, unmasked=None, update=None)
-FREE = Access(read=True, unmasked=True, update=True)
+NOT_READ = ColumnAccess(read=False, unmasked=True, update=False)
+MASKED = ColumnAccess(read=True, unmasked=False, update=True, masked=True)
+READ_ONLY = ColumnAccess(read=True, unmasked=True, update=False)
+UNKNOWN = ColumnAccess(read=None, unmasked=None, update=None)
+FREE = ColumnAccess(read=True, unmasked=True, update=True)
 
 
 def warned(findings: Findings) -> list[tuple[str, str]]:
@@ -260,8 +260,8 @@ def warned(findings: Findings) -> list[tuple[str, str]]:
     ("access", "wrong", "told"),
     [(NOT_READ, True, False), (MASKED, True, False), (UNKNOWN, False, True), (READ_ONLY, False, False), (FREE, False, False)],
 )
-def test_a_secured_column_has_to_be_readable_unmasked_wherever_it_is_read(access: Access, wrong: bool, told: bool) -> None:
-    source = Source(True, CONTACT.columns, {"firstname": access})
+def test_a_secured_column_has_to_be_readable_unmasked_wherever_it_is_read(access: ColumnAccess, wrong: bool, told: bool) -> None:
+    source = SourceTable(True, CONTACT.columns, {"firstname": access})
     by_filter = {"conditions": [{"field": "firstname", "operator": "is_empty"}]}
     places = ["/tables/0/fields/0/source", "/tables/0/filter/conditions/0/field"]
 
@@ -273,23 +273,23 @@ def test_a_secured_column_has_to_be_readable_unmasked_wherever_it_is_read(access
 
 
 def test_a_secured_column_that_is_not_mapped_is_nobodys_business() -> None:
-    findings = fit(source=Source(True, CONTACT.columns, {"birthdate": NOT_READ}))
+    findings = fit(source=SourceTable(True, CONTACT.columns, {"birthdate": NOT_READ}))
 
     assert (findings.errors, findings.warnings) == ([], [])
 
 
 @pytest.mark.parametrize(("access", "wrong"), [(NOT_READ, True), (READ_ONLY, True), (FREE, False)])
-def test_a_flag_of_opt_in_out_is_written_as_well(access: Access, wrong: bool) -> None:
+def test_a_flag_of_opt_in_out_is_written_as_well(access: ColumnAccess, wrong: bool) -> None:
     findings = Findings()
     config = OptinConfig.model_validate({"direction": "bidirectional", "mappings": mapped("donotemail", "blackListEmail")})
 
-    fit_optin(findings, config, Source(True, CONTACT.columns, {"donotemail": access}))
+    fit_optin(findings, config, SourceTable(True, CONTACT.columns, {"donotemail": access}))
 
     assert errors(findings) == [("/mappings/0/source", "source_column_secured")] * wrong
 
 
-def with_column(added: FieldOut) -> Source:
-    return Source(True, {**CONTACT.columns, added.name: added})
+def with_column(added: FieldOut) -> SourceTable:
+    return SourceTable(True, {**CONTACT.columns, added.name: added})
 
 
 def test_followemail_is_no_opt_out_even_if_dynamics_is_away() -> None:

@@ -16,7 +16,8 @@ from bridge.http.transport import build_client
 from bridge.model.settings import SettingsError
 from bridge.observe.metrics import Metrics
 from bridge.observe.settings import ServiceSettings
-from bridge.observe.tracing import OFF, tracer
+from bridge.observe.telemetry import tracer
+from bridge.observe.tracing import OFF
 from bridge.process.health import Readiness, serving
 from sandbox.kafka.local import free_port
 from tests.clock import FakeClock
@@ -104,7 +105,8 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_imported() -> None:
     code = f"""
 import sys, {modules}
 from bridge.observe.settings import ServiceSettings
-from bridge.observe.tracing import OFF, tracer
+from bridge.observe.telemetry import tracer
+from bridge.observe.tracing import OFF
 assert tracer(ServiceSettings(), "x") is OFF
 with OFF.span("write") as span:
     span.outcome = "updated"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.consent.meaning import UNSHOWN, Shown, doubts_of_optin, doubts_of_table, means_yes, refuse
+from bridge.consent.meaning import UNSHOWN, ShownColumn, doubts_of_optin, doubts_of_table, means_yes, refuse
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.doubts import check_flags
 from bridge.model.config import TableMapping
@@ -49,7 +49,7 @@ def table(source: str, target: str = "blackListEmail", replaced: list[tuple[str,
     ],
 )
 def test_a_column_that_looks_as_if_true_meant_yes(column: str, label: str, true: str) -> None:
-    assert means_yes(column, Shown(label, true)) == "looks"
+    assert means_yes(column, ShownColumn(label, true)) == "looks"
 
 
 @pytest.mark.parametrize(
@@ -68,20 +68,20 @@ def test_a_column_that_looks_as_if_true_meant_yes(column: str, label: str, true:
     ],
 )
 def test_a_column_that_says_no_or_nothing_of_contact(column: str, label: str, true: str) -> None:
-    assert means_yes(column, Shown(label, true)) is None
+    assert means_yes(column, ShownColumn(label, true)) is None
 
 
 def test_no_column_of_dynamics_own_opt_outs_is_doubted(sandbox: DynamicsSandbox) -> None:
     columns = {name: each for name, each in sandbox.store.tables["contact"].columns.items() if name.startswith("donot")}
 
     assert len(columns) == 7
-    assert {means_yes(name, shown) for name, each in columns.items() for shown in (UNSHOWN, Shown(each.label, each.options[1] or ""))} == {
-        None
-    }
+    assert {
+        means_yes(name, shown) for name, each in columns.items() for shown in (UNSHOWN, ShownColumn(each.label, each.options[1] or ""))
+    } == {None}
 
 
 def test_followemail_is_documented_whatever_it_is_called() -> None:
-    assert means_yes("followemail", Shown("Do not follow", "Do Not Allow")) == "documented"
+    assert means_yes("followemail", ShownColumn("Do not follow", "Do Not Allow")) == "documented"
 
 
 @pytest.mark.parametrize("target", ["blackListEmail", "denyListEmail", "ccpaOptOut"])

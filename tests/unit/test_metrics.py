@@ -28,6 +28,7 @@ from bridge.observe.metrics import METRICS, Metrics
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving
+from services.control.metrics import METRICS as OF_CONTROL
 from services.control.metrics import exposition
 from services.control.models import WorkflowOut
 from tests.clock import START, FakeClock
@@ -78,13 +79,18 @@ def test_a_service_tells_what_is_on_the_list_and_nothing_else() -> None:
 
 
 def test_the_page_tells_what_control_tells() -> None:
+    listed = [(each.name, ",".join(each.labels), each.kind) for each in OF_CONTROL]
+
+    assert [(name, labels, kind) for name, labels, kind, _ in told("Metrics of control")] == listed
+
+
+def test_control_tells_what_is_on_its_list_and_nothing_else() -> None:
     def unknown(workflow: Workflow) -> WorkflowOut:
         raise RetryError("nothing is known yet")
 
     families = list(text_string_to_metric_families(exposition(unknown)().decode()))
 
-    names = {(family.name + ("_total" if family.type == "counter" else ""), family.type) for family in families}
-    assert {(name, kind) for name, _, kind, _ in told("Metrics of control")} == names
+    assert {family.name: family.type for family in families} == {each.family: each.kind for each in OF_CONTROL}
 
 
 def test_counters_of_a_run_that_has_ended_are_kept() -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from bridge.model.clock import SystemClock
-from bridge.model.flags import OPT_OUT_FLAGS
 from services.control.access import Access, Principal
 from services.control.pages.frame import Frame, Link, places
-from services.control.pages.words import FLAGS, SETTINGS
+from services.control.pages.words import SETTINGS
 from services.control.settings import ControlSettings
 from tests.every_setting import EVERY_SETTINGS
 
@@ -78,10 +77,6 @@ def test_every_drawing_that_is_used_is_there() -> None:
     used = {name for path in FOLDER.glob("templates/*.html") for name in re.findall(r"icon\('(\w+)'\)", path.read_text(encoding="utf-8"))}
 
     assert used <= drawn
-
-
-def test_every_opt_out_flag_has_words() -> None:
-    assert set(FLAGS) == set(OPT_OUT_FLAGS)
 
 
 def test_the_settings_page_names_variables_that_exist() -> None:

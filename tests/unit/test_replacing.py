@@ -12,7 +12,7 @@ from bridge.mapping.rows import Mapper
 from bridge.model.config import TableMapping
 from bridge.model.errors import RejectError
 from bridge.model.events import ChangeEvent, Value
-from services.control.fitting import Source
+from services.control.fitting import SourceTable
 from services.control.models_systems import FieldOut, OptionOut
 from services.control.validation import Findings
 from tests.unit.fakes import NOON
@@ -21,7 +21,7 @@ from tests.unit.test_fitting import CONTACT, PROFILE, column, errors, fit, mappe
 TARGET, FROM, TO = "/tables/0/fields/0/target", "/tables/0/replacements/0/from", "/tables/0/replacements/0/to"
 KEY = "a1b2c3d4-0000-4000-8000-00000000000f"
 MORE = [column("interests", "MultiSelectPicklist", v1="Sport", v2="Music", v11="Travel"), column("rating", "Picklist", v1="One", v2="2")]
-SOURCE = Source(True, {**CONTACT.columns, **{each.name: each for each in MORE}})
+SOURCE = SourceTable(True, {**CONTACT.columns, **{each.name: each for each in MORE}})
 FIELDS = [
     *PROFILE.fields.values(),
     TargetField("cusStars", "enumeration", options=(("1", "One star"), ("2", "Two stars"))),
@@ -95,7 +95,7 @@ def test_an_option_is_refused_at_save_if_the_writer_would_refuse_it(
 ) -> None:
     shown: dict[str, Any] = {"name": "choice", "label": "choice", "type": kind, "length": None, "writable": True, "key": False}
     option = OptionOut(value=value, label=label)
-    only = Source(True, {**CONTACT.columns, "choice": FieldOut(**shown, options=[option])})
+    only = SourceTable(True, {**CONTACT.columns, "choice": FieldOut(**shown, options=[option])})
     changes = [{"source": "choice", "from": old, "to": new} for old, new in replaced]
     findings = fit(source=only, resource=RESOURCE, fields=mapped("choice", target), replacements=changes, picklists=picklists)
     table: dict[str, Any] = {"source": "contact", "target": "profile", "key": {"source": "contactid", "target": "externalId"}}

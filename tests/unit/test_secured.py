@@ -10,10 +10,10 @@ import pytest
 from bridge.dynamics.changes import TrackedTable
 from bridge.dynamics.client import DynamicsClient
 from bridge.dynamics.metadata import read_table
-from bridge.dynamics.secured import Access, Grant, access, checked, secured_columns
+from bridge.dynamics.secured import ColumnAccess, Grant, access, checked, secured_columns
 from bridge.model.errors import HaltError, RetryError
 from sandbox.dynamics import DynamicsSandbox
-from sandbox.dynamics.security import Permission
+from sandbox.dynamics.permissions import Permission
 from sandbox.web import Fault
 
 EMAIL = "john.doe@example.com"  # cases/D-masked-email.json
@@ -179,16 +179,16 @@ async def test_all_secured_columns_of_a_table_can_be_asked_for(client: DynamicsC
 @pytest.mark.parametrize(
     ("grant", "administrator", "masked", "expected"),
     [
-        (Grant(4, 0, 4), False, False, Access(True, True, True, False)),
-        (Grant(), False, False, Access(False, True, False, False)),
-        (Grant(4, 1, 0), False, True, Access(True, False, False, True)),
-        (Grant(4, 3, 0), None, None, Access(True, True, None, True)),
-        (Grant(4, 0, 4), False, None, Access(True, None, True, False)),
-        (None, True, False, Access(True, True, True, False)),
-        (None, False, None, Access(None, None, None, False)),
+        (Grant(4, 0, 4), False, False, ColumnAccess(True, True, True, False)),
+        (Grant(), False, False, ColumnAccess(False, True, False, False)),
+        (Grant(4, 1, 0), False, True, ColumnAccess(True, False, False, True)),
+        (Grant(4, 3, 0), None, None, ColumnAccess(True, True, None, True)),
+        (Grant(4, 0, 4), False, None, ColumnAccess(True, None, True, False)),
+        (None, True, False, ColumnAccess(True, True, True, False)),
+        (None, False, None, ColumnAccess(None, None, None, False)),
     ],
 )
 def test_what_is_known_of_a_column_is_yes_no_or_unknown(
-    grant: Grant | None, administrator: bool | None, masked: bool | None, expected: Access
+    grant: Grant | None, administrator: bool | None, masked: bool | None, expected: ColumnAccess
 ) -> None:
     assert access(grant, administrator, masked) == expected

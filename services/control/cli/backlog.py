@@ -12,7 +12,7 @@ from rich.text import Text
 
 from services.control.cli.api import Api, path
 from services.control.cli.failures import Failure
-from services.control.cli.graph import Point, graph
+from services.control.cli.graph import GraphPoint, graph
 from services.control.cli.live import updates
 from services.control.cli.options import Json, Name, connect
 from services.control.cli.screen import clean, console, duration, live, print_json, warn
@@ -34,7 +34,7 @@ def backlog(ctx: typer.Context, workflow: Name, watch: Watch = False, minutes: M
         _print_backlogs(api, workflow)
         return
     history = api.get(path("workflows", workflow, "backlog", "history"), minutes=minutes)
-    points = deque((Point(_time(each["at"]), each["records"]) for each in history["samples"]), maxlen=KEPT)
+    points = deque((GraphPoint(_time(each["at"]), each["records"]) for each in history["samples"]), maxlen=KEPT)
     if watch:
         _watch(api, workflow, minutes, points)
     elif as_json:
@@ -43,7 +43,7 @@ def backlog(ctx: typer.Context, workflow: Name, watch: Watch = False, minutes: M
         console().print(view(api.get(path("workflows", workflow)), points, minutes))
 
 
-def _watch(api: Api, workflow: str, minutes: int, points: deque[Point]) -> None:
+def _watch(api: Api, workflow: str, minutes: int, points: deque[GraphPoint]) -> None:
     """Until Ctrl-C. In a pipe a new graph each time."""
     last: dict[str, Any] = {}
     with live() as show:
@@ -64,16 +64,16 @@ def _print_backlogs(api: Api, workflow: str) -> None:
             print_json(each["backlog"], one_line=True)
 
 
-def _append(points: deque[Point], found: dict[str, Any]) -> None:
+def _append(points: deque[GraphPoint], found: dict[str, Any]) -> None:
     """The sample of this moment, unless it is in the history already."""
     if found["as_of"] is None:
         return
-    point = Point(_time(found["as_of"]), found["records"])
+    point = GraphPoint(_time(found["as_of"]), found["records"])
     if not points or point.at > points[-1].at:
         points.append(point)
 
 
-def view(workflow: dict[str, Any], points: deque[Point], minutes: int, trouble: Failure | None = None) -> Group:
+def view(workflow: dict[str, Any], points: deque[GraphPoint], minutes: int, trouble: Failure | None = None) -> Group:
     """The numbers, the graph, and whether control is away."""
     found = workflow["backlog"]
     rate, eta = found["drain_rate_per_s"], duration(found["eta_s"])

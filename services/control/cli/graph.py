@@ -17,7 +17,7 @@ HOLDS = timedelta(seconds=5)  # control samples every second, a slow Kafka less 
 
 
 @dataclass(frozen=True)
-class Point:
+class GraphPoint:
     """`records` None: not known."""
 
     at: datetime
@@ -25,16 +25,16 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Column:
+class Bar:
     """The highest backlog of a stretch of time. `sampled` False: there is no sample of it at all."""
 
     records: int | None = None
     sampled: bool = False
 
 
-def columns(points: Sequence[Point], minutes: int, width: int) -> list[Column]:
+def columns(points: Sequence[GraphPoint], minutes: int, width: int) -> list[Bar]:
     """`width` stretches of the `minutes` up to the last point. A sample holds until the next one, if that comes soon."""
-    made = [Column()] * width
+    made = [Bar()] * width
     if not points:
         return made
     span = timedelta(minutes=minutes)
@@ -47,11 +47,11 @@ def columns(points: Sequence[Point], minutes: int, width: int) -> list[Column]:
             last = min(int((following.at - begin) / span * width), width) - 1
         for number in range(first, max(first, last) + 1):
             known = [each for each in (made[number].records, point.records) if each is not None]
-            made[number] = Column(max(known) if known else None, True)
+            made[number] = Bar(max(known) if known else None, True)
     return made
 
 
-def graph(points: Sequence[Point], minutes: int, width: int = 80, height: int = 8) -> list[str]:
+def graph(points: Sequence[GraphPoint], minutes: int, width: int = 80, height: int = 8) -> list[str]:
     """The lines of the graph, the highest first, with the axes; `width` with the labels."""
     known = [point.records for point in points if point.records is not None]
     top = max(known, default=0)
@@ -68,7 +68,7 @@ def graph(points: Sequence[Point], minutes: int, width: int = 80, height: int = 
     return lines
 
 
-def _cell(column: Column, top: int, row: int, height: int) -> str:
+def _cell(column: Bar, top: int, row: int, height: int) -> str:
     """One character; row 0 is the lowest."""
     if not column.sampled:
         return " "

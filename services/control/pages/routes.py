@@ -8,10 +8,10 @@ from fastapi import APIRouter, Path
 from fastapi.responses import HTMLResponse
 
 from bridge.model.desired import WORKFLOWS
-from bridge.model.flags import OPT_OUT_FLAGS
+from bridge.model.flags import FLAGS
 from services.control.context import Viewer
 from services.control.pages.frame import Frame, Link
-from services.control.pages.words import ABOUT, EVENTS, FLAGS, RECORDS, SETTINGS
+from services.control.pages.words import ABOUT, EVENTS, RECORDS, SETTINGS
 from services.control.workflows import NAMES
 
 HOME = Link("Workflows", "/")
@@ -46,8 +46,7 @@ def _workflows(routes: APIRouter, frame: Frame) -> None:
 
     @routes.get("/workflows/optin")
     async def optin(who: Viewer) -> HTMLResponse:
-        flags = [(flag, FLAGS[flag]) for flag in OPT_OUT_FLAGS]
-        return frame.page("optin.html", who, [HOME, Link(NAMES["optin"])], name=NAMES["optin"], workflow="optin", flags=flags)
+        return frame.page("optin.html", who, [HOME, Link(NAMES["optin"])], name=NAMES["optin"], workflow="optin", flags=FLAGS)
 
 
 def _data(routes: APIRouter, frame: Frame) -> None:

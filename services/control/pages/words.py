@@ -1,4 +1,4 @@
-"""Words of the pages that are data: workflows, events, opt-out flags, settings with the variables they come from."""
+"""Words of the pages that are data: workflows, events, settings with the variables they come from."""
 
 from __future__ import annotations
 
@@ -35,17 +35,6 @@ EVENTS: Sequence[tuple[str, str, str]] = (
     ("open", "Opens", "An e-mail was opened."),
     ("bounce", "Bounces", "An e-mail bounced hard: the address does not exist."),
 )
-
-FLAGS: Mapping[str, str] = {
-    "blackList": "No longer contact (by any channel)",
-    "blackListEmail": "No longer contact by email",
-    "blackListFax": "No longer contact by fax",
-    "blackListMobile": "No longer contact by SMS",
-    "blackListPhone": "No longer contact by phone",
-    "blackListPostalMail": "No longer contact by direct mail",
-    "blackListPushnotification": "No longer contact by push notification",
-    "ccpaOptOut": "CCPA opt-out: personal data must not be sold",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from bridge.model.settings import load
 from bridge.model.state import Digests
 from services.ingress.children import Children
 from services.ingress.consent import Consent
-from services.ingress.dry import Nothing
+from services.ingress.dry import NoConsent
 from services.ingress.handler import IngressHandler
 from services.ingress.optin import Flags, OptIn
 from services.ingress.target import Target
@@ -182,7 +182,7 @@ class Product:
         optin = OptIn(observe, self.clock, flags)
         keep = State(kafka.states["ingress"], life).put
         targets, digests = {"contact": target(part, self.mapped)}, Digests(self.secrets["ingress"])
-        return IngressHandler(targets, calls, decoder, digests, consent, optin, self.clock, keep, Children({}, Nothing(), self.clock))
+        return IngressHandler(targets, calls, decoder, digests, consent, optin, self.clock, keep, Children({}, NoConsent(), self.clock))
 
     def optin_handler(self, life: Life) -> OptinHandler:
         kafka, pairs = self._kafka, self.pairs()

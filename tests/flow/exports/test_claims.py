@@ -11,8 +11,9 @@ import pytest
 from asyncssh import SFTPAttrs, SFTPPermissionDenied, SFTPServer
 from structlog.testing import capture_logs
 
+from bridge.campaign.export_folder import PROCESSING, ExportFile
 from bridge.campaign.settings import ExportSettings
-from bridge.campaign.sftp import PROCESSING, ExportFile, ExportFolder
+from bridge.campaign.sftp import SftpFolder
 from bridge.model.errors import RetryError
 from bridge.model.settings import load
 from sandbox.campaign.sftp import SftpFault
@@ -371,7 +372,7 @@ async def test_a_file_that_the_server_refuses_to_give_is_set_apart_and_the_other
 
 async def test_a_copy_that_finds_no_room_says_so(rig: Rig) -> None:
     rig.write(name(1), export(ANN))
-    folder = ExportFolder(load(ExportSettings, rig.environment))
+    folder = SftpFolder(load(ExportSettings, rig.environment))
     (file,) = await folder.files()
 
     with pytest.raises(RetryError) as caught:
@@ -415,7 +416,7 @@ async def test_a_foreign_name_in_latin_1_disturbs_nothing(rig: Rig) -> None:
     await rig.poll(3)
 
     assert (rig.keys(), rig.files("processed")) == ([ANN], [name(1)])
-    folder = ExportFolder(load(ExportSettings, rig.environment))
+    folder = SftpFolder(load(ExportSettings, rig.environment))
     assert await folder.files() == []
 
 

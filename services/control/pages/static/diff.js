@@ -1,6 +1,7 @@
 // What differs between two configurations, in the words of the pages.
 import { h, table } from "./dom.js";
 import { shown } from "./format.js";
+import { OPERATORS } from "./operators.js";
 
 const EVENTS = { send: "Sends", click: "Clicks", open: "Opens", bounce: "Bounces" };
 export const DIRECTIONS = {
@@ -8,22 +9,6 @@ export const DIRECTIONS = {
   "dynamics-to-campaign": "Unidirectional (Microsoft Dynamics 365 to Campaign)",
   "campaign-to-dynamics": "Unidirectional (Campaign to Microsoft Dynamics 365)",
   bidirectional: "Bidirectional",
-};
-export const OPERATORS = {
-  eq: "equals",
-  ne: "does not equal",
-  lt: "is less than",
-  le: "is less than or equal to",
-  gt: "is greater than",
-  ge: "is greater than or equal to",
-  contains: "contains",
-  begins_with: "begins with",
-  ends_with: "ends with",
-  in: "is one of",
-  contains_any: "contains any of",
-  contains_all: "contains all of",
-  is_empty: "is empty",
-  is_not_empty: "is not empty",
 };
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
@@ -123,8 +108,10 @@ function mapping(old, fresh) {
 }
 
 /** A filter in words. */
-export const condition = (each) =>
-  `${each.field} ${OPERATORS[each.operator]}${each.operator.includes("empty") ? "" : ` ${shown(each.value)}`}`;
+export function condition(each) {
+  const { label, kind } = OPERATORS[each.operator];
+  return `${each.field} ${label}${kind === "emptiness" ? "" : ` ${shown(each.value)}`}`;
+}
 
 function optin(before, after) {
   const direction = members(before, after, { direction: "Opt in/out synchronization direction" }, (value) => DIRECTIONS[value]);

@@ -1,7 +1,6 @@
 // What has not been filled in yet, in words that help; everything else is the server's to say.
+import { OPERATORS } from "./operators.js";
 import { choices, takesList } from "./values.js";
-
-const NEED = ["lt", "le", "gt", "ge", "contains", "begins_with", "ends_with"];
 
 /** Findings like the server's, with pointers into the table mapping. */
 export function holes(page) {
@@ -25,7 +24,7 @@ export function holes(page) {
     if (!each.field) need(`${path}/field`, "Choose a field, or delete the row.");
     else if (takesList(page.field("dynamics", each.field), each.operator) && each.value?.toString() === "")
       need(`${path}/value`, "Give at least one value.");
-    else if (each.value === "" && (NEED.includes(each.operator) || choices(page.field("dynamics", each.field)).length))
+    else if (each.value === "" && (["order", "part"].includes(OPERATORS[each.operator].kind) || choices(page.field("dynamics", each.field)).length))
       need(`${path}/value`, "Give a value.");
   });
   return found;

@@ -1,13 +1,10 @@
 // Filters: which records are propagated, and what becomes of those that are not.
 import { $, button, fill, h, newId, radios } from "./dom.js";
-import { OPERATORS } from "./diff.js";
 import { kind } from "./format.js";
+import { OPERATORS } from "./operators.js";
 import { Picker } from "./picker.js";
 import { filterValue, takesList } from "./values.js";
 
-const TEXT = ["contains", "begins_with", "ends_with"];
-const ORDER = ["lt", "le", "gt", "ge"];
-const SETS = ["contains_any", "contains_all"];
 const NEEDS_TEXT = new Set(["String", "Memo"]);
 
 /** Shows the rows and the two questions. */
@@ -81,10 +78,11 @@ function fields(page) {
 /** Whether a comparison says something about a field: the server refuses the others. */
 function offered(field, operator) {
   if (!field) return true;
-  if (field.type === "MultiSelectPicklist") return operator !== "in" && !TEXT.includes(operator) && !ORDER.includes(operator);
-  if (SETS.includes(operator)) return false;
-  if (TEXT.includes(operator)) return NEEDS_TEXT.has(field.type);
-  return field.type !== "Boolean" || !ORDER.includes(operator);
+  const takes = OPERATORS[operator].kind;
+  if (field.type === "MultiSelectPicklist") return !["part", "order", "choice"].includes(takes);
+  if (takes === "options") return false;
+  if (takes === "part") return NEEDS_TEXT.has(field.type);
+  return field.type !== "Boolean" || takes !== "order";
 }
 
 function comparison(page, each, i) {
@@ -106,14 +104,14 @@ function comparison(page, each, i) {
         },
       },
     },
-    names.map(([name, words]) => h("option", { value: name, selected: name === each.operator }, words)),
+    names.map(([name, { label }]) => h("option", { value: name, selected: name === each.operator }, label)),
   );
   return h("div", { class: "field" }, h("label", { for: id }, "Comparison"), select);
 }
 
 /** The value in the shape the operator takes: none, several, one. */
 function shaped(field, operator, value) {
-  if (operator.endsWith("_empty")) return null;
+  if (OPERATORS[operator].kind === "emptiness") return null;
   if (takesList(field, operator)) return Array.isArray(value) ? value : value === null || value === "" ? [] : [value];
   return Array.isArray(value) ? (value[0] ?? "") : (value ?? "");
 }

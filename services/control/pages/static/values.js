@@ -1,5 +1,6 @@
 // Controls for values, by the type of the field: drop-downs for picklists, enumerations and yes/no, text boxes for all else.
 import { h, newId } from "./dom.js";
+import { OPERATORS } from "./operators.js";
 
 const NUMERIC = new Set(["Integer", "BigInt", "Decimal", "Double", "Money", "long", "byte", "short", "int", "double", "float", "number"]);
 const TRUTH = [
@@ -67,8 +68,8 @@ export function typed(field, text) {
 
 /** Whether a filter's value is a list: of several values, or of the options of a column that holds several. */
 export function takesList(field, operator) {
-  const set = field?.type === "MultiSelectPicklist" && ["eq", "ne"].includes(operator);
-  return set || ["in", "contains_any", "contains_all"].includes(operator);
+  const { kind } = OPERATORS[operator];
+  return ["choice", "options"].includes(kind) || (kind === "equality" && field?.type === "MultiSelectPicklist");
 }
 
 /** What a filter holds as a list; several options may be one text. */
@@ -81,9 +82,9 @@ const asText = (value) => (value === null || value === undefined ? "" : String(v
 
 /** The control for a filter's value: none, one, or several. `picked(value)` is told what the configuration is to hold. */
 export function filterValue({ field, operator, value, picked, pointer }) {
-  if (operator.endsWith("_empty")) return h("p", { class: "hint" }, "needs no value");
+  if (OPERATORS[operator].kind === "emptiness") return h("p", { class: "hint" }, "needs no value");
   if (takesList(field, operator)) return several(field, asList(field, value), picked, pointer);
-  const plain = ["contains", "begins_with", "ends_with"].includes(operator);
+  const plain = OPERATORS[operator].kind === "part";
   return textValue({
     label: "Value",
     field: plain ? { ...(field ?? { type: "String" }), type: "String", options: [], length: null } : field,
