@@ -22,6 +22,8 @@ Cursor = Mapping[str, Any]
 T = TypeVar("T")
 KEPT_DAYS = 7.0
 LOADING = ("load", "again")  # phases of full pages, one after the other
+AWAY_AFTER = 3  # polls without an answer
+SHORTEST_POLL_S = 2.0
 SAVE_IDLE_EVERY_S = 60.0  # a cursor that moved without events is kept in memory so long: an older one only repeats
 
 
@@ -80,6 +82,7 @@ class Feed:
         self._cursor, self._saved = cursor, cursor
         self._clock, self._rng, self._tracer = clock, rng, tracer
         self._saved_at = self._stepped_at = clock.monotonic()
+        self._wait_s = 0.0  # after the last step
         self.read = 0
         self.last_read_at: datetime | None = None
         self.trouble: BridgeError | None = None
@@ -88,8 +91,9 @@ class Feed:
     async def run(self) -> None:
         """Until cancelled. Raises HaltError or FencedError."""
         while True:
-            if (wait_s := await self._stepped()) > 0:
-                await self._clock.sleep(wait_s)
+            self._wait_s = await self._stepped()
+            if self._wait_s > 0:
+                await self._clock.sleep(self._wait_s)
 
     async def _stepped(self) -> float:
         """One step in its turn; how long to wait after it. Its page is gone by then: the next turn may be long in coming."""
@@ -128,6 +132,11 @@ class Feed:
         if token_at is not None:
             days_left = max(0.0, KEPT_DAYS - (self._clock.now() - datetime.fromisoformat(token_at)).total_seconds() / 86_400)
         return Poll(self._clock.monotonic() - self._stepped_at, days_left)
+
+    def source_away(self) -> bool:
+        """Whether the source has not answered for three polls: the next step is that overdue."""
+        overdue_s = self._clock.monotonic() - self._stepped_at - self._wait_s
+        return overdue_s > AWAY_AFTER * max(self._wait_s, SHORTEST_POLL_S)
 
     def progress(self) -> dict[str, Any]:
         """Where the feed is, for people."""

@@ -120,6 +120,10 @@ class Writer(Generic[E]):
         self._aside.stop()
         self._queue.close()
 
+    def in_work(self) -> int:
+        """Records in hand that do not wait for something else."""
+        return sum(self._queue.in_hand.values())
+
     def parked(self) -> int:
         """Keys that wait for something else."""
         return self._queue.parked()

@@ -12,22 +12,45 @@ import httpx
 
 from bridge.http.retry_after import retry_after_s
 from bridge.model.clock import Clock
+from bridge.model.errors import RetryError
 from bridge.model.permission import call_guard
 from bridge.observe.metrics import UNMETERED, Meter
 
 REGAIN = 50  # calls that were not refused, until one more may be under way
+HANGS_S = 10.0  # without an answer of any call
 LOOK_EVERY_S = 0.5  # a task that waits for its turn asks its guard so often
 
 
 class Pause:
-    """Until when a system asked the process to wait. Made once per process and system, so that the next run knows of it; with the
-    meter of its calls."""
+    """How one system is to this process: until when it asked to wait, and whether it answers. Made once per process and system, so that the
+    next run knows of it; with the meter of its calls. Times are those of the gate's monotonic clock."""
 
-    def __init__(self, meter: Meter = UNMETERED) -> None:
-        self.meter = meter
+    def __init__(self, meter: Meter = UNMETERED, system: str = "the system") -> None:
+        self.meter, self.system = meter, system
         meter.waits(lambda: max(0.0, self.until - meter.now()))
         self.until = 0.0
         self.refusals = 0  # 429s in a row that did not say how long
+        self._answered_at = 0.0
+        self._under_way: dict[object, float] = {}  # call → when it began
+
+    def began(self, call: object, now: float) -> None:
+        self._under_way[call] = now
+
+    def answered(self, now: float) -> None:
+        self._answered_at = now
+
+    def ended(self, call: object) -> None:
+        self._under_way.pop(call, None)
+
+    def trouble(self, now: float) -> tuple[RetryError, float] | None:
+        """Why no call gets through at present, and for how many seconds that has been so: one hangs and no other was answered meanwhile, or
+        the system asked to wait. None: as far as can be seen they do."""
+        if self._under_way and (silent_s := now - max(self._answered_at, min(self._under_way.values()))) >= HANGS_S:
+            return RetryError(f"{self.system} does not answer", code="network"), silent_s
+        if (left_s := self.until - now) > 0:
+            text = f"{self.system} asked to wait {left_s:.0f} s more"
+            return RetryError(text, code="busy", retry_after_s=left_s), 0.0
+        return None
 
 
 class Gate:
@@ -61,6 +84,7 @@ class Gate:
 
     def heed(self, response: httpx.Response, now: datetime) -> None:
         """Closes for as long as a 429 or 503 asks for. A 429 that does not say how long: 1, 2, 4, … 32 s, until a call is not refused."""
+        self._pause.answered(self._clock.monotonic())
         wait = retry_after_s(response, now) if response.status_code in (429, 503) else None
         if response.status_code != 429:
             self._pause.refusals = 0
@@ -81,7 +105,11 @@ class Gate:
             self._next = max(self._next, self._clock.monotonic()) + self._interval
             guard()
             self.calls += 1
-            yield
+            self._pause.began(call := object(), self._clock.monotonic())
+            try:
+                yield
+            finally:
+                self._pause.ended(call)
         finally:
             self._leave()
 

@@ -12,6 +12,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, trouble
+from bridge.kafka.membership import Membership
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.settings import KafkaSettings
 from bridge.model.errors import BridgeError, HaltError, RetryError
@@ -51,6 +52,7 @@ class Ownership:
         self._loading: dict[int, Cursors] = {}
         self._owned: set[int] = set()
         self.rebalances = 0
+        self.membership = Membership(names.group(f"{workflow}-reader"))
         self._consumer = Consumer(
             client_config(
                 settings,
@@ -103,6 +105,7 @@ class Ownership:
         self._loop.call_soon_threadsafe(lambda: None if self._failed.done() else self._failed.set_exception(exc))
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.membership.assigned()
         self.rebalances += 1
         log("partitions_assigned", topic=self._topic, partitions=[each.partition for each in partitions])
         numbers = [each.partition for each in partitions if each.partition in self._wanted]
@@ -118,6 +121,7 @@ class Ownership:
         return publisher
 
     def _revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self.membership.left()
         log("partitions_revoked", topic=self._topic, partitions=[each.partition for each in partitions])
         self._loading.clear()
         self._release([each.partition for each in partitions])

@@ -13,8 +13,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.kafka.client import OUT_OF_RANGE, SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, headers_of, trouble
 from bridge.kafka.lease import Lease
+from bridge.kafka.membership import Membership
 from bridge.kafka.settings import KafkaSettings
-from bridge.model.errors import BridgeError, HaltError, RetryError
+from bridge.model.errors import HaltError, RetryError
 from bridge.model.events import Record
 from bridge.observe.log import log
 
@@ -63,6 +64,7 @@ class KafkaRecords:
         self._closing = threading.Event()
         self._paused: set[Position] = set()
         self.rebalances = 0
+        self.membership = Membership(names.group(group))
         self._consumer = Consumer(
             client_config(
                 settings,
@@ -99,8 +101,6 @@ class KafkaRecords:
         try:
             self._consumer.subscribe(self._topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
             self._poll_until_closed()
-        except BridgeError as exc:
-            self._fail(exc)
         except KafkaException as exc:
             self._fail(error_for(exc, "consuming"))
         except Exception as exc:  # a thread that only ended would leave a run that says RUNNING and does nothing
@@ -208,6 +208,7 @@ class KafkaRecords:
                     (self._paused.add if full else self._paused.discard)(position)
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.membership.assigned()
         self.rebalances += 1
         log("partitions_assigned", partitions=sorted({each.partition for each in partitions}))
         numbers = sorted({each.partition for each in partitions})
@@ -254,6 +255,7 @@ class KafkaRecords:
         self._release([(self._names.bare(each.topic), each.partition) for each in partitions])
 
     def _disown(self, partitions: Sequence[TopicPartition]) -> None:
+        self.membership.left()
         for each in partitions:
             self._ledger.disown((self._names.bare(each.topic), each.partition))
 

@@ -22,6 +22,7 @@ from faust.types import TP
 
 from bridge.kafka.client import REFUSED, SESSION_TIMEOUT_MS, Names, error_for, trouble
 from bridge.kafka.lease import Lease
+from bridge.kafka.membership import Membership
 from bridge.kafka.reader import TopicReader
 from bridge.kafka.settings import KafkaSettings
 from bridge.model.errors import BridgeError, HaltError, RetryError
@@ -80,7 +81,7 @@ class FaustStream:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._taken_at = 0.0
         self._passed: dict[int, int] = {}  # partition → its end, up to which all is committed
-        self.ready = False
+        self.membership = Membership(self._group)
         self.rebalances = 0
 
     async def run(self) -> None:
@@ -96,7 +97,6 @@ class FaustStream:
             for each in done:
                 each.result()
         finally:
-            self.ready = False
             async with self._one:
                 for task in tasks:
                     task.cancel()
@@ -158,6 +158,7 @@ class FaustStream:
         )
 
     async def _assigned(self, _: faust.App, assigned: Collection[Any], **_more: Any) -> None:
+        self.membership.assigned()
         mine = sorted(each.partition for each in assigned if each.topic == self._topic)
         log("partitions_assigned", partitions=mine)
         self.rebalances += 1
@@ -170,9 +171,9 @@ class FaustStream:
             self._mine = frozenset(mine)
         self._passed, self._taken_at = {}, time.monotonic()
         self._lease.renew()
-        self.ready = True
 
     async def _revoked(self, _: faust.App, revoked: Collection[Any], **_more: Any) -> None:
+        self.membership.left()
         gone = sorted(each.partition for each in revoked if each.topic == self._topic)
         async with self._one:
             self._mine -= set(gone)
@@ -199,8 +200,7 @@ class FaustStream:
         letter's) behind the last one, and the beginning of a partition that has had none. Lag would stay above 0."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            quiet = self._arrived.empty() and not self._one.locked() and time.monotonic() - self._taken_at > QUIET_S
-            if self.ready and quiet:
+            if self._mine and self._arrived.empty() and not self._one.locked() and time.monotonic() - self._taken_at > QUIET_S:
                 await self._commit_ends(app.consumer)
 
     async def _commit_ends(self, consumer: Any) -> None:

@@ -101,7 +101,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What one instance of one role says of itself, every two seconds. Counters count since the instance began to run."""
+    """What one instance of one role says of itself, every two seconds. Counters count since the instance began to run.
+
+    `reason_since`: since when the reason holds (ISO 8601). `in_work`, `source_away`: see bridge.model.report.Report.
+    """
 
     workflow: str
     role: str
@@ -117,6 +120,9 @@ class Heartbeat:
     last_read_at: str | None = None
     last_written_at: str | None = None
     feeds: Mapping[str, Any] = field(default_factory=dict)
+    reason_since: str | None = None
+    in_work: int = 0
+    source_away: bool = False
 
     @property
     def key(self) -> str:

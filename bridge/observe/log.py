@@ -22,7 +22,9 @@ LogEvent = Literal[
     "export_started", "export_done", "export_row_skipped", "export_failed", "export_changed", "export_vanished",
     "observed_again", "record_passed_over",
     "option_unknown", "column_security_unknown", "flag_may_mean_yes",
-    "internal_fault", "state_unreadable", "state_late", "desired_unreadable",
+    "internal_fault",
+    "trouble_lasts",
+    "trouble_over", "state_unreadable", "state_late", "desired_unreadable",
 ]  # fmt: skip
 
 _logger = structlog.get_logger()

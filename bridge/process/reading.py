@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from bridge.flow.reader import Cursor, Feed, Source
+from bridge.http.gate import Pause
 from bridge.kafka.avro import Encoder, load_schema
 from bridge.kafka.client import Names
 from bridge.kafka.encoding import Encoding
@@ -24,18 +25,21 @@ from bridge.model.events import Outgoing
 from bridge.model.report import Report
 from bridge.observe.settings import ServiceSettings
 from bridge.observe.tracing import OFF, Tracer
+from bridge.process.troubles import first_trouble
 
 LOADS_AT_ONCE = 3  # pages of 5,000 rows, 50 columns each, with their events: 85 MB
 
 
 class Reading(Protocol):
     """What is particular to a workflow's reader. `topics` take events of `schema`. `transactional`: events and cursor go out as one, which
-    is for consumers that read committed records only; else the events first, and the cursor when Kafka has them."""
+    is for consumers that read committed records only; else the events first, and the cursor when Kafka has them. `pauses`: of the systems
+    it calls."""
 
     workflow: Workflow
     schema: str
     topics: Sequence[Topic]
     transactional: bool
+    pauses: Sequence[Pause]
 
     async def sources(self, partitions: Mapping[str, int]) -> Mapping[str, Callable[[], Source]]:
         """How to make the source of each feed, by cursor key (`<system>:<feed>`); `partitions` of every topic. Raises HaltError for what
@@ -99,7 +103,6 @@ class ReaderRun:
         self._read_before = 0
         self._encoding: Encoding | None = None
         self._producer = None if reading.transactional else KafkaProducer(kafka)
-        self.ready = False
 
     async def run(self) -> None:
         self._loop_failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -111,7 +114,6 @@ class ReaderRun:
             )
             owning = asyncio.create_task(ownership.run())
             try:
-                self.ready = True
                 await asyncio.wait({owning, self._loop_failed}, return_when=asyncio.FIRST_COMPLETED)
                 for ended in (owning, self._loop_failed):
                     if ended.done():
@@ -124,16 +126,26 @@ class ReaderRun:
             if self._producer is not None:
                 await asyncio.to_thread(self._producer.close)
 
+    @property
+    def ready(self) -> bool:
+        """From the first assignment of the group on."""
+        return self._ownership is not None and self._ownership.membership.joined
+
     def told(self, desired: Desired) -> None:
         self._reading.told(desired)
 
     def report(self) -> Report:
         feeds = list(self._feeds.values())
         reads = [feed.last_read_at for feed in feeds if feed.last_read_at is not None]
+        met = next((each for feed in feeds for each in (feed.trouble, feed.notice) if each is not None), None)
+        membership = self._ownership.membership if self._ownership is not None else None
+        trouble, lasted_s = first_trouble(met, membership, self._reading.pauses, self._clock)
         return Report(
             counters={"read": self._read_before + sum(feed.read for feed in feeds), **self._counters()},
             last_read_at=max(reads).isoformat() if reads else None,
-            trouble=next((each for feed in feeds for each in (feed.trouble, feed.notice) if each is not None), None),
+            trouble=trouble,
+            trouble_for_s=lasted_s,
+            source_away=any(feed.source_away() for feed in feeds),
             feeds={key.partition(":")[2]: feed.progress() for key, feed in self._feeds.items()},
             rebalances=self._ownership.rebalances if self._ownership is not None else 0,
             polls={key.partition(":")[2]: feed.poll() for key, feed in self._feeds.items()},

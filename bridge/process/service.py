@@ -26,6 +26,7 @@ from bridge.observe.log import log
 from bridge.observe.metrics import Metrics
 from bridge.observe.settings import ServiceSettings
 from bridge.process.health import Readiness
+from bridge.process.lasting import Lasting
 from bridge.process.repeats import Repeats
 from bridge.process.waiting import answered
 
@@ -80,6 +81,7 @@ class Service:
         self._status: Status = "STOPPED"
         self._since = clock.now().isoformat()
         self._reason: Reason | None = None
+        self._lasting = Lasting(clock)
         self._beat_now = asyncio.Event()
         self._fencings, self._faults = Repeats(FENCINGS, FENCINGS_WITHIN_S, clock), Repeats(FAULTS, FAULTS_WITHIN_S, clock)
         self.readiness = Readiness(clock)
@@ -265,6 +267,7 @@ class Service:
     def _heartbeat(self) -> Heartbeat:
         report = self._run.report() if self._run is not None else Report()
         reason = self._reason or (Reason.of(report.trouble) if report.trouble is not None else None)
+        since = self._lasting.since(reason, report.trouble_for_s)
         return Heartbeat(
             workflow=self._workflow,
             role=self._role,
@@ -280,6 +283,9 @@ class Service:
             last_read_at=report.last_read_at,
             last_written_at=report.last_written_at,
             feeds=report.feeds,
+            reason_since=since.isoformat() if since is not None else None,
+            in_work=report.in_work,
+            source_away=report.source_away,
         )
 
     async def _waiting_for(self, what: str, call: Callable[[], Awaitable[T]]) -> T:

@@ -15,6 +15,7 @@ from bridge.flow.ports import Handler
 from bridge.flow.settings import WriterSettings
 from bridge.flow.waits import LetterLimit
 from bridge.flow.writer import Writer
+from bridge.http.gate import Pause
 from bridge.kafka.client import Names
 from bridge.kafka.dead_letters import KafkaDeadLetters
 from bridge.kafka.lease import Lease
@@ -25,11 +26,13 @@ from bridge.kafka.state import KafkaState
 from bridge.kafka.topics import Topic, Topics, workflow_topics
 from bridge.model.clock import Clock
 from bridge.model.desired import OUTCOMES, Desired, Workflow
+from bridge.model.errors import BridgeError
 from bridge.model.events import Headers, Record
 from bridge.model.report import Report
 from bridge.model.state import Known
 from bridge.observe.settings import ServiceSettings
 from bridge.observe.tracing import OFF, Tracer
+from bridge.process.troubles import first_trouble
 
 E = TypeVar("E")
 COUNTED: Mapping[str, Sequence[str]] = {name: (name,) for name in (*OUTCOMES, "optout_kept")} | {"written": ("created", "updated")}
@@ -47,11 +50,13 @@ class Shared:
 
 
 class Writing(Protocol[E]):
-    """What is particular to a workflow's writer. `topics` are consumed; `workers` records are in work at once, at most."""
+    """What is particular to a workflow's writer. `topics` are consumed; `workers` records are in work at once, at most. `pauses`: of the
+    systems it calls."""
 
     workflow: Workflow
     topics: Sequence[Topic]
     workers: int
+    pauses: Sequence[Pause]
 
     async def handler(self, shared: Shared) -> Handler[E]:
         """Once the topics are there. Raises HaltError for what is wrong with the configuration: nothing has been consumed then."""
@@ -104,7 +109,11 @@ class WriterRun(Generic[E]):
         self._folder = service.own_dir(f"{writing.workflow}-writer")
         self._records: KafkaRecords | None = None
         self._writer: Writer[E] | None = None
-        self.ready = False
+
+    @property
+    def ready(self) -> bool:
+        """From the first assignment of the group on."""
+        return self._records is not None and self._records.membership.joined
 
     async def run(self) -> None:
         writing = self._writing
@@ -136,7 +145,6 @@ class WriterRun(Generic[E]):
         """Until one of the two fails or we are cancelled; either way: no new calls, drain, commit, leave."""
         tasks = [asyncio.create_task(records.run()), asyncio.create_task(writer.run())]
         try:
-            self.ready = True
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
@@ -177,12 +185,20 @@ class WriterRun(Generic[E]):
             return Report()
         counted = self._writer.counters
         written_at = self._writer.last_written_at
+        trouble, lasted_s = self._trouble()
         sums = {name: sum(counted[outcome] for outcome in outcomes) for name, outcomes in COUNTED.items()}
         return Report(
             counters={**sums, "target_calls": self._writing.calls(), "optouts_waiting": self._writer.opt_outs_waiting()},
             parked=self._writer.parked(),
             last_written_at=written_at.isoformat() if written_at else None,
-            trouble=self._writer.trouble,
+            trouble=trouble,
+            trouble_for_s=lasted_s,
+            in_work=self._writer.in_work(),
             consumed={"read": counted["read"]},
             rebalances=self._records.rebalances if self._records is not None else 0,
         )
+
+    def _trouble(self) -> tuple[BridgeError | None, float]:
+        """What keeps the writer from its work, and how many seconds that is known to have lasted."""
+        assert self._writer is not None
+        return first_trouble(self._writer.trouble, self._records.membership if self._records else None, self._writing.pauses, self._clock)

@@ -20,13 +20,14 @@ from services.control.proof import Counts
 from services.control.store import Store
 from services.control.workflows import GROUPS, SHAPES
 
-BacklogVerdict = Literal["IDLE", "KEEPING_UP", "DRAINING", "GROWING", "STALLED", "STOPPED", "UNKNOWN"]
+BacklogVerdict = Literal["IDLE", "KEEPING_UP", "DRAINING", "GROWING", "STALLED", "WAITING", "SOURCE_AWAY", "STOPPED", "UNKNOWN"]
 
 SAMPLE_EVERY_S = 1.0
 KEPT = 3600
 WINDOW_S = 30.0
 RECENT = 60  # with all partitions: of a thousand they take their room
 LEAST_WINDOW_S = 3.0
+RECENT_SAMPLES = 4
 STALLED_AFTER_S = 20.0
 LOOK_EVERY_S = 3.0  # for the oldest waiting record
 TRUE_FOR_S = 4.0  # of a sample; when the next one takes longer nobody knows any more
@@ -64,16 +65,19 @@ class Sample:
         }
 
 
-def verdict(window: Sequence[Sample], stopped: bool) -> BacklogVerdict:
-    """`window`: samples up to now, oldest first. STALLED: records wait and no commit has moved for 20 s."""
+def verdict(window: Sequence[Sample], stopped: bool, *, only_parked: bool = False, source_away: bool = False) -> BacklogVerdict:
+    """`window`: samples up to now, oldest first. STALLED: records wait and no commit has moved for 20 s. `only_parked`: writers have
+    nothing in hand but records that wait for others."""
     if not window or (records := window[-1].records) is None:
         return "UNKNOWN"
     if records == 0:
-        return "IDLE"
+        return "SOURCE_AWAY" if source_away and not stopped else "IDLE"
     if stopped:
         return "STOPPED"
     known = waiting_since(window)
     span_s = known[-1].at_s - known[0].at_s
+    if only_parked and span_s >= LEAST_WINDOW_S and sum(rates(known[-RECENT_SAMPLES:]).values()) == 0:
+        return "WAITING"
     if span_s >= STALLED_AFTER_S and sum(rates(known).values()) == 0:
         return "STALLED"
     before = known[0].records or 0

@@ -93,6 +93,9 @@ class CountersOut(Out):
     target_calls: int = 0
 
 
+Health = Literal["ok", "degraded", "failed", "stopped", "unknown"]
+
+
 class WorkflowOut(Out):
     id: Workflow
     name: str
@@ -100,6 +103,7 @@ class WorkflowOut(Out):
     desired: Literal["RUNNING", "STOPPED"]
     status_since: datetime
     reason: ReasonOut | None
+    health: Health = Field(description="`degraded`: it runs, and there is a reason. `unknown`: Kafka cannot be asked.")
     configured: bool
     pending_changes: bool
     saved_revision: int

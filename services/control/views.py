@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from bridge.kafka.lag import GroupLag
 from bridge.model.clock import Clock
-from bridge.model.desired import Heartbeat, Reason, Workflow
-from services.control import workflows
-from services.control.backlog import Backlog, eta_s, rates, verdict, waiting_since
+from bridge.model.desired import Heartbeat, Reason, Status, Workflow
+from services.control import degraded, workflows
+from services.control.backlog import Backlog, Sample, eta_s, rates, verdict, waiting_since
 from services.control.models import (
     BacklogOut,
     ConfigOut,
     CountersOut,
     DifferenceOut,
     GroupOut,
+    Health,
     PartitionOut,
     ReasonOut,
     RunningOut,
@@ -37,18 +38,21 @@ def workflow_view(store: Store, backlog: Backlog, clock: Clock, workflow: Workfl
     reads = [beat.heartbeat.last_read_at for beat in beats if beat.heartbeat.last_read_at]
     writes = [beat.heartbeat.last_written_at for beat in beats if beat.heartbeat.last_written_at]
     parked = sum(beat.heartbeat.parked for beat in beats)
+    view = backlog_view(backlog, clock, workflow, state.status == "STOPPED", beats)
+    reason = _failed(state, since) or _notice(workflow, state, beats, backlog, view, since, clock.now())
     return WorkflowOut(
         id=workflow,
         name=NAMES[workflow],
         status=state.status,
         desired=desired.desired,
         status_since=datetime.fromisoformat(since),
-        reason=_failed(state, since) or _notice(workflow, state, beats, backlog, since),
+        reason=reason,
+        health=_health(state.status, reason, view),
         configured=saved.config.configured(),
         pending_changes=bool(config.diff),
         saved_revision=saved.revision,
         running_revision=desired.revision if desired.desired == "RUNNING" else None,
-        backlog=backlog_view(backlog, clock, workflow, state.status == "STOPPED", parked, _waiting_optouts(beats, backlog, workflow)),
+        backlog=view,
         services=[_service(beat.heartbeat, beat.at_ms) for beat in beats],
         counters=_counters([beat.heartbeat for beat in beats], parked),
         last_read_at=datetime.fromisoformat(max(reads)) if reads else None,
@@ -56,8 +60,10 @@ def workflow_view(store: Store, backlog: Backlog, clock: Clock, workflow: Workfl
     )
 
 
-def backlog_view(backlog: Backlog, clock: Clock, workflow: Workflow, stopped: bool, parked: int, optouts_waiting: int = 0) -> BacklogOut:
+def backlog_view(backlog: Backlog, clock: Clock, workflow: Workflow, stopped: bool, beats: Sequence[Beat]) -> BacklogOut:
+    """`beats`: of the instances that are there."""
     window = backlog.window(workflow)
+    parked = sum(beat.heartbeat.parked for beat in beats)
     last = window[-1] if window else None
     moved = waiting_since(window)
     rate = sum(rates(moved).values()) if len(moved) > 1 else None
@@ -67,14 +73,19 @@ def backlog_view(backlog: Backlog, clock: Clock, workflow: Workflow, stopped: bo
         oldest = max(0.0, clock.now().timestamp() - last.oldest_ms / 1000)
     return BacklogOut(
         records=last.records if last else None,
-        verdict=verdict(window, stopped),
+        verdict=verdict(
+            window,
+            stopped,
+            only_parked=parked > 0 and not any(beat.heartbeat.in_work for beat in beats) and _read_to_the_end(last),
+            source_away=any(beat.heartbeat.source_away for beat in beats),
+        ),
         oldest_age_s=None if oldest is None else round(oldest, 1),
         drain_rate_per_s=_rounded(rate),
         eta_s=_rounded(eta_s(moved)) if known else None,
         as_of=last.at if last else None,
         parked=parked,
         held=backlog.held(workflow).total,
-        optouts_waiting=optouts_waiting,
+        optouts_waiting=_waiting_optouts(beats, backlog, workflow),
         groups=[_group(group) for group in (last.groups if last and last.groups else ())],
     )
 
@@ -107,12 +118,31 @@ def _failed(state: Verdict, since: str) -> ReasonOut | None:
     return _reason(state.reason, state.role, state.since or since)
 
 
-def _notice(workflow: Workflow, state: Verdict, beats: Sequence[Beat], backlog: Backlog, since: str) -> ReasonOut | None:
+def _read_to_the_end(last: Sample | None) -> bool:
+    """Whether nothing waits before the writers: groups are in the order of the data's way."""
+    return last is not None and last.groups is not None and not any(group.records for group in last.groups[:-1])
+
+
+def _health(status: Status, reason: ReasonOut | None, backlog: BacklogOut) -> Health:
+    if status == "FAILED":
+        return "failed"
+    if backlog.records is None:
+        return "unknown"
+    if status == "STOPPED":
+        return "stopped"
+    return "degraded" if status == "RUNNING" and reason is not None else "ok"
+
+
+def _notice(
+    workflow: Workflow, state: Verdict, beats: Sequence[Beat], backlog: Backlog, view: BacklogOut, since: str, now: datetime
+) -> ReasonOut | None:
     """What people have to know although nothing has failed: first of all that somebody's no has not arrived, also while it is stopped."""
     if waiting := _waiting_optouts(beats, backlog, workflow):
         return _reason(workflows.optouts_waiting(workflow, waiting, backlog.dead_optouts(workflow)), "writer", since)
     if state.status != "RUNNING":
         return None
+    if (trouble := degraded.in_trouble(workflow, beats, view.records, now)) is not None:
+        return _reason(trouble.reason, trouble.role, trouble.since.isoformat())
     if (held := backlog.held(workflow)).total:
         role = "resolver" if workflow == "optin" else "writer"
         return _reason(workflows.items_held(workflow, held.releases, held.deletes), role, since)
@@ -120,7 +150,11 @@ def _notice(workflow: Workflow, state: Verdict, beats: Sequence[Beat], backlog: 
         reason = beat.heartbeat.reason
         if reason is not None and reason.code in NOTICES:
             return _reason(reason, beat.heartbeat.role, since)
-    return None
+    if view.verdict == "WAITING" and (view.oldest_age_s or 0) >= degraded.AFTER_S:
+        waits_since = now - timedelta(seconds=view.oldest_age_s or 0)
+        return _reason(degraded.waiting_for_parents(workflow, view.parked), "writer", waits_since.isoformat())
+    load = degraded.loading(beats, now)
+    return None if load is None else _reason(load.reason, load.role, load.since.isoformat())
 
 
 def _waiting_optouts(beats: Sequence[Beat], backlog: Backlog, workflow: Workflow) -> int:
@@ -148,7 +182,7 @@ def _service(beat: Heartbeat, at_ms: int) -> ServiceOut:
         since=datetime.fromisoformat(beat.since),
         heartbeat_at=datetime.fromtimestamp(at_ms / 1000, UTC),
         version=beat.version,
-        reason=_reason(beat.reason, beat.role, beat.since) if beat.reason else None,
+        reason=_reason(beat.reason, beat.role, beat.reason_since or beat.since) if beat.reason else None,
     )
 
 

@@ -45,6 +45,7 @@ class EgressReading:
         clock: Clock,
         pause: Pause,
     ) -> None:
+        self.pauses: Sequence[Pause] = (pause,)
         self._client = JournalClient(journal, campaign, clock, pause=pause)
         self._feed = JournalFeed(
             self._client,
@@ -91,7 +92,7 @@ def make(
     events: EventSettings,
     limits: WriterSettings,
 ) -> Callable[[Desired], ReaderRun]:
-    clock, pause = SystemClock(), Pause(telemetry.metrics.meter("journal"))
+    clock, pause = SystemClock(), Pause(telemetry.metrics.meter("journal"), "the journal of Adobe I/O Events")
 
     def run(desired: Desired) -> ReaderRun:
         reading = EgressReading(kafka, service, campaign, journal, events, limits, desired, clock, pause)

@@ -50,6 +50,7 @@ class EgressWriting:
     ) -> None:
         self._kafka, self._timeline, self._payloads, self._clock = kafka, timeline, Payloads(events), clock
         self._kinds = selected(desired.config or {})
+        self.pauses: Sequence[Pause] = (pause,)
         self._client = DynamicsClient(dynamics, clock, origin="target", pause=pause, patient=True)
         size = BatchSize(timeline.batch_max)
         self._batcher: Batcher[Operation, BatchAnswer] = Batcher(in_batches(self._client), dynamics.concurrency, size, clock)
@@ -90,7 +91,7 @@ def make(
     events: EventSettings,
     limits: WriterSettings,
 ) -> Callable[[Desired], WriterRun[EmailEvent]]:
-    clock, pause = SystemClock(), Pause(telemetry.metrics.meter("dynamics"))
+    clock, pause = SystemClock(), Pause(telemetry.metrics.meter("dynamics"), "Dynamics")
 
     def run(desired: Desired) -> WriterRun[EmailEvent]:
         writing = EgressWriting(kafka, dynamics, timeline, events, desired, clock, pause)

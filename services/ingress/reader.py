@@ -50,6 +50,7 @@ class IngressReading:
         self._tables = {table.source: table for table in IngressConfig.model_validate(desired.config).tables}
         self._replays, self._epoch, self._generation = desired.replays, desired.epoch, desired.generation
         self._published = Published(kafka, "ingress", Decoder(HttpRegistry(kafka), load_schema("ChangeEvent"), ChangeEvent))
+        self.pauses: Sequence[Pause] = (pause,)
         self._client = DynamicsClient(dynamics, clock, pause=pause, patient=True)
         self._who = WhoAmI(self._client, clock)
         self.topics: Sequence[Topic] = ingress_topics(list(self._tables))
@@ -102,7 +103,7 @@ class IngressReading:
 def make(
     kafka: KafkaSettings, service: ServiceSettings, telemetry: Telemetry, dynamics: DynamicsSettings
 ) -> Callable[[Desired], ReaderRun]:
-    clock, pause = SystemClock(), Pause(telemetry.metrics.meter("dynamics"))
+    clock, pause = SystemClock(), Pause(telemetry.metrics.meter("dynamics"), "Dynamics")
 
     def run(desired: Desired) -> ReaderRun:
         reading = IngressReading(kafka, service, dynamics, desired, clock, pause)

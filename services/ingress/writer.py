@@ -64,6 +64,7 @@ class IngressWriting:
         self._optin, self._produced_by = optin, produced_by
         self._guard: KafkaGuard | None = None
         self._tables = IngressConfig.model_validate(desired.config).tables
+        self.pauses: Sequence[Pause] = (pause,)
         self._client = CampaignClient(campaign, clock, pause=pause)
         self.topics: Sequence[Topic] = ingress_topics([table.source for table in self._tables])
         # More than calls at once: what waits for Kafka to take its state must not leave a call unmade.
@@ -149,7 +150,7 @@ def make(
     limits: WriterSettings,
     consent: ConsentSettings,
 ) -> Callable[[Desired], WriterRun[Change]]:
-    clock, pause = SystemClock(), Pause(telemetry.metrics.meter("campaign"))
+    clock, pause = SystemClock(), Pause(telemetry.metrics.meter("campaign"), "Campaign")
     produced_by = f"ingress-writer/{service.instance_id}"
 
     def run(desired: Desired) -> WriterRun[Change]:

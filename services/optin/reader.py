@@ -61,6 +61,7 @@ class OptinReading:
         self._service, self._dynamics, self._exports, self._clock, self._sftp = service, dynamics, exports, clock, sftp
         _, self._pairs = running_config(desired)
         self._epoch, self._generation = desired.epoch, desired.generation
+        self.pauses: Sequence[Pause] = pauses
         self._client = DynamicsClient(dynamics, clock, pause=pauses[0], patient=True)
         self._campaign = CampaignClient(campaign, clock, pause=pauses[1])
         self._export_feed: ExportFeed | None = None
@@ -139,7 +140,7 @@ def make(
     exports: ExportSettings,
 ) -> Callable[[Desired], ReaderRun]:
     clock, meter = SystemClock(), telemetry.metrics.meter
-    pauses, sftp = (Pause(meter("dynamics")), Pause(meter("campaign"))), meter("sftp")
+    pauses, sftp = (Pause(meter("dynamics"), "Dynamics"), Pause(meter("campaign"), "Campaign")), meter("sftp")
 
     def run(desired: Desired) -> ReaderRun:
         reading = OptinReading(kafka, service, dynamics, campaign, exports, desired, clock, pauses, sftp)

@@ -59,7 +59,7 @@ class ResolverRun:
 
     @property
     def ready(self) -> bool:
-        return self._stream is not None and self._stream.ready
+        return self._stream is not None and self._stream.membership.joined
 
     async def run(self) -> None:
         direction, pairs = running_config(self._desired)
@@ -120,9 +120,12 @@ class ResolverRun:
         if self._resolving is None:
             return Report()
         counted = self._resolving.counters
+        outside = self._stream.membership.trouble() if self._stream is not None else None
+        trouble, lasted_s = (self._resolving.trouble, 0.0) if outside is None else outside
         return Report(
             counters={"dead_lettered": counted["dead_lettered"], "optout_kept": counted["optout_kept"]},
-            trouble=self._resolving.trouble,
+            trouble=trouble,
+            trouble_for_s=lasted_s,
             consumed={"read": counted["read"], "written": counted["decided"]},
             rebalances=self._stream.rebalances if self._stream is not None else 0,
         )

@@ -57,6 +57,7 @@ class OptinWriting:
     ) -> None:
         self._kafka, self._limits, self._consent, self._clock = kafka, limits, consent, clock
         _, self._pairs = running_config(desired)
+        self.pauses: Sequence[Pause] = pauses
         self._dynamics = DynamicsClient(dynamics, clock, origin="target", pause=pauses[0], patient=True)
         self._campaign = CampaignClient(campaign, clock, pause=pauses[1])
         self._produced_by = f"optin-writer/{service.instance_id}"
@@ -114,7 +115,7 @@ def make(
     consent: ConsentSettings,
 ) -> Callable[[Desired], WriterRun[Decided]]:
     clock, meter = SystemClock(), telemetry.metrics.meter
-    pauses = (Pause(meter("dynamics")), Pause(meter("campaign")))
+    pauses = (Pause(meter("dynamics"), "Dynamics"), Pause(meter("campaign"), "Campaign"))
 
     def run(desired: Desired) -> WriterRun[Decided]:
         writing = OptinWriting(kafka, service, dynamics, campaign, limits, consent, desired, clock, pauses)

@@ -181,6 +181,7 @@ def workflow(id: str = "ingress", status: str = "STOPPED", desired: str | None =
         "desired": desired or ("STOPPED" if status == "STOPPED" else "RUNNING"),
         "status_since": NOW,
         "reason": None,
+        "health": {"FAILED": "failed", "STOPPED": "stopped"}.get(status, "ok"),
         "configured": True,
         "pending_changes": False,
         "saved_revision": 3,

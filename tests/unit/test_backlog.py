@@ -90,6 +90,18 @@ def test_a_backlog_whose_commits_do_not_move_is_stalled() -> None:
     assert verdict(over(30, (10, 100), (0, 50)), stopped=False) == "STALLED"
 
 
+def test_what_waits_for_other_records_only_is_waiting() -> None:
+    assert verdict(over(30, (10, 100), (0, 0)), stopped=False, only_parked=True) == "WAITING"
+    assert verdict(over(4, (10, 100), (0, 0)), stopped=False, only_parked=True) == "WAITING"
+    assert verdict(over(30, (10, 100), (2, 2)), stopped=False, only_parked=True) == "KEEPING_UP"
+    assert verdict(over(30, (10, 100), (0, 0)), stopped=True, only_parked=True) == "STOPPED"
+
+
+def test_nothing_is_idle_whose_source_does_not_answer() -> None:
+    assert verdict(over(30, (10, 10), (5, 5)), stopped=False, source_away=True) == "SOURCE_AWAY"
+    assert verdict(over(30, (10, 10), (5, 5)), stopped=True, source_away=True) == "IDLE"
+
+
 def test_one_partition_that_moves_is_enough_not_to_be_stalled() -> None:
     window = [a_sample(t, (0, 500), (t * 10, 1000)) for t in range(31)]
 
@@ -253,11 +265,11 @@ async def test_when_kafka_takes_too_long_the_last_number_is_not_shown_any_more()
         await until(lambda: brokers.under_way == 1)
         at_s = backlog.window("ingress")[0].at_s
         clock.advance(at_s + 3.9 - clock.monotonic())
-        assert backlog_view(backlog, clock, "ingress", False, 0).records == 6
+        assert backlog_view(backlog, clock, "ingress", False, []).records == 6
 
         clock.advance(0.2)
 
-        late = backlog_view(backlog, clock, "ingress", False, 0)
+        late = backlog_view(backlog, clock, "ingress", False, [])
         assert (late.records, late.verdict, late.eta_s, late.groups) == (None, "UNKNOWN", None, [])
         brokers.answering.set()
-        await until(lambda: backlog_view(backlog, clock, "ingress", False, 0).records == 6)
+        await until(lambda: backlog_view(backlog, clock, "ingress", False, []).records == 6)

@@ -332,3 +332,11 @@ def test_backlog_watch_draws_what_comes_and_gives_a_line_of_json_for_each(contro
 
     assert [json.loads(line)["records"] for line in result.stdout.splitlines()] == [1, 22, 333]
     assert [json.loads(line) for line in result.stdout.splitlines()] == [each["backlog"] for each in following]
+
+
+@pytest.mark.parametrize(("health", "code"), [("ok", 0), ("degraded", 3), ("unknown", 3)])
+def test_strict_status_ends_with_3_while_a_workflow_cannot_do_its_work(control: ControlServer, health: str, code: int) -> None:
+    control.on("GET", "/workflows", {"workflows": [workflow("ingress", "RUNNING"), workflow("egress", "RUNNING", health=health)]})
+
+    assert bridge(control, "status", "--strict").exit_code == code
+    assert bridge(control, "status").exit_code == 0

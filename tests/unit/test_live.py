@@ -38,6 +38,7 @@ class Views:
             desired="STOPPED",
             status_since=datetime(2026, 1, 1, tzinfo=UTC),
             reason=None,
+            health="stopped",
             configured=True,
             pending_changes=False,
             saved_revision=1,

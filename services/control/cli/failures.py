@@ -11,7 +11,7 @@ from typing import Any
 
 NO = 1
 USAGE = 2
-UNREACHABLE = 3
+UNREACHABLE = DEGRADED = 3
 NOT_ALLOWED = 4
 CONFLICT = 5
 NOT_FOUND = 6
@@ -24,7 +24,7 @@ MEANINGS = {
     0: "done",
     NO: "the answer is no: a check failed, a workflow is FAILED, a configuration has errors",
     USAGE: "wrong usage, or a file that cannot be used",
-    UNREACHABLE: "control cannot be reached",
+    UNREACHABLE: "control cannot be reached; with `status --strict` also: a workflow is degraded",
     NOT_ALLOWED: "not allowed (401, 403)",
     CONFLICT: "conflict (409, 412)",
     NOT_FOUND: "not found (404)",

@@ -12,13 +12,14 @@ from rich.text import Text
 
 from services.control.cli.api import Api, path
 from services.control.cli.config import say_taken
-from services.control.cli.failures import NO, PROBLEM, UNREACHABLE, Failure
+from services.control.cli.failures import DEGRADED, NO, PROBLEM, UNREACHABLE, Failure
 from services.control.cli.live import snapshot, updates
 from services.control.cli.options import Comment, Json, Name, Timeout, Wait, connect
 from services.control.cli.screen import Screen, clean, live, print_json, table, warn, when
 
 ASK_EVERY_S = 0.5
 MaybeName = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="ingress, egress or optin; all if left out.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit code 3 if a workflow runs but cannot do its work.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Stay, and show every change. With --json: one document a line.")]
 
 
@@ -28,8 +29,8 @@ def add(app: typer.Typer) -> None:
     app.command()(stop)
 
 
-def status(ctx: typer.Context, workflow: MaybeName = None, watch: Watch = False, as_json: Json = False) -> None:
-    """Status and backlog of the workflows. Exit code 1 if one of them is FAILED."""
+def status(ctx: typer.Context, workflow: MaybeName = None, watch: Watch = False, strict: Strict = False, as_json: Json = False) -> None:
+    """Status and backlog of the workflows. Exit code 1 if one of them is FAILED; with --strict 3 if one is degraded."""
     api = connect(ctx)
     if watch:
         _watch(api, workflow, as_json)
@@ -38,6 +39,8 @@ def status(ctx: typer.Context, workflow: MaybeName = None, watch: Watch = False,
     Screen(as_json).show(found[0] if workflow else {"workflows": found}, view(found), *([counted(found[0])] if workflow else []))
     if any(each["status"] == "FAILED" for each in found):
         raise typer.Exit(NO)
+    if strict and any(each["health"] in ("degraded", "unknown") for each in found):
+        raise typer.Exit(DEGRADED)
 
 
 def start(

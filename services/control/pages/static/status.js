@@ -8,6 +8,8 @@ const VERDICTS = {
   DRAINING: () => "draining",
   GROWING: () => "growing: more comes in than goes out",
   STALLED: () => "stalled: nothing has moved for 20 s",
+  WAITING: () => "waits for other records",
+  SOURCE_AWAY: () => "the source does not answer",
   STOPPED: () => "wait for the workflow to be started",
   UNKNOWN: () => "Kafka cannot be asked",
 };
