@@ -32,7 +32,7 @@ OF_SERVICES = {
 
 def of_control() -> set[str]:
     """As they are exposed: a counter's name gets `_total`."""
-    made = re.findall(r'(Gauge|Counter)MetricFamily\(\s*"(bridge_\w+)"', (ROOT / "services/control/metrics.py").read_text())
+    made = re.findall(r'(Gauge|Counter)MetricFamily\(\s*"(bridge_\w+)"', (ROOT / "services/control/api/exposition.py").read_text())
     return {name + ("_total" if kind == "Counter" else "") for kind, name in made}
 
 

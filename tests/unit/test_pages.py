@@ -9,9 +9,9 @@ import pytest
 
 from bridge.model.clock import SystemClock
 from bridge.model.flags import OPT_OUT_FLAGS
-from services.control.access import Access, Principal
+from services.control.api.access import Access, Principal
 from services.control.pages.frame import Frame, Link, places
-from services.control.pages.words import FLAGS, SETTINGS
+from services.control.pages.labels import FLAGS, SETTINGS
 from services.control.settings import ControlSettings
 from tests.every_setting import EVERY_SETTINGS
 
