@@ -15,6 +15,7 @@ COPY LICENSE ./
 COPY schemas schemas
 COPY bridge bridge
 COPY services services
+COPY cli cli
 RUN /opt/bridge/bin/python -m compileall -q /app
 ENV PATH=/opt/bridge/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     STATE_DIR=/var/lib/bridge METRICS_HOST=0.0.0.0 METRICS_PORT=9100 HEALTH_URL=http://127.0.0.1:9100/healthz

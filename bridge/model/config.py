@@ -1,6 +1,6 @@
 """The configuration of each workflow, as saved through the control API and carried in `control.workflows`.
 
-Unknown members are errors. What needs more than the shape (two fields to one target, …) is in services/control/validation.py.
+Unknown members are errors. What needs more than the shape (two fields to one target, …) is in services/control/rules/validation.py.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Says what should run and tells what does run: REST API over `control.workflows`, heartbeats and lag."""
+"""Says what should run and tells what does run: a REST API and pages over `control.workflows`, heartbeats and lag."""

@@ -32,26 +32,27 @@ from bridge.observe.log import configure, log
 from bridge.observe.settings import ServiceSettings
 from bridge.process.entry import on_signal
 from bridge.process.waiting import answered
-from services.control import tokens
-from services.control.access import Access, Tokens
-from services.control.app import build_app
-from services.control.archive import Archive
-from services.control.backlog import Backlog
-from services.control.consent import Decisions
-from services.control.context import Control
-from services.control.cursors import Cursors
-from services.control.held import Settling
-from services.control.letters import Letters
-from services.control.listening import listening
-from services.control.live import Live
-from services.control.outcomes import Outcomes
-from services.control.plan import Planner
+from services.control import pages
+from services.control.api import token_command
+from services.control.api.access import Access, Tokens
+from services.control.api.context import Control
+from services.control.api.live_stream import Live
+from services.control.api.sockets import listening
+from services.control.api.views import workflow_view
+from services.control.api.web_app import build_app
 from services.control.settings import ControlSettings
-from services.control.store import Store
-from services.control.systems import Systems
-from services.control.traces import Traces
-from services.control.trail import Trail
-from services.control.views import workflow_view
+from services.control.systems.connections import Systems
+from services.control.systems.planner import Planner
+from services.control.topics.archive import Archive
+from services.control.topics.audit_trail import Trail
+from services.control.topics.decision_outcomes import Outcomes
+from services.control.topics.decisions import Decisions
+from services.control.topics.held_items import Settling
+from services.control.topics.lag_samples import Backlog
+from services.control.topics.letters import Letters
+from services.control.topics.reader_cursors import Cursors
+from services.control.topics.record_search import Traces
+from services.control.topics.store import Store
 from services.egress.settings import TimelineSettings
 
 T = TypeVar("T")
@@ -99,7 +100,7 @@ class AllSettings:
 
 def main() -> int:
     if sys.argv[1:2] == ["token"]:
-        return tokens.main(sys.argv[2:])
+        return token_command.main(sys.argv[2:])
     try:
         settings = AllSettings.load()
         known = Tokens(settings.control.tokens_file) if settings.control.tokens_file else None
@@ -190,9 +191,11 @@ async def _serve(settings: AllSettings, known: Tokens | None, sockets: list[sock
 async def _listen(kafka: KafkaSettings, control: Control, live: Live, trail: Trail, sockets: list[socket.socket]) -> None:
     """Until a signal comes, or what runs beside the web server fails."""
     settings = control.settings
+    app = build_app(control, live, trail.note)
+    pages.install(app, control)
     server = Server(
         uvicorn.Config(
-            build_app(control, live, trail.note),
+            app,
             host=settings.host,
             port=settings.port,
             log_config=None,

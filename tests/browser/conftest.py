@@ -23,8 +23,8 @@ from playwright.async_api import Browser, Page
 from bridge.kafka.settings import KafkaSettings
 from bridge.model.config import default_ingress
 from sandbox.kafka import LocalKafka
-from services.control.access import Tokens
-from services.control.models_systems import Role
+from services.control.api.access import Tokens
+from services.control.models.system_json import Role
 from tests.browser.browsing import Visits, chromium, sign_in
 from tests.browser.deciding import discard_all
 from tests.e2e.consent import config, consenting

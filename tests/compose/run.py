@@ -22,7 +22,7 @@ TOKEN = "cb_sandbox"  # deploy/sandbox/secrets/control_tokens
 ROLES = ("ingress-reader", "ingress-writer", "egress-reader", "egress-writer", "optin-reader", "optin-resolver", "optin-writer")
 WORKFLOWS = {"ingress": 2, "egress": 2, "optin": 3}  # with the number of their roles
 IMAGES = {"bridge": f"campaign-bridge:{VERSION}", "sandbox": f"campaign-bridge-sandbox:{VERSION}"}
-IN_THE_IMAGE = "id -u; command -v gcc cc make || true; python -c 'import bridge, services; print(bridge.__version__)'"
+IN_THE_IMAGE = "id -u; command -v gcc cc make || true; python -c 'import bridge, cli, services; print(bridge.__version__)'"
 HAS_METRICS = "`METRICS_PORT`" in (ROOT / "docs/settings.md").read_text()
 
 

@@ -23,16 +23,16 @@ from bridge.kafka.registry import HttpRegistry
 from bridge.kafka.settings import KafkaSettings
 from bridge.kafka.topics import Topics, control_topics, ingress_decisions, ingress_topics, optin_topics, outcomes_topic, workflow_topics
 from bridge.model.events import ChangeEvent, OptStatusDecided, event_headers
-from services.control.access import Tokens
-from services.control.archive import Archive
-from services.control.backlog import Backlog
-from services.control.consent import Decisions
-from services.control.cursors import Cursors
-from services.control.held import Settling
-from services.control.letters import Letters
-from services.control.outcomes import Outcomes
-from services.control.store import Store
-from services.control.traces import Traces
+from services.control.api.access import Tokens
+from services.control.topics.archive import Archive
+from services.control.topics.decision_outcomes import Outcomes
+from services.control.topics.decisions import Decisions
+from services.control.topics.held_items import Settling
+from services.control.topics.lag_samples import Backlog
+from services.control.topics.letters import Letters
+from services.control.topics.reader_cursors import Cursors
+from services.control.topics.record_search import Traces
+from services.control.topics.store import Store
 from tests.clock import FakeClock
 from tests.contract.broker import content, eventually, make
 from tests.unit.control_app import AT, Refusals, bearer, build, client

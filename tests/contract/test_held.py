@@ -12,8 +12,8 @@ import pytest
 
 from bridge.kafka.partitioner import partition_for
 from bridge.kafka.settings import KafkaSettings
-from services.control import commands
-from services.control.commands import By
+from services.control.rules import actions
+from services.control.rules.actions import By
 from tests.contract.broker import content, eventually, latest
 from tests.contract.consenting import Bench, consenting, decided
 from tests.unit.control_app import AT, bearer
@@ -103,7 +103,7 @@ async def test_what_is_released_twice_is_published_once(bench: Bench) -> None:
 
 async def test_another_instance_of_control_that_has_not_heard_of_the_first_ones_release_publishes_nothing(bench: Bench) -> None:
     id = await bench.held("ingress", key())
-    mark = commands.settle_held("ingress", "discarded", {id: []}, By("bert", None, AT), "elsewhere")
+    mark = actions.settle_held("ingress", "discarded", {id: []}, By("bert", None, AT), "elsewhere")
     await bench.store.run(mark)
     bench.decisions._db.execute("DELETE FROM marks")
     bench.decisions._counts.clear()
@@ -324,7 +324,7 @@ async def test_who_saved_the_running_configuration_may_not_release_but_discard(k
         first, second = await bench.held("optin", key()), await bench.held("optin", key())
         path, body = "/api/v1/workflows/optin/held/release", {"ids": [first], "reason": "x"}
         by, config = By("anna", None, AT), bench.store.saved("optin").config
-        await bench.store.run(commands.save("optin", config, 1, by, None))
+        await bench.store.run(actions.save("optin", config, 1, by, None))
 
         refused = await bench.http.post(path, json=body)
 

@@ -24,11 +24,11 @@ from bridge.model.state import Known
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving
-from services.control.cursors import Cursors
-from services.control.models_data import PlanOut
-from services.control.notes import Notes
-from services.control.plan import WITHIN_S, Planner
-from services.control.systems import Systems
+from services.control.models.data_json import PlanOut
+from services.control.systems.connections import Systems
+from services.control.systems.dry_campaign import Notes
+from services.control.systems.planner import WITHIN_S, Planner
+from services.control.topics.reader_cursors import Cursors
 from tests.contract.broker import make, producing
 from tests.e2e.stack import mapping
 

@@ -35,11 +35,11 @@ from bridge.model.errors import HaltError
 from bridge.model.events import ChangeEvent, EmailEvent, OptStatusDecided, OptStatusObserved, Record
 from bridge.model.settings import load
 from bridge.model.state import Digests, Known
-from services.control import commands
-from services.control.archive import Archive
-from services.control.commands import By
-from services.control.letters import record_again
-from services.control.store import Store
+from services.control.rules import actions
+from services.control.rules.actions import By
+from services.control.topics.archive import Archive
+from services.control.topics.letters import record_again
+from services.control.topics.store import Store
 from services.egress.journal_feed import JournalFeed
 from services.egress.payload import Payloads
 from services.egress.reader import journal_id
@@ -301,7 +301,7 @@ async def test_control_goes_on_with_what_the_first_version_was_told(store: Store
 
 
 async def test_a_workflow_that_the_first_version_started_can_be_stopped(store: Store, kafka_settings: KafkaSettings) -> None:
-    await store.run(commands.stop("ingress", By("anna", None, AT), None))
+    await store.run(actions.stop("ingress", By("anna", None, AT), None))
 
     kept = latest(kafka_settings, "control.workflows")["ingress"]
     assert (kept["desired"], kept["generation"], kept["config"]) == ("STOPPED", 4, CONFIG)

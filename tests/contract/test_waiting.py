@@ -11,9 +11,9 @@ import pytest
 
 from bridge.kafka.settings import KafkaSettings
 from bridge.model.desired import Heartbeat, Reason, Workflow
-from services.control import commands
-from services.control.commands import By
-from services.control.workflows import ROLES
+from services.control.rules import actions
+from services.control.rules.actions import By
+from services.control.rules.lifecycle import ROLES
 from tests.contract.broker import eventually
 from tests.contract.consenting import Bench, consenting
 from tests.contract.test_held import key
@@ -27,7 +27,7 @@ BROKEN = Reason("target_refused", "Campaign refuses", "Look.", "target")
 @pytest.fixture
 async def bench(kafka_settings: KafkaSettings, tmp_path: Path) -> AsyncIterator[Bench]:
     async with consenting(kafka_settings, tmp_path) as made:
-        await made.store.run(commands.start("ingress", ("STOPPED", 0), BY, None))
+        await made.store.run(actions.start("ingress", ("STOPPED", 0), BY, None))
         yield made
 
 
@@ -97,7 +97,7 @@ async def test_opt_outs_in_dead_letters_are_told_until_somebody_has_dealt_with_t
 
 
 async def test_opt_outs_in_dead_letters_of_a_workflow_that_is_stopped_are_told_as_well(bench: Bench) -> None:
-    await bench.store.run(commands.stop("ingress", BY, None))
+    await bench.store.run(actions.stop("ingress", BY, None))
     await letter(bench, "2")
 
     found = await bench.get("ingress")

@@ -14,8 +14,8 @@ from bridge.kafka.topics import Topics, control_topics
 from bridge.model.config import IngressConfig, OptinConfig
 from bridge.model.desired import Workflow
 from sandbox.dynamics.permissions import Permission
-from services.control import commands
-from services.control.commands import By
+from services.control.rules import actions
+from services.control.rules.actions import By
 from tests.e2e.consent import config, consenting, person
 from tests.e2e.helpers import run, until_reason
 from tests.e2e.stack import Stack, contacts
@@ -114,7 +114,7 @@ def saved_by_an_older_version(stack: Stack, draft: dict[str, Any]) -> None:
     """As control wrote it before it knew what TRUE of a column means."""
     partitions = Topics(stack.kafka).ensure(control_topics())["control.workflows"]
     shape = IngressConfig if stack.id == "ingress" else OptinConfig
-    command = commands.save(cast(Workflow, stack.id), shape.model_validate(draft), 1, By("old", None, "2025-01-01T00:00:00Z"), None)
+    command = actions.save(cast(Workflow, stack.id), shape.model_validate(draft), 1, By("old", None, "2025-01-01T00:00:00Z"), None)
     CommandLog(stack.kafka, partitions).transact(command)
 
 

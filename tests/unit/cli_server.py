@@ -21,8 +21,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import BaseModel
 from typer.testing import CliRunner, Result
 
-from services.control.cli.app import app
-from services.control.models import ConfigOut, HistoryOut, ValidationOut, WorkflowOut
+from cli.app import app
+from services.control.models.workflow_json import ConfigOut, HistoryOut, ValidationOut, WorkflowOut
 
 NOW = datetime(2026, 3, 31, 12, 0, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]

@@ -15,12 +15,13 @@ import structlog
 import bridge.observe.log
 from bridge.observe.log import configure
 from bridge.observe.settings import ServiceSettings
-from services.control.access import RANKS, Access, Tokens
-from services.control.app import build_app
-from services.control.archive import Archive
-from services.control.context import Control
-from services.control.door import API
+from services.control import pages
+from services.control.api.access import RANKS, Access, Tokens
+from services.control.api.context import Control
+from services.control.api.door import API
+from services.control.api.web_app import build_app
 from services.control.settings import ControlSettings
+from services.control.topics.archive import Archive
 from tests.clock import FakeClock
 
 AT = "2026-01-01T00:00:00Z"
@@ -44,7 +45,10 @@ def build(file: Path | None, refusals: Refusals | None = None, clock: FakeClock 
         if refusals is not None:
             refusals.append((by, address, what, code))
 
-    return build_app(Control(**parts), cast(Any, live), audit)
+    control = Control(**parts)
+    app = build_app(control, cast(Any, live), audit)
+    pages.install(app, control)
+    return app
 
 
 def client(app: Any, **headers: str) -> httpx.AsyncClient:

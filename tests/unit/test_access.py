@@ -1,4 +1,4 @@
-"""services.control.access: tokens, roles, rates, and where a request may come from."""
+"""services.control.api.access: tokens, roles, rates, and where a request may come from."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from starlette.requests import Request
 
 from bridge.model.settings import SettingsError
-from services.control import tokens
-from services.control.access import COOKIE, OPEN, Access, Principal, Rates, Tokens, hashed
-from services.control.problems import Refused
+from services.control.api import token_command
+from services.control.api.access import COOKIE, OPEN, Access, Principal, Rates, Tokens, hashed
+from services.control.api.problems import Refused
 from tests.clock import FakeClock
 
 AT = "2026-01-01T00:00:00Z"
@@ -79,12 +79,12 @@ def test_a_file_that_is_gone_lets_nobody_in(file: Path) -> None:
 
 
 def test_the_command_prints_a_token_once_on_stdout(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tokens.main(["--file", str(file), "new", "--role", "viewer", "--name", "me"]) == 0
+    assert token_command.main(["--file", str(file), "new", "--role", "viewer", "--name", "me"]) == 0
 
     token = capsys.readouterr().out.strip()
     assert Tokens(file).find(token) == Principal("me", "viewer")
 
-    assert tokens.main(["--file", str(file), "list"]) == 0
+    assert token_command.main(["--file", str(file), "list"]) == 0
     listed = capsys.readouterr().out
     assert listed.startswith("me\tviewer\t")
     assert token not in listed and hashed(token) not in listed
@@ -93,15 +93,15 @@ def test_the_command_prints_a_token_once_on_stdout(file: Path, capsys: pytest.Ca
 def test_the_command_revokes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     token = Tokens(file).add("me", "viewer", AT)
 
-    assert tokens.main(["--file", str(file), "revoke", "--name", "me"]) == 0
-    assert tokens.main(["--file", str(file), "revoke", "--name", "me"]) == 1
+    assert token_command.main(["--file", str(file), "revoke", "--name", "me"]) == 0
+    assert token_command.main(["--file", str(file), "revoke", "--name", "me"]) == 1
     assert Tokens(file).find(token) is None
 
 
 def test_the_command_needs_to_know_the_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("CONTROL_TOKENS_FILE", raising=False)
 
-    assert tokens.main(["list"]) == 78
+    assert token_command.main(["list"]) == 78
     assert "CONTROL_TOKENS_FILE" in capsys.readouterr().err
 
 

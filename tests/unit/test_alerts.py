@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.control.metrics import METRICS
+from services.control.api.exposition import METRICS
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS, GRAFANA = ROOT / "deploy/prometheus", ROOT / "deploy/grafana"

@@ -1,4 +1,4 @@
-"""services.control.backlog: which way the backlog goes, and how long it will take (control-api.md, backlog)."""
+"""services.control.rules.backlog_trend: which way the backlog goes, and how long it will take (control-api.md, backlog)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from bridge.kafka.lag import GroupLag, PartitionLag
 from bridge.model.config import Config
 from bridge.model.desired import Desired, Workflow
-from services.control.backlog import Backlog, Sample, eta_s, rates, verdict, waiting_since
-from services.control.views import backlog_view
-from services.control.workflows import default_config
+from services.control.api.views import backlog_view
+from services.control.rules.backlog_trend import Sample, eta_s, rates, verdict, waiting_since
+from services.control.rules.lifecycle import default_config
+from services.control.topics.lag_samples import Backlog
 from tests.clock import FakeClock
 from tests.unit.fakes import NOON
 

@@ -19,9 +19,9 @@ from bridge.dynamics.settings import DynamicsSettings
 from bridge.model.config import EgressConfig, IngressConfig, OptinConfig, default_ingress
 from bridge.model.errors import BridgeError, HaltError, RetryError
 from bridge.model.settings import load
-from services.control.checks import Checks
-from services.control.models_systems import CheckOut, System
-from services.control.systems import Systems
+from services.control.models.system_json import CheckOut, System
+from services.control.systems.connection_tests import Checks
+from services.control.systems.connections import Systems
 from tests.clock import FakeClock
 
 ROOT = Path(__file__).parents[2]

@@ -16,9 +16,9 @@ import yaml
 from typer.testing import Result
 
 from bridge.model.config import default_ingress
-from services.control.models import ConfigIn, DraftIn, RestoreIn, RevisionsOut
-from services.control.models_data import PlanIn, PlanOut
-from services.control.workflows import dumped
+from services.control.models.data_json import PlanIn, PlanOut
+from services.control.models.workflow_json import ConfigIn, DraftIn, RestoreIn, RevisionsOut
+from services.control.rules.lifecycle import dumped
 from tests.unit.cli_server import (
     NOW,
     ControlServer,

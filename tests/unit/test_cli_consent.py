@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.control.models_consent import DecisionsOut, HeldIn, HeldItemsOut, SettledOut
+from services.control.models.consent_json import DecisionsOut, HeldIn, HeldItemsOut, SettledOut
 from tests.unit.cli_server import NOW, ControlServer, Reply, backlog, bridge, problem, reason, serving, shaped, workflow
 
 ADA, BOB = "00df3854-8b49-484d-8f72-e552eb4a6dc2", "9e317117-0d4e-4612-b59d-29b871df9c26"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from services.control.models_data import (
+from services.control.models.data_json import (
     ChosenIn,
     CursorsOut,
     DiscardIn,
@@ -22,7 +22,7 @@ from services.control.models_data import (
     ReplayOut,
     TablesOut,
 )
-from services.control.models_systems import AuditsOut, ChecksOut, RestoredOut, WhoOut
+from services.control.models.system_json import AuditsOut, ChecksOut, RestoredOut, WhoOut
 from tests.unit.cli_server import NOW, ControlServer, Reply, bridge, problem, serving, shaped
 
 KEY, OTHER = "00df3854-8b49-484d-8f72-e552eb4a6dc2", "9e317117-0d4e-4612-b59d-29b871df9c26"

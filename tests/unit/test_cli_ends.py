@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from cli.app import app
+from cli.exit_codes import MEANINGS
 from sandbox.kafka.local import free_port
-from services.control.cli.app import app
-from services.control.cli.failures import MEANINGS
 from tests.unit.cli_server import ROOT, ControlServer, Reply, bridge, command, environment, problem, serving, workflow
 
 ALL = {"workflows": [workflow(each) for each in ("ingress", "egress", "optin")]}
@@ -249,14 +249,3 @@ def test_the_exit_codes_are_in_the_page_and_in_the_help() -> None:
 
     assert listed == MEANINGS
     assert all(f"{code} {meaning}" in help_text for code, meaning in MEANINGS.items())
-
-
-def test_the_command_line_works_with_the_rest_api_alone() -> None:
-    foreign = []
-    for file in (ROOT / "services/control/cli").glob("*.py"):
-        for name in re.findall(r"^\s*(?:from|import) ([\w.]+)", file.read_text(), re.MULTILINE):
-            ours = name.startswith(("bridge", "services", "sandbox", "schemas"))
-            if ours and not name.startswith("services.control.cli"):
-                foreign.append(f"{file.name}: {name}")
-
-    assert foreign == []

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bridge.model.config import EgressConfig, IngressConfig, OptinConfig, Shape
-from services.control.cli.changes import difference, filled
-from services.control.cli.failures import Failure
-from services.control.cli.yamlfile import dumped, parsed, read
-from services.control.workflows import SHAPES
-from services.control.workflows import dumped as saved
+from cli.differences import difference, filled
+from cli.exit_codes import Failure
+from cli.yamlfile import dumped, parsed, read
+from services.control.rules.lifecycle import SHAPES
+from services.control.rules.lifecycle import dumped as saved
 
 TEXT = st.one_of(st.text(), st.sampled_from("no NO yes on off null ~ 01234 1e5 12:30 2024-01-01 0x1f 1_000 .inf << = true -0 - 1.".split()))
 SCALAR = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXT)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from services.control.cli.graph import GraphPoint, graph
-from services.control.models import CommandIn
+from cli.graph import GraphPoint, graph
+from services.control.models.workflow_json import CommandIn
 from tests.unit.cli_server import (
     NOW,
     ControlServer,

@@ -1,12 +1,12 @@
-"""services.control.commands: Dynamics was restored, and cursors whose source epoch is to be kept. Pure."""
+"""services.control.rules.actions: Dynamics was restored, and cursors whose source epoch is to be kept. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from bridge.model.desired import Desired
-from services.control import commands
-from services.control.commands import RESTORED, TOPIC
+from services.control.rules import actions
+from services.control.rules.actions import RESTORED, TOPIC
 from tests.unit.test_commands import BY, OTHER, audits, fresh, run
 
 
@@ -17,7 +17,7 @@ def epochs(view: dict[str, Any]) -> dict[str, int]:
 def test_restored_raises_the_epoch_of_what_reads_dynamics_in_one_go_and_is_audited() -> None:
     view = fresh()
 
-    result, writes = run(view, commands.restored(BY, "restored to 3 March"))
+    result, writes = run(view, actions.restored(BY, "restored to 3 March"))
 
     assert result == {"ingress": 1, "optin": 1}
     assert epochs(view) == {"ingress": 1, "egress": 0, "optin": 1}
@@ -34,10 +34,10 @@ def test_restored_raises_the_epoch_of_what_reads_dynamics_in_one_go_and_is_audit
 
 def test_nothing_else_of_what_should_run_changes() -> None:
     view = fresh()
-    run(view, commands.start("ingress", ("STOPPED", 0), BY, "go"))
+    run(view, actions.start("ingress", ("STOPPED", 0), BY, "go"))
     before = Desired.from_json(view["ingress"])
 
-    run(view, commands.restored(OTHER, "r"))
+    run(view, actions.restored(OTHER, "r"))
 
     after = Desired.from_json(view["ingress"])
     assert after.epoch == 1
@@ -46,23 +46,23 @@ def test_nothing_else_of_what_should_run_changes() -> None:
 
 def test_two_presses_are_two_epochs_and_one_whose_answer_was_lost_is_one() -> None:
     view = fresh()
-    press = commands.restored(BY, "r")
+    press = actions.restored(BY, "r")
     run(view, press)
 
     again, writes = run(view, press)
     assert (again, writes) == ({"ingress": 1, "optin": 1}, [])
 
-    assert run(view, commands.restored(OTHER, "r"))[0] == {"ingress": 2, "optin": 2}
+    assert run(view, actions.restored(OTHER, "r"))[0] == {"ingress": 2, "optin": 2}
     assert view[RESTORED] == {"at": OTHER.at, "by": OTHER.name}
 
 
 def test_the_epoch_outlives_start_and_stop() -> None:
     view = fresh()
-    run(view, commands.restored(BY, "r"))
+    run(view, actions.restored(BY, "r"))
 
-    run(view, commands.start("ingress", ("STOPPED", 0), BY, None))
+    run(view, actions.start("ingress", ("STOPPED", 0), BY, None))
     assert epochs(view)["ingress"] == 1
-    run(view, commands.stop("ingress", BY, None))
+    run(view, actions.stop("ingress", BY, None))
 
     assert epochs(view)["ingress"] == 1
 
@@ -70,7 +70,7 @@ def test_the_epoch_outlives_start_and_stop() -> None:
 def test_a_cursor_that_is_forgotten_leaves_its_epoch_behind() -> None:
     view = fresh()
 
-    _, writes = run(view, commands.set_cursor("optin", "dynamics:contact", None, BY, epoch=2))
+    _, writes = run(view, actions.set_cursor("optin", "dynamics:contact", None, BY, epoch=2))
 
     assert epochs(view)["optin"] == 2
     assert [write for write in writes if write[0] == "optin.cursors"] == [("optin.cursors", "dynamics:contact", None)]
@@ -78,8 +78,8 @@ def test_a_cursor_that_is_forgotten_leaves_its_epoch_behind() -> None:
 
 def test_a_cursor_of_an_epoch_that_is_known_writes_the_cursor_only() -> None:
     view = fresh()
-    run(view, commands.restored(BY, "r"))
+    run(view, actions.restored(BY, "r"))
 
-    _, writes = run(view, commands.set_cursor("optin", "dynamics:contact", None, BY, epoch=1))
+    _, writes = run(view, actions.set_cursor("optin", "dynamics:contact", None, BY, epoch=1))
 
     assert not [write for write in writes if write[0] == TOPIC]

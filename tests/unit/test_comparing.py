@@ -1,4 +1,4 @@
-"""services.control.comparing: a filter that can never be true is refused, with the way out (control-api.md, errors)."""
+"""services.control.rules.filter_values: a filter that can never be true is refused, with the way out (control-api.md, errors)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.control.fitting import SourceTable
+from services.control.rules.metadata_fit import SourceTable
 from tests.unit.test_fitting import CONTACT, column, errors, fit
 
 OPERATOR, VALUE = "/tables/0/filter/conditions/0/operator", "/tables/0/filter/conditions/0/value"

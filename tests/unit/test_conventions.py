@@ -41,10 +41,12 @@ PURE = [
     "services/egress/payload.py",
     "services/egress/activity.py",
     "bridge/model/flags.py",
+    "bridge/model/operators.py",
     "bridge/consent/words.py",
     "bridge/consent/hearing.py",
     "bridge/consent/rule.py",
     "bridge/consent/mapped.py",
+    "bridge/consent/patience.py",
     "bridge/consent/guard.py",
     "bridge/consent/profiles.py",
     "services/ingress/remembered.py",
@@ -55,18 +57,8 @@ PURE = [
     "services/optin/export_times.py",
     "services/optin/export_notices.py",
     "services/optin/running.py",
-    "services/control/workflows.py",
-    "services/control/validation.py",
     "bridge/consent/meaning.py",
-    "services/control/fitting.py",
-    "services/control/comparing.py",
-    "services/control/replacing.py",
-    "services/control/trusting.py",
-    "services/control/commands.py",
-    "services/control/tables.py",
-    "services/control/proof.py",
-    "services/control/estimate.py",
-    "services/control/warning.py",
+    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "services/control/rules").glob("*.py"))),
 ]
 OUTSIDE = {"asyncio", "socket", "time", "httpx", "confluent_kafka", "sqlite3", "os", "random", "subprocess", "aiohttp"}
 SCHEMAS = {
@@ -125,6 +117,25 @@ def test_each_room_of_the_bridge_imports_only_those_above_it() -> None:
     assert {path.name for path in (ROOT / "bridge").glob("*.py")} == {"__init__.py", "memory.py"}, "the others are in rooms"
 
 
+STAIRCASE = ("settings", "models", "rules", "topics", "systems", "api", "pages")  # each imports from what is left of it
+WEB = ("fastapi", "starlette", "uvicorn")
+
+
+def test_control_stands_on_one_staircase() -> None:
+    wrong = []
+    for number, room in enumerate(STAIRCASE):
+        allowed = {f"services.control.{each}" for each in STAIRCASE[: number + 1]}
+        for path in modules(f"services/control/{room}") or [ROOT / f"services/control/{room}.py"]:
+            names = [name for name in imports(path) if name.startswith("services.control")]
+            wrong += [f"{path.relative_to(ROOT)} imports {name}" for name in names if ".".join(name.split(".")[:3]) not in allowed]
+    for room in STAIRCASE[: STAIRCASE.index("api")]:
+        wrong += [each for web in WEB for each in offenders(f"services/control/{room}", web)]
+
+    assert wrong == []
+    on_top = {path.name for path in (ROOT / "services/control").glob("*.py")}
+    assert on_top == {"__init__.py", "__main__.py", "settings.py", "cli.py"}, "the others are in rooms"
+
+
 def test_imports_point_one_way() -> None:
     assert offenders("bridge", "services") == []
     assert offenders("bridge", "sandbox") == []
@@ -133,13 +144,17 @@ def test_imports_point_one_way() -> None:
     assert offenders("sandbox", "services") == []
 
 
+def test_the_command_line_works_with_the_rest_api_alone() -> None:
+    assert [each for other in ("bridge", "services", "sandbox", "schemas") for each in offenders("cli", other)] == []
+
+
 def test_only_tests_use_the_twins_in_memory() -> None:
     assert offenders("bridge", "bridge.memory") == []
     assert offenders("services", "bridge.memory") == []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    found = modules("bridge", "services", "sandbox")
+    found = modules("bridge", "services", "cli", "sandbox")
     paths = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in found}
     graph: dict[str, set[str]] = {name: set() for name in paths}
     for name, path in paths.items():
@@ -155,7 +170,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def test_every_class_has_a_name_of_its_own() -> None:
     where: dict[str, list[str]] = {}
-    for path in modules("bridge", "services"):
+    for path in modules("bridge", "services", "cli"):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef):
                 where.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
@@ -194,7 +209,7 @@ def test_every_setting_is_in_the_settings_page_and_none_else() -> None:
 
 def test_every_route_of_the_api_says_which_role_it_needs() -> None:
     undecided = []
-    for path in [*modules("services/control/routes"), ROOT / "services/control/app.py"]:
+    for path in modules("services/control/api"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.AsyncFunctionDef) and any("routes." in ast.unparse(each) for each in node.decorator_list):
                 asked = {ast.unparse(each.annotation) for each in node.args.args if each.annotation}
@@ -239,7 +254,7 @@ def test_every_reason_code_is_explained_in_operations() -> None:
 
 def test_modules_and_functions_stay_small() -> None:
     long = []
-    for path in modules("bridge", "services"):
+    for path in modules("bridge", "services", "cli"):
         tree = ast.parse(path.read_text())
         if len(path.read_text().splitlines()) > 300:
             long.append(f"{path.relative_to(ROOT)}: more than 300 lines")

@@ -1,4 +1,4 @@
-"""services.control.degraded: what keeps a workflow that runs from its work."""
+"""services.control.rules.degraded: what keeps a workflow that runs from its work."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bridge.model.desired import Heartbeat, Reason, Workflow
-from services.control.degraded import in_trouble, loading
-from services.control.workflows import Beat
+from services.control.rules.degraded import in_trouble, loading
+from services.control.rules.lifecycle import Beat
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NETWORK = Reason("network", "PATCH /campaign/profile: ConnectTimeout", "Nothing to do.", "service")

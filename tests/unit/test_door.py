@@ -1,4 +1,4 @@
-"""services.control.door: what answers without a token, what every answer carries, and what faults tell."""
+"""services.control.api.door: what answers without a token, what every answer carries, and what faults tell."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from services.control import door as doors
-from services.control.access import PER_SECOND, Tokens
+from services.control.api import door as doors
+from services.control.api.access import PER_SECOND, Tokens
 from services.control.pages.frame import Frame
 from tests.clock import FakeClock
 from tests.unit.control_app import AT, HOST, SECRET, Refusals, bearer, build, check_headers, client, logging_as, operations, roles_needed

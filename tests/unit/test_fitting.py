@@ -1,4 +1,4 @@
-"""services.control.fitting: a configuration against what both systems say of themselves (control-api.md, errors)."""
+"""services.control.rules.metadata_fit: a configuration against what both systems say of themselves (control-api.md, errors)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from bridge.campaign.metadata import Resource
 from bridge.dynamics.secured import ColumnAccess
 from bridge.mapping.convert import TargetField
 from bridge.model.config import IngressConfig, OptinConfig
-from services.control.fitting import SourceTable, fit_ingress, fit_optin
-from services.control.models_systems import FieldOut, OptionOut
-from services.control.validation import Findings
+from services.control.models.system_json import FieldOut, OptionOut
+from services.control.rules.metadata_fit import SourceTable, fit_ingress, fit_optin
+from services.control.rules.validation import Findings
 
 
 def column(

@@ -1,4 +1,4 @@
-"""services.control.heard: how old heartbeats are, and which are remembered when their services have gone."""
+"""services.control.topics.heartbeats: how old heartbeats are, and which are remembered when their services have gone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from bridge.kafka.follower import Entry
 from bridge.model.desired import Heartbeat, Status
-from services.control.heard import Heard
-from services.control.workflows import Beat
+from services.control.rules.lifecycle import Beat
+from services.control.topics.heartbeats import Heard
 from tests.clock import FakeClock
 
 

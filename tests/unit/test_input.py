@@ -10,10 +10,10 @@ import pytest
 
 from bridge.model.config import IngressConfig
 from bridge.model.desired import Workflow
-from services.control.access import Tokens
-from services.control.models_data import ChosenIn
-from services.control.validation import check
-from services.control.workflows import SHAPES
+from services.control.api.access import Tokens
+from services.control.models.data_json import ChosenIn
+from services.control.rules.lifecycle import SHAPES
+from services.control.rules.validation import check
 from tests.clock import FakeClock
 from tests.unit.control_app import AT, bearer, build, client, read_archive
 

@@ -1,11 +1,11 @@
-"""services.control.letters: what a re-driven letter becomes."""
+"""services.control.topics.letters: what a re-driven letter becomes."""
 
 from __future__ import annotations
 
 from bridge.kafka.client import Names
 from bridge.kafka.settings import KafkaSettings
 from bridge.model.events import Record
-from services.control.letters import record_again
+from services.control.topics.letters import record_again
 
 NAMES = Names(KafkaSettings())
 

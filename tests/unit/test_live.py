@@ -1,4 +1,4 @@
-"""services.control.live: what listeners are told, and how seldom."""
+"""services.control.api.live_stream: what listeners are told, and how seldom."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from bridge.model.desired import WORKFLOWS, Workflow
 from bridge.model.errors import RetryError
-from services.control import live as live_module
-from services.control.live import COMMENT, Listener, Live
-from services.control.models import BacklogOut, CountersOut, WorkflowOut
+from services.control.api import live_stream as live_module
+from services.control.api.live_stream import COMMENT, Listener, Live
+from services.control.models.workflow_json import BacklogOut, CountersOut, WorkflowOut
 from tests.clock import FakeClock
 
 

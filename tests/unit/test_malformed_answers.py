@@ -34,8 +34,8 @@ from bridge.kafka.settings import KafkaSettings
 from bridge.model.config import EgressConfig, OptinConfig, default_ingress
 from bridge.model.errors import RetryError
 from bridge.model.settings import load
-from services.control.checks import Checks
-from services.control.systems import Systems
+from services.control.systems.connection_tests import Checks
+from services.control.systems.connections import Systems
 from tests.clock import FakeClock
 from tests.raw import RawServer, http, raw_server
 

@@ -28,9 +28,9 @@ from bridge.observe.metrics import METRICS, Metrics
 from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.web import Fault, serving
-from services.control.metrics import METRICS as OF_CONTROL
-from services.control.metrics import exposition
-from services.control.models import WorkflowOut
+from services.control.api.exposition import METRICS as OF_CONTROL
+from services.control.api.exposition import exposition
+from services.control.models.workflow_json import WorkflowOut
 from tests.clock import START, FakeClock
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""services.control.outcomes: what came of a decision, as far as it can be told (consent.md, rule 8)."""
+"""services.control.topics.decision_outcomes: what came of a decision, as far as it can be told (consent.md, rule 8)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from bridge.model.events import OptStatusDecided
 from bridge.model.state import Known
-from services.control.outcomes import _outcome
-from services.control.proof import Decision
+from services.control.rules.decision_records import Decision
+from services.control.topics.decision_outcomes import _outcome
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 EVENT = OptStatusDecided("c-1", "campaign", {"blackListEmail": True}, "opted-out-in-dynamics", {}, AT)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from bridge.model.clock import SystemClock
-from services.control.access import Access, Principal
+from services.control.api.access import Access, Principal
 from services.control.pages.frame import Frame, Link, places
-from services.control.pages.words import SETTINGS
+from services.control.pages.labels import SETTINGS
 from services.control.settings import ControlSettings
 from tests.every_setting import EVERY_SETTINGS
 

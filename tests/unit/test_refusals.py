@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from services.control import __main__ as entry
-from services.control import door as doors
-from services.control.access import MOST_NAMES, PER_SECOND, Rates, Tokens, hashed
+from services.control.api import door as doors
+from services.control.api.access import MOST_NAMES, PER_SECOND, Rates, Tokens, hashed
 from tests.clock import FakeClock
 from tests.unit.control_app import AT, Refusals, bearer, build, check_headers, client
 

@@ -1,4 +1,4 @@
-"""services.control.replacing: mappings and replacements that can never work are refused (control-api.md, errors)."""
+"""services.control.rules.replacements: mappings and replacements that can never work are refused (control-api.md, errors)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bridge.mapping.rows import Mapper
 from bridge.model.config import TableMapping
 from bridge.model.errors import RejectError
 from bridge.model.events import ChangeEvent, Value
-from services.control.fitting import SourceTable
-from services.control.models_systems import FieldOut, OptionOut
-from services.control.validation import Findings
+from services.control.models.system_json import FieldOut, OptionOut
+from services.control.rules.metadata_fit import SourceTable
+from services.control.rules.validation import Findings
 from tests.unit.fakes import NOON
 from tests.unit.test_fitting import CONTACT, PROFILE, column, errors, fit, mapped, warned
 
@@ -69,7 +69,7 @@ def test_a_choice_of_which_campaign_takes_no_option_is_refused(source: str, targ
         ("donotemail", "cusText", "display", []),
         ("donotemail", "cusYes", "display", []),
         ("donotemail", "gender", "technical", [("true", "male"), ("false", "female")]),
-        ("gendercode", "blackListEmail", "technical", []),  # services/control/trusting.py warns of those
+        ("gendercode", "blackListEmail", "technical", []),  # services/control/rules/column_trust.py warns of those
     ],
 )
 def test_a_choice_whose_options_all_arrive_is_taken(source: str, target: str, picklists: str, replaced: list[tuple[str, str]]) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 from bridge.kafka.topics import control_topics
 from bridge.model.config import Filter, IngressConfig, TableMapping
 from bridge.model.settings import Url
-from services.control import live, models, models_data, systems
-from services.control.access import PER_SECOND, SESSION_S
-from services.control.app import ASK_EVERY_S
-from services.control.door import API, LARGEST_BODY, LONGEST_PATH, LONGEST_S, TELL_EVERY_S
-from services.control.routes import tables
+from services.control.api import live_stream, table_routes
+from services.control.api.access import PER_SECOND, SESSION_S
+from services.control.api.door import API, LARGEST_BODY, LONGEST_PATH, LONGEST_S, TELL_EVERY_S
+from services.control.api.web_app import ASK_EVERY_S
+from services.control.models import data_json, workflow_json
+from services.control.systems import connections
 from tests.every_setting import EVERY_SETTINGS
 from tests.unit.control_app import roles_needed
 
@@ -92,12 +93,12 @@ def test_the_limits_in_the_page_are_those_of_the_code() -> None:
         (f"{PER_SECOND} requests a second", True),
         (f"{LONGEST_S:.0f} s", True),
         (f"{SESSION_S // 3600} hours", SESSION_S % 3600 == 0),
-        (f"{live.MOST_LISTENERS} listeners", True),
-        (f"{systems.ASK_WITHIN_S:.0f} s", True),
-        (f"{tables.MOST_WAITING:,} records", True),
-        (f"{tables.MOST_ROWS:,} rows", True),
-        (f"{_longest(models.CommandIn, 'comment'):,} characters", True),
-        (f"{_longest(models_data.ChosenIn, 'ids'):,} ids", True),
+        (f"{live_stream.MOST_LISTENERS} listeners", True),
+        (f"{connections.ASK_WITHIN_S:.0f} s", True),
+        (f"{table_routes.MOST_WAITING:,} records", True),
+        (f"{table_routes.MOST_ROWS:,} rows", True),
+        (f"{_longest(workflow_json.CommandIn, 'comment'):,} characters", True),
+        (f"{_longest(data_json.ChosenIn, 'ids'):,} ids", True),
         (f"{_longest(IngressConfig, 'tables'):,} tables", True),
         (f"{_longest(TableMapping, 'fields'):,} fields", True),
         (f"{_longest(TableMapping, 'replacements'):,} replacements", True),

@@ -18,9 +18,9 @@ from bridge.model.desired import Workflow
 from bridge.model.errors import RetryError
 from bridge.model.settings import SettingsError
 from services.control import __main__ as entry
-from services.control import live
-from services.control.access import OPEN, RESERVED, SESSION_S, Principal, Tokens, hashed
-from services.control.models import WorkflowOut
+from services.control.api import live_stream
+from services.control.api.access import OPEN, RESERVED, SESSION_S, Principal, Tokens, hashed
+from services.control.models.workflow_json import WorkflowOut
 from tests.clock import FakeClock
 from tests.unit.control_app import AT, Refusals, bearer, build, client
 
@@ -167,10 +167,10 @@ def _away(workflow: Workflow) -> WorkflowOut:
 async def test_a_stream_ends_with_its_token(
     token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, waking: str, by: str
 ) -> None:
-    assert live.COMMENT_EVERY_S <= 15, "so long may a stream outlive its token"
+    assert live_stream.COMMENT_EVERY_S <= 15, "so long may a stream outlive its token"
     if waking == "comment":
-        monkeypatch.setattr(live, "COMMENT_EVERY_S", 0.01)
-    file, events = tmp_path / "tokens", live.Live(_away, FakeClock())
+        monkeypatch.setattr(live_stream, "COMMENT_EVERY_S", 0.01)
+    file, events = tmp_path / "tokens", live_stream.Live(_away, FakeClock())
     headers = bearer(token) if by == "header" else {"Cookie": f"bridge_session={token}"}
     async with client(build(file, live=events), **headers) as http:
         stream = asyncio.create_task(http.get("/api/v1/events"))
@@ -192,7 +192,7 @@ async def test_a_stream_ends_with_its_token(
 
 
 async def test_a_stream_goes_on_while_its_token_is_there(token: str, tmp_path: Path) -> None:
-    file, events = tmp_path / "tokens", live.Live(_away, FakeClock())
+    file, events = tmp_path / "tokens", live_stream.Live(_away, FakeClock())
     other = Tokens(file).add("other", "viewer", AT)
     async with client(build(file, live=events), **bearer(other)) as http:
         stream = asyncio.create_task(http.get("/api/v1/events"))

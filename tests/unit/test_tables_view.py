@@ -1,4 +1,4 @@
-"""services.control.tables: what the API tells about one ingress table."""
+"""services.control.rules.table_progress: what the API tells about one ingress table."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 
 from bridge.model.config import TableMapping, default_ingress
 from bridge.model.desired import Replay
-from services.control.cursors import Position
-from services.control.models_data import TableOut
-from services.control.tables import table_view
+from services.control.models.data_json import TableOut
+from services.control.rules.table_progress import Position, table_view
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 CONTACT: TableMapping = default_ingress().tables[0]

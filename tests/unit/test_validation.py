@@ -1,4 +1,4 @@
-"""services.control.validation: what is wrong with a configuration by itself (control-api.md, Configuration)."""
+"""services.control.rules.validation: what is wrong with a configuration by itself (control-api.md, Configuration)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from bridge.model.config import Config
 from bridge.model.desired import WORKFLOWS, Workflow
 from bridge.model.flags import OPT_OUT_FLAGS
-from services.control.validation import Findings, check
-from services.control.workflows import SHAPES, default_config, dumped
+from services.control.rules.lifecycle import SHAPES, default_config, dumped
+from services.control.rules.validation import Findings, check
 
 CONTACT_KEY = {"source": "contactid", "target": "externalId"}
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -18,7 +17,8 @@ from bridge.dynamics.metadata import read_table
 from bridge.dynamics.settings import DynamicsSettings
 from bridge.mapping.convert import TargetField
 from bridge.mapping.rows import Mapped, Mapper
-from bridge.model.config import EgressConfig, IngressConfig, OptinConfig, TableMapping
+from bridge.model.config import Config, EgressConfig, IngressConfig, OptinConfig, TableMapping
+from bridge.model.desired import Workflow
 from bridge.model.errors import RejectError
 from bridge.model.events import ChangeEvent, Value
 from bridge.model.settings import load
@@ -26,9 +26,8 @@ from sandbox.campaign import CampaignSandbox
 from sandbox.dynamics import DynamicsSandbox
 from sandbox.dynamics.tables import Column
 from sandbox.web import serving
-from services.control.context import Control
-from services.control.systems import Systems
-from services.control.validating import validated
+from services.control.systems.connections import Systems
+from services.control.systems.drafts import validated
 from tests.clock import FakeClock
 from tests.flow.handling import serving_rig
 from tests.unit.fakes import NOON
@@ -218,11 +217,10 @@ async def warned_of(dynamics: str, campaign: str, zone: str, field: Mapping[str,
         "CAMPAIGN_TOKEN_URL": f"{campaign}/ims/token/v3",
     }
     systems = Systems(load(DynamicsSettings, environment), load(CampaignSettings, environment), FakeClock())
-    saved = SimpleNamespace(configs=lambda: {"ingress": IngressConfig(), "egress": EgressConfig(), "optin": OptinConfig()})
-    control = cast(Control, SimpleNamespace(systems=systems, store=saved, consent=ConsentSettings()))
+    saved: dict[Workflow, Config] = {"ingress": IngressConfig(), "egress": EgressConfig(), "optin": OptinConfig()}
     table = {"source": "contact", "target": "profile", "key": {"source": "contactid", "target": "externalId"}, "fields": [field]}
     try:
-        findings = await validated(control, "ingress", {"tables": [table]})
+        findings = await validated("ingress", {"tables": [table]}, saved, systems, ConsentSettings())
     finally:
         await systems.close()
     assert findings.errors == []

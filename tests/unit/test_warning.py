@@ -1,4 +1,4 @@
-"""services.control.warning and estimate: what a draft takes away, said before it does so."""
+"""services.control.rules.losses: what a draft takes away, said before it does so."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import pytest
 
 from bridge.consent.settings import ConsentSettings
 from bridge.model.config import IngressConfig, default_ingress
-from services.control.estimate import limited, lowers, together, whole
-from services.control.models_data import LimitedOut
-from services.control.validation import Findings
-from services.control.warning import warn_of_what_goes
+from services.control.models.data_json import LimitedOut
+from services.control.rules.losses import limited, lowers, together, warn_of_what_goes, whole
+from services.control.rules.validation import Findings
 
 CONDITION = {"field": "statecode", "operator": "eq", "value": 0}
 

@@ -1,4 +1,4 @@
-"""services.control.workflows: status from desired state and heartbeats, and what commands do (control-api.md, decision D6)."""
+"""services.control.rules.lifecycle: status from desired state and heartbeats, and what commands do (control-api.md, decision D6)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.model.config import CONTACT_FIELDS, IngressConfig
 from bridge.model.desired import HEARTBEAT_DEADLINE_S, WORKFLOWS, Desired, Heartbeat, Reason, Status, Workflow
-from services.control.workflows import (
+from services.control.rules.lifecycle import (
     ROLES,
     SHAPES,
     Beat,

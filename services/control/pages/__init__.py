@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from services.control.context import Control
+from services.control.api.context import Control
 from services.control.pages import routes, session
 from services.control.pages.frame import Frame
 

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bridge import __version__
-from services.control.access import Access, Principal
+from services.control.api.access import Access, Principal
 from services.control.settings import ControlSettings
 
 WEB = ("https://", "http://")

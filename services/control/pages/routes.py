@@ -9,10 +9,10 @@ from fastapi.responses import HTMLResponse
 
 from bridge.model.desired import WORKFLOWS
 from bridge.model.flags import FLAGS
-from services.control.context import Viewer
+from services.control.api.context import Viewer
 from services.control.pages.frame import Frame, Link
-from services.control.pages.words import ABOUT, EVENTS, RECORDS, SETTINGS
-from services.control.workflows import NAMES
+from services.control.pages.labels import ABOUT, EVENTS, RECORDS, SETTINGS
+from services.control.rules.lifecycle import NAMES
 
 HOME = Link("Workflows", "/")
 INGRESS = Link(NAMES["ingress"], "/workflows/ingress")

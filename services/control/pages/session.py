@@ -7,8 +7,8 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
-from services.control.access import COOKIE, SESSION_S
-from services.control.context import Control
+from services.control.api.access import COOKIE, SESSION_S
+from services.control.api.context import Control
 from services.control.pages.frame import Frame
 
 ACKNOWLEDGED = "bridge_privacy"

@@ -1,5 +1,0 @@
-"""`bridge`, the command line of the control plane. Talks to the REST API only, so it works from another machine (docs/cli.md)."""
-
-from services.control.cli.app import main
-
-__all__ = ["main"]

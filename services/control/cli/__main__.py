@@ -1,6 +1,0 @@
-"""`python -m services.control.cli`: the same as `bridge`."""
-
-from services.control.cli.app import main
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""The JSON of the control API (contracts/control-api.md), for the answers and for OpenAPI."""

@@ -1,0 +1,1 @@
+"""What control decides: pure functions of what is handed in."""

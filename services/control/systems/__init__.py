@@ -1,0 +1,1 @@
+"""Dynamics and Campaign as control asks them: metadata, connection tests, drafts, plans."""
