@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from bridge.kafka.client import SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, trouble
+from bridge.kafka.member import Member
 from bridge.kafka.membership import Membership
 from bridge.kafka.publisher import TransactionalPublisher
 from bridge.kafka.settings import KafkaSettings
-from bridge.model.errors import BridgeError, HaltError, RetryError
+from bridge.model.errors import HaltError
 from bridge.observe.log import log
 
 Cursors = dict[str, dict[str, Any]]
 GainedCall = Callable[[int, Cursors, TransactionalPublisher], None]
-LostCall = Callable[[int], Awaitable[None]]
-RELEASE_TIMEOUT_S = 20
+LostCall = Callable[[int], Coroutine[Any, Any, None]]
 
 
-class Ownership:
+class Ownership(Member):
     """Takes part in the group `<workflow>-reader` on a thread of its own. For the partitions `wanted` it calls, in the event loop,
 
     - `gained(partition, cursors, publisher)`, once earlier owners are fenced and the partition's cursors are read to the end;
-    - `await lost(partition)`, and gives the partition away when that has returned.
+    - `await lost(partition)`, and gives the partition away when that has returned; at `close`, for each that is still owned.
     """
 
     def __init__(
@@ -41,14 +39,12 @@ class Ownership:
         lost: LostCall,
         largest: int | None = None,
     ) -> None:
+        super().__init__("ownership", "owning tables")
         self._settings, self._largest = settings, largest
         self._workflow = workflow
         names = Names(settings)
         self._topic = names.topic(f"{workflow}.cursors")
         self._wanted, self._gained, self._lost = wanted, gained, lost
-        self._loop = asyncio.get_running_loop()
-        self._failed: asyncio.Future[None] = self._loop.create_future()
-        self._closing = threading.Event()
         self._loading: dict[int, Cursors] = {}
         self._owned: set[int] = set()
         self.rebalances = 0
@@ -67,32 +63,12 @@ class Ownership:
                 auto_offset_reset="earliest",
             )
         )
-        self._thread = threading.Thread(target=self._run, name="ownership", daemon=True)
 
-    async def run(self) -> None:
-        """Until cancelled or closed. Raises HaltError."""
-        self._thread.start()
-        await self._failed
-
-    async def close(self) -> None:
-        """Gives everything back and leaves. `lost` is called for each partition still owned."""
-        self._closing.set()
-        await asyncio.to_thread(self._thread.join, RELEASE_TIMEOUT_S + 10)
-
-    def _run(self) -> None:
-        try:
-            self._consumer.subscribe([self._topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
-            while not self._closing.is_set():
-                if (message := self._consumer.poll(0.2)) is not None:
-                    self._take(message)
-        except BridgeError as exc:
-            self._fail(exc)
-        except KafkaException as exc:
-            self._fail(error_for(exc, "owning tables"))
-        except Exception as exc:  # a thread that only ended would leave a run that says RUNNING and reads nothing
-            self._fail(exc)
-        finally:
-            self._leave()
+    def _work(self) -> None:
+        self._consumer.subscribe([self._topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
+        while not self._closing.is_set():
+            if (message := self._consumer.poll(0.2)) is not None:
+                self._take(message)
 
     def _leave(self) -> None:
         try:
@@ -100,9 +76,6 @@ class Ownership:
             self._release(sorted(self._owned))
         except Exception as exc:
             self._fail(exc)
-
-    def _fail(self, exc: Exception) -> None:
-        self._loop.call_soon_threadsafe(lambda: None if self._failed.done() else self._failed.set_exception(exc))
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.membership.assigned()
@@ -130,12 +103,7 @@ class Ownership:
         for partition in partitions:
             if partition in self._owned:
                 self._owned.discard(partition)
-                future = asyncio.run_coroutine_threadsafe(_awaited(self._lost, partition), self._loop)
-                try:
-                    future.result(RELEASE_TIMEOUT_S)
-                except TimeoutError as exc:
-                    text = f"what is under way did not end in {RELEASE_TIMEOUT_S} s; the run begins again"
-                    raise RetryError(text, code="release_slow") from exc
+                self._ended(self._lost(partition))
 
     def _take(self, message: Message) -> None:
         error, partition = message.error(), message.partition()
@@ -184,7 +152,3 @@ def _cursor(key: str, value: bytes | None) -> dict[str, Any] | None:
             origin="kafka",
         )
     return found
-
-
-async def _awaited(call: LostCall, partition: int) -> None:
-    await call(partition)

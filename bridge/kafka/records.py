@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -13,16 +12,16 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.kafka.client import OUT_OF_RANGE, SESSION_TIMEOUT_MS, FencedError, Names, client_config, error_for, headers_of, trouble
 from bridge.kafka.lease import Lease
+from bridge.kafka.member import Member
 from bridge.kafka.membership import Membership
 from bridge.kafka.settings import KafkaSettings
-from bridge.model.errors import HaltError, RetryError
+from bridge.model.errors import HaltError
 from bridge.model.events import Record
 from bridge.observe.log import log
 
 BATCH = 500
 POLL_S = 0.05
 COMMIT_EVERY_S = 1.0
-RELEASE_TIMEOUT_S = 20
 # The thread that polls waits while the state of new partitions is rebuilt (`_assign`), minutes with millions of records. That we are alive
 # is told by the session, that we may act by the lease: the time between two polls tells neither.
 LONGEST_REBUILD_MS = 3_600_000
@@ -43,7 +42,7 @@ class RecordListener(Protocol):
         """Returns when nothing of these positions is in flight any more; what was not begun is dropped."""
 
 
-class KafkaRecords:
+class KafkaRecords(Member):
     """Consumes `topics` as a member of `group`, from the committed offsets or, where there is none, from the beginning."""
 
     def __init__(
@@ -56,12 +55,10 @@ class KafkaRecords:
         ledger: OffsetLedger,
         lease: Lease,
     ) -> None:
+        super().__init__("records", "consuming")
         names = Names(settings)
         self._names, self._listener, self._ledger, self._lease = names, listener, ledger, lease
         self._topics = [names.topic(topic) for topic in topics]
-        self._loop = asyncio.get_running_loop()
-        self._failed: asyncio.Future[None] = self._loop.create_future()
-        self._closing = threading.Event()
         self._paused: set[Position] = set()
         self.rebalances = 0
         self.membership = Membership(names.group(group))
@@ -85,28 +82,6 @@ class KafkaRecords:
             )
             | {"on_commit": self._committed}
         )
-        self._thread = threading.Thread(target=self._run, name="records", daemon=True)
-
-    async def run(self) -> None:
-        """Until closed. Raises HaltError (backlog expired, refused, INSTANCE_ID taken) or RetryError (start over)."""
-        self._thread.start()
-        await self._failed
-
-    async def close(self) -> None:
-        """Drains what is in flight, commits and leaves."""
-        self._closing.set()
-        await asyncio.to_thread(self._thread.join, RELEASE_TIMEOUT_S + 10)
-
-    def _run(self) -> None:
-        try:
-            self._consumer.subscribe(self._topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
-            self._poll_until_closed()
-        except KafkaException as exc:
-            self._fail(error_for(exc, "consuming"))
-        except Exception as exc:  # a thread that only ended would leave a run that says RUNNING and does nothing
-            self._fail(exc)
-        finally:
-            self._leave()
 
     def _leave(self) -> None:
         steps: list[Callable[[], object]] = [lambda: self._release(self._owned()), self._commit_now, self._consumer.close]
@@ -116,10 +91,8 @@ class KafkaRecords:
             except Exception as exc:
                 self._fail(exc)
 
-    def _fail(self, exc: Exception) -> None:
-        self._loop.call_soon_threadsafe(lambda: None if self._failed.done() else self._failed.set_exception(exc))
-
-    def _poll_until_closed(self) -> None:
+    def _work(self) -> None:
+        self._consumer.subscribe(self._topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
         next_commit = 0.0
         while not self._closing.is_set():
             first = self._consumer.poll(POLL_S)
@@ -266,12 +239,8 @@ class KafkaRecords:
             return []
 
     def _release(self, positions: Sequence[Position]) -> None:
-        if not positions:
-            return
-        try:
-            asyncio.run_coroutine_threadsafe(self._listener.release(positions), self._loop).result(RELEASE_TIMEOUT_S)
-        except TimeoutError as exc:
-            raise RetryError(f"what is under way did not end in {RELEASE_TIMEOUT_S} s; the run begins again", code="release_slow") from exc
+        if positions:
+            self._ended(self._listener.release(positions))
 
     def _offsets(self) -> tuple[dict[Position, int], list[TopicPartition]]:
         moved = self._ledger.commitable()
