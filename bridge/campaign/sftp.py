@@ -14,7 +14,7 @@ import asyncssh
 
 from bridge.campaign.export_folder import PROCESSING, Copy, ExportFile, Outcome, PutAway, numbered
 from bridge.campaign.settings import ExportSettings
-from bridge.campaign.sftp_session import Session, SftpServer, copied
+from bridge.campaign.sftp_session import SftpServer, SftpSession, copied
 from bridge.observe.metrics import UNMETERED, Meter
 
 UNFINISHED = (".tmp", ".part", ".filepart")
@@ -34,7 +34,7 @@ class SftpFolder:
         return await self._with(lambda session: self._listed(session, ""))
 
     async def waiting(self) -> list[ExportFile]:
-        async def both(session: Session) -> list[ExportFile]:
+        async def both(session: SftpSession) -> list[ExportFile]:
             found = await self._listed(session, "")
             with suppress(asyncssh.SFTPNoSuchFile, *NOT_ALLOWED):
                 found += await self._listed(session, f"{PROCESSING}/")
@@ -43,7 +43,7 @@ class SftpFolder:
         return await self._with(both)
 
     async def claim(self, file: ExportFile) -> ExportFile | None:
-        async def claimed(session: Session) -> ExportFile | None:
+        async def claimed(session: SftpSession) -> ExportFile | None:
             at = file.at
             if not file.claimed:
                 try:
@@ -55,7 +55,7 @@ class SftpFolder:
         return await self._with(claimed)
 
     async def finished(self, file: ExportFile) -> PutAway | None:
-        async def found(session: Session) -> PutAway | None:
+        async def found(session: SftpSession) -> PutAway | None:
             places: tuple[PutAway, ...] = ("processed", "failed")
             for where in places:
                 if await self._found(session, file, where):
@@ -65,7 +65,7 @@ class SftpFolder:
         return await self._with(found)
 
     async def fetch(self, file: ExportFile, to: Path) -> Copy:
-        async def fetched(session: Session) -> Copy:
+        async def fetched(session: SftpSession) -> Copy:
             try:
                 async with session.sftp.open(self._path(file.at), "rb") as remote:
                     if not file.same(_file(file.at, await remote.stat())):
@@ -82,7 +82,7 @@ class SftpFolder:
     async def put_away(self, file: ExportFile, where: PutAway) -> Outcome:
         """What was processed fifteen days ago is deleted."""
 
-        async def done(session: Session) -> Outcome:
+        async def done(session: SftpSession) -> Outcome:
             now = await self._seen(session, file.at)
             if now is None or not now.same(file):
                 return "gone" if now is None else "changed"
@@ -101,7 +101,7 @@ class SftpFolder:
 
         return await self._with(done)
 
-    async def _listed(self, session: Session, place: str) -> list[ExportFile]:
+    async def _listed(self, session: SftpSession, place: str) -> list[ExportFile]:
         found = []
         async for entry in session.sftp.scandir(self._path(place.rstrip("/"))):
             session.progressed()
@@ -110,7 +110,7 @@ class SftpFolder:
                 found.append(file)
         return sorted(found, key=lambda each: (each.mtime, each.name))
 
-    async def _moved(self, session: Session, file: ExportFile, where: str) -> str | None:
+    async def _moved(self, session: SftpSession, file: ExportFile, where: str) -> str | None:
         """Where the file is now; None if it may not be moved. A file of this name that is there stays. Raises SFTPNoSuchFile."""
         sftp, number = session.sftp, 1
         try:
@@ -130,13 +130,13 @@ class SftpFolder:
         except NOT_ALLOWED:
             return None
 
-    async def _seen(self, session: Session, at: str) -> ExportFile | None:
+    async def _seen(self, session: SftpSession, at: str) -> ExportFile | None:
         try:
             return _file(at, await session.sftp.stat(self._path(at)))
         except asyncssh.SFTPNoSuchFile:
             return None
 
-    async def _found(self, session: Session, file: ExportFile, where: str) -> ExportFile | None:
+    async def _found(self, session: SftpSession, file: ExportFile, where: str) -> ExportFile | None:
         """The same file in this folder, if it is there, under its name or a numbered one."""
         number = 1
         while (found := await self._seen(session, f"{where}/{numbered(file.name, number)}")) is not None:
@@ -146,7 +146,7 @@ class SftpFolder:
             session.progressed()
         return None
 
-    async def _clean(self, session: Session, where: str) -> None:
+    async def _clean(self, session: SftpSession, where: str) -> None:
         with suppress(*NOT_ALLOWED, asyncssh.SFTPNoSuchFile):
             entries = [each async for each in session.sftp.scandir(self._path(where)) if _plain(each)]
             newest = max((int(each.attrs.mtime or 0) for each in entries), default=0)

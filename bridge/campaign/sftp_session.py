@@ -20,7 +20,7 @@ CONNECT_TIMEOUT_S, GOODBYE_S = 20, 5
 PIECE, WINDOW = 32 * 1024, 2 * 1024 * 1024  # bytes of one answer, and so many are asked for at once
 
 
-class Session:
+class SftpSession:
     """A connection, which is given up when nothing has come over it for `timeout_s`."""
 
     def __init__(self, sftp: asyncssh.SFTPClient, timeout_s: float) -> None:
@@ -46,7 +46,7 @@ class SftpServer:
     def __init__(self, settings: ExportSettings, meter: Meter) -> None:
         self._settings, self._meter = settings, meter
 
-    async def during(self, call: Callable[[Session], Awaitable[T]]) -> T:
+    async def during(self, call: Callable[[SftpSession], Awaitable[T]]) -> T:
         """Counted as one call, however much it copies."""
         began = self._meter.now()
         try:
@@ -61,7 +61,7 @@ class SftpServer:
         self._meter.called("ok", self._meter.now() - began)
         return found
 
-    async def _connection(self, call: Callable[[Session], Awaitable[T]]) -> T:
+    async def _connection(self, call: Callable[[SftpSession], Awaitable[T]]) -> T:
         settings = self._settings
         place = f"SFTP {settings.host}:{settings.port}"
         try:
@@ -80,7 +80,7 @@ class SftpServer:
         except asyncssh.Error as exc:
             raise RetryError(f"{place}: {type(exc).__name__}", code="source_unavailable") from exc
 
-    async def _over(self, call: Callable[[Session], Awaitable[T]]) -> T:
+    async def _over(self, call: Callable[[SftpSession], Awaitable[T]]) -> T:
         """A line that is dead answers no good-bye: whatever goes wrong, the connection is dropped first, so that nothing waits for it."""
         async with asyncio.timeout(self._settings.timeout_s):
             connection = await self._connected()
@@ -88,7 +88,7 @@ class SftpServer:
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 sftp = await connection.start_sftp_client(path_errors="surrogateescape")
-            session = Session(sftp, self._settings.timeout_s)
+            session = SftpSession(sftp, self._settings.timeout_s)
             task = asyncio.ensure_future(call(session))
             found = await session.result(task)
             connection.close()
@@ -132,7 +132,7 @@ class SftpServer:
             raise HaltError(text, code="sftp_key_unusable", hint=hint, origin="configuration") from None
 
 
-async def copied(session: Session, remote: asyncssh.SFTPClientFile, to: Path, size: int) -> bool:
+async def copied(session: SftpSession, remote: asyncssh.SFTPClientFile, to: Path, size: int) -> bool:
     """Whether all bytes are there. What has come is kept, however it ends: the next one goes on from it."""
     with _local(to) as local:
         done = local.tell()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from bridge.campaign.errors import NotFound
 from bridge.consent.guard import LOWER, Ask, delete_of
 from bridge.consent.mapped import OptedIn
-from bridge.consent.patience import OPT_OUT_BUDGET_S, patient
+from bridge.consent.opt_out_wait import OPT_OUT_BUDGET_S, patient
 from bridge.consent.profiles import ahead_ms, flag_time
 from bridge.kafka.guard import Guard
 from bridge.mapping.rows import flat

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from bridge.campaign.errors import Duplicate, NotFound
 from bridge.consent.mapped import Past, wanted
-from bridge.consent.patience import patient
+from bridge.consent.opt_out_wait import patient
 from bridge.flow.ports import Result, Route
 from bridge.kafka.avro import Decoder
 from bridge.mapping.rows import Mapped, Skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from bridge.campaign.errors import Duplicate
-from bridge.consent.patience import patient
+from bridge.consent.opt_out_wait import patient
 from bridge.dynamics.errors import QueryRefused
 from bridge.flow.failures import first_place
 from bridge.flow.ports import Result, Route

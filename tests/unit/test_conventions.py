@@ -46,7 +46,7 @@ PURE = [
     "bridge/consent/hearing.py",
     "bridge/consent/rule.py",
     "bridge/consent/mapped.py",
-    "bridge/consent/patience.py",
+    "bridge/consent/opt_out_wait.py",
     "bridge/consent/guard.py",
     "bridge/consent/profiles.py",
     "services/ingress/remembered.py",

@@ -8,7 +8,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from services.control.api.context import Control
-from services.control.pages import routes, session
+from services.control.pages import routes, sign_in
 from services.control.pages.frame import Frame
 
 
@@ -24,5 +24,5 @@ class Checked(StaticFiles):
 def install(app: FastAPI, control: Control) -> None:
     frame = Frame(control.settings, control.access)
     app.mount("/static", Checked(directory=frame.folder / "static"), name="static")
-    app.include_router(session.router(control, frame))
+    app.include_router(sign_in.router(control, frame))
     app.include_router(routes.router(frame))
