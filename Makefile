@@ -5,7 +5,7 @@ VENV := .venv
 WORKERS ?= 3
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test test-compose unit faults lint bench kafka-up kafka-down lock clean
+.PHONY: help demo test test-compose unit faults docs lint bench kafka-up kafka-down lock clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -33,6 +33,9 @@ unit: $(VENV)/ready ## Run the tests that need nothing but Python
 
 faults: $(VENV)/ready ## Run all fault tests (`make test` runs some; BRIDGE_SEED=<number> for other moments)
 	@BRIDGE_FAULTS=all exec $(RUN) -m pytest tests/faults -n $(WORKERS) --dist worksteal $(ARGS)
+
+docs: $(VENV)/ready ## Write settings, metrics and rooms from the code into docs/
+	@exec $(RUN) -m tests.generate_docs
 
 lint: $(VENV)/ready ## Check style and types
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/mypy

@@ -23,7 +23,12 @@ class CampaignSettings(Settings):
     client_secret: Secret = Field(alias="CAMPAIGN_CLIENT_SECRET", description="Its secret")
     org_id: str = Field(alias="CAMPAIGN_ORG_ID", min_length=1, description="`<id>@AdobeOrg`")
     token_url: Url = Field("https://ims-na1.adobelogin.com/ims/token/v3", alias="CAMPAIGN_TOKEN_URL", description="IMS token endpoint")
-    scopes: str = Field(CAMPAIGN_SCOPES, alias="CAMPAIGN_SCOPES", min_length=1, description="Scopes to ask for, by comma")
+    scopes: str = Field(
+        CAMPAIGN_SCOPES,
+        alias="CAMPAIGN_SCOPES",
+        min_length=1,
+        description="Scopes to ask for, comma-separated; if the journal answers 401 or 403, add `adobeio_api` and `event_receiver_api`",
+    )
     concurrency: int = Field(16, alias="CAMPAIGN_CONCURRENCY", ge=1, le=256, description="Calls at once, of one process")
     calls_per_second: float = Field(0, alias="CAMPAIGN_CALLS_PER_SECOND", ge=0, le=10000, description="Own limit of one process; 0: none")
     request_timeout_s: float = Field(30, alias="CAMPAIGN_REQUEST_TIMEOUT_S", gt=0, le=600, description="One call, seconds")
@@ -31,7 +36,7 @@ class CampaignSettings(Settings):
         "auto",
         alias="CAMPAIGN_KEYS_IN_CAPITALS",
         description="Whether an older integration wrote contacts' ids in capital letters: `yes` looks for them before a profile is made, "
-        "`auto` if one is among the first 2,000 profiles",
+        "`auto` if one is among the first 2,000 profiles, `no` never",
     )
     digest_key: Secret = Field(
         default_factory=Secret,
@@ -83,16 +88,30 @@ class ExportSettings(Settings):
     port: int = Field(22, alias="CAMPAIGN_SFTP_PORT", ge=1, le=65535, description="Its port")
     user: str = Field(alias="CAMPAIGN_SFTP_USER", min_length=1, description="User, who logs in with a key")
     key_file: Path = Field(alias="CAMPAIGN_SFTP_KEY_FILE", description="Path of the private key (PEM or OpenSSH), not encrypted")
-    known_hosts_file: Path = Field(alias="CAMPAIGN_SFTP_KNOWN_HOSTS_FILE", description="Path of the host keys that are trusted")
+    known_hosts_file: Path = Field(
+        alias="CAMPAIGN_SFTP_KNOWN_HOSTS_FILE",
+        description="Path of the host keys that are trusted (`ssh-keyscan <host>`, compared with what Adobe says)",
+    )
     folder: str = Field("d365_loads/exports", alias="CAMPAIGN_SFTP_FOLDER", min_length=1, description="Where the exports are")
     poll_interval_s: float = Field(
-        60, alias="CAMPAIGN_SFTP_POLL_INTERVAL_S", gt=0, le=86400, description="How often is looked for new files, seconds"
+        60,
+        alias="CAMPAIGN_SFTP_POLL_INTERVAL_S",
+        gt=0,
+        le=86400,
+        description="How often it looks for new files, seconds; a file is read when its size is the same twice",
     )
     timeout_s: float = Field(
-        600, alias="CAMPAIGN_SFTP_TIMEOUT_S", gt=0, le=7200, description="So long may listing or copying go without progress, seconds"
+        600,
+        alias="CAMPAIGN_SFTP_TIMEOUT_S",
+        gt=0,
+        le=7200,
+        description="How long listing or copying may go without progress, seconds; a copy that was cut goes on where it was",
     )
     pattern: str = Field(
-        "d365_optout_*.csv,d365_optout_*.csv.gz", alias="CAMPAIGN_EXPORT_FILES", min_length=1, description="Names of exports, by comma"
+        "d365_optout_*.csv,d365_optout_*.csv.gz",
+        alias="CAMPAIGN_EXPORT_FILES",
+        min_length=1,
+        description="Names of exports, comma-separated",
     )
     key_column: str = Field(
         "externalId", alias="CAMPAIGN_EXPORT_KEY_COLUMN", min_length=1, description="Column with the contact's id, by name or label"
@@ -103,15 +122,17 @@ class ExportSettings(Settings):
     date_format: DateFormat | None = Field(
         None,
         alias="CAMPAIGN_EXPORT_DATE_FORMAT",
-        description="Order of day, month and year in times, with any separator (default: told from each column, where it is unambiguous)",
+        description="Order of day, month and year: `yyyymmdd`, `mmddyyyy`, `ddmmyyyy`, `mmyyyydd`, `ddyyyymm`, `yyyyddmm` or `xml`, "
+        "see below (default: told from each column)",
     )
     time_zone: TimeZone | None = Field(
         None,
         alias="CAMPAIGN_EXPORT_TIME_ZONE",
-        description="Zone of times without an offset, by its IANA name (default: unknown; such a time never takes an opt-out away)",
+        description="Zone of times without an offset, by its IANA name (`Europe/Paris`); unset: such a time "
+        "never takes an opt-out away, see below",
     )
-    yes: str = Field("", alias="CAMPAIGN_EXPORT_YES", description="Further words for yes, by comma")
-    no: str = Field("", alias="CAMPAIGN_EXPORT_NO", description="Further words for no, by comma")
+    yes: str = Field("", alias="CAMPAIGN_EXPORT_YES", description="Further words for yes, comma-separated")
+    no: str = Field("", alias="CAMPAIGN_EXPORT_NO", description="Further words for no, comma-separated")
     expected_s: float = Field(
         93600, alias="CAMPAIGN_EXPORT_EXPECTED_S", gt=0, description="Without a file for so long the export is said to be overdue, seconds"
     )

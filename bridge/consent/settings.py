@@ -16,14 +16,16 @@ class ConsentSettings(Settings):
         None,
         alias="OPTIN_RELEASE_LIMIT",
         ge=0,
-        description="So many opt-outs may be taken away in an hour, by ingress and Opt In/Out together; what goes beyond is held "
+        description="So many opt-outs may be taken away in an hour, by ingress and Opt In/Out and all their instances "
+        "together; what goes beyond is held "
         "(default: the larger of 100 and 1 % of the contacts)",
     )
     delete_limit: int | None = Field(
         None,
         alias="DELETE_LIMIT",
         ge=0,
-        description="So many records of a table may be deleted in Campaign in an hour; what goes beyond is held "
+        description="So many records of one table may be deleted in Campaign in an hour, by all instances together; what goes "
+        "beyond is held "
         "(default: the larger of 500 and 2 % of the table's records)",
     )
     decisions_days: int = Field(
@@ -31,7 +33,7 @@ class ConsentSettings(Settings):
         alias="OPTIN_DECISIONS_DAYS",
         ge=1,
         le=3650,
-        description="How long decisions on opt-outs are kept, days (it counts when their topics are created)",
+        description="How long decisions on opt-outs are kept, days; it counts when their topics are created",
     )
     merged: Literal["carry", "report"] = Field(
         "carry",

@@ -29,7 +29,8 @@ class DynamicsSettings(Settings):
     time_zone: TimeZone | None = Field(
         None,
         alias="DYNAMICS_TIME_ZONE",
-        description="Where the day of a *User local* time is told for a date of Campaign, by its IANA name (default: UTC)",
+        description="Where the day of a *User local* time is told for a date of Campaign, by its IANA name (`Europe/Berlin`), see below; "
+        "unset: UTC",
     )
 
     @property

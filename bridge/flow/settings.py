@@ -13,7 +13,8 @@ class WriterSettings(Settings):
         alias="PARK_BUDGET_S",
         gt=0,
         le=604800,
-        description="How long a record may wait for its parent or contact before it is dead-lettered, seconds",
+        description="How long a record may wait for its parent or contact before it is dead-lettered, seconds; it is tried again "
+        "after 0.5, 1, 2 … 60 s, later after a tenth of the time it has waited",
     )
     dead_letters_in_a_row: int = Field(
         100, alias="DEAD_LETTER_MAX_CONSECUTIVE", ge=1, description="So many dead letters in a row halt the workflow"

@@ -19,13 +19,13 @@ def _servers(text: str) -> str:
     for each in text.split(","):
         found = SERVER.fullmatch(each.strip())
         if found is None or not 0 < int(found["port"] or 9092) < 65536:
-            raise ValueError("must be host:port, several by comma")
+            raise ValueError("must be host:port, comma-separated")
     return text
 
 
 class KafkaSettings(Settings):
     bootstrap_servers: Annotated[str, AfterValidator(_servers)] = Field(
-        "localhost:9092", alias="KAFKA_BOOTSTRAP_SERVERS", description="Brokers, `host:port`, by comma"
+        "localhost:9092", alias="KAFKA_BOOTSTRAP_SERVERS", description="Brokers, `host:port`, comma-separated"
     )
     topic_prefix: str = Field(
         "", alias="TOPIC_PREFIX", pattern=r"^[a-zA-Z0-9._-]*$", description="Precedes all topics, groups and transactional ids"

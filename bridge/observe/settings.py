@@ -18,17 +18,27 @@ class ServiceSettings(Settings):
         pattern=r"^[a-zA-Z0-9._-]+$",
         description="Stable name of this instance (default: host name)",
     )
-    state_dir: Path = Field(Path("var"), alias="STATE_DIR", description="Local copies of state topics; may be lost at any time")
+    state_dir: Path = Field(
+        Path("var"),
+        alias="STATE_DIR",
+        description="Local copies of the state topics, in a folder of each instance; may be lost at any time",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="LOG_LEVEL", description="Least severity that is logged")
     log_format: Literal["json", "console"] | None = Field(
-        None, alias="LOG_FORMAT", description="`json`, or `console` (default on a terminal)"
+        None, alias="LOG_FORMAT", description="`json` or `console` (default: `json`, on a terminal `console`)"
     )
     metrics_port: int = Field(
-        0, alias="METRICS_PORT", ge=0, le=65535, description="Port of `/metrics`, `/healthz` and `/readyz` of a service; 0: none"
+        0,
+        alias="METRICS_PORT",
+        ge=0,
+        le=65535,
+        description="Port of `/metrics`, `/healthz` and `/readyz` of a service; 0: none. Control has its own at `CONTROL_PORT`",
     )
     metrics_host: str = Field("127.0.0.1", alias="METRICS_HOST", min_length=1, description="Address they are on; `0.0.0.0` in a container")
     otlp_endpoint: Url | None = Field(
-        None, alias="OTEL_EXPORTER_OTLP_ENDPOINT", description="Where services send traces (OTLP over HTTP, `/v1/traces` is added)"
+        None,
+        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Where services send traces (OTLP over HTTP, `/v1/traces` is added); unset: no traces",
     )
 
     def own_dir(self, role: str) -> Path:

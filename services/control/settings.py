@@ -14,7 +14,7 @@ def _instances(text: str) -> str:
     for each in filter(str.strip, text.split(",")):
         name, _, address = (part.strip() for part in each.partition("="))
         if not name or not address.startswith(("https://", "http://")):
-            raise ValueError("must be name=https://… , several by comma")
+            raise ValueError("must be name=https://…, comma-separated")
     return text
 
 
@@ -30,7 +30,7 @@ class ControlSettings(Settings):
     org_name: str = Field("", alias="ORG_NAME", description="Shown in the header of the pages")
     instance_name: str = Field("", alias="INSTANCE_NAME", description="Shown in the header of the pages")
     instances: Annotated[str, AfterValidator(_instances)] = Field(
-        "", alias="CONTROL_INSTANCES", description="Other instances' pages for the header, `name=https://…` by comma"
+        "", alias="CONTROL_INSTANCES", description="Other instances' pages for the header, `name=https://…`, comma-separated"
     )
     start_deadline_s: float = Field(
         120, alias="CONTROL_START_DEADLINE_S", gt=0, le=3600, description="STARTING for longer is FAILED, seconds"
@@ -38,7 +38,8 @@ class ControlSettings(Settings):
     second_person: bool = Field(
         False,
         alias="CONSENT_SECOND_PERSON",
-        description="Whoever releases what is held must not be who saved the running configuration (needs tokens)",
+        description="`true`: who releases what the consent guard holds must not be who saved the running configuration (403 "
+        "`second_person_needed`). It needs `CONTROL_TOKENS_FILE`: without tokens everybody is one person",
     )
 
     @property

@@ -12,11 +12,11 @@ from bridge.model.settings import Settings
 
 def _pointers(default: str, alias: str, what: str) -> Any:
     pattern = r"^/[^,]*(,/[^,]*)*$"
-    return Field(default, alias=alias, pattern=pattern, description=f"{what}: JSON pointers by comma, the first with a value counts")
+    return Field(default, alias=alias, pattern=pattern, description=f"{what}: comma-separated JSON pointers, the first with a value counts")
 
 
 def _codes(default: str, alias: str, what: str) -> Any:
-    return Field(default, alias=alias, min_length=1, description=f"Event codes of {what}, by comma")
+    return Field(default, alias=alias, min_length=1, description=f"Event codes of {what}, comma-separated")
 
 
 class EventSettings(Settings):
