@@ -115,7 +115,11 @@ async def test_f80_a_failed_workflow_says_why_in_words_and_goes_on_when_the_serv
     live.processes["writer-1"].kill()
 
     await status(page, "FAILED", within_ms=DEADLINE_MS)
-    await expect(row(page, INGRESS)).to_contain_text(words("no writer has been heard of", "See whether the writer's process runs"))
+    why = words("No writer has been heard of", "See whether the writer's process runs")
+    await expect(row(page, INGRESS)).to_contain_text(why)
+    beside = await live_visits.page("/workflows/ingress")
+    await expect(beside.locator("#state")).to_contain_text(why)
+    await expect(beside.locator("#state")).to_contain_text("start it again")
     again = page.get_by_role("button", name=re.compile(f"^Start again.*{INGRESS}$"))
     await expect(again).to_be_enabled()
     red, green, blue = await dot_colour(page)
@@ -124,7 +128,7 @@ async def test_f80_a_failed_workflow_says_why_in_words_and_goes_on_when_the_serv
     await expect(stop(page)).to_be_visible()
     live.service("writer")
     await status(page, "RUNNING", within_ms=30_000)
-    await expect(row(page, INGRESS)).not_to_contain_text("no writer has been heard of")
+    await expect(row(page, INGRESS)).not_to_contain_text("No writer has been heard of")
 
 
 @pytest.mark.parametrize(("workflow", "path"), [(INGRESS, "ingress"), (EGRESS, "egress"), (OPTIN, "optin")])

@@ -108,7 +108,7 @@ async def test_f78_stop_in_the_middle_of_a_load_leaves_nothing_running_and_start
     await stack.stop()
     async with nothing_is_called(stack):
         stack.dynamics.churn(seed=4, updates=20, deletes=5)
-    await stack.until(lambda: no_members(stack), "both groups are Empty within the session timeout", 10)
+    await stack.until(lambda: no_members(stack), "both groups are Empty once the session timeout of 10 s is over", 15)
     assert 50 < len(stack.campaign.rows("profile")) < 600
     waiting = (await stack.workflow())["backlog"]
     assert (waiting["records"] or 0) > 0

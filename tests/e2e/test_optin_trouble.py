@@ -35,7 +35,7 @@ async def test_a_stop_leaves_both_groups_empty_and_both_systems_alone_and_a_star
             states = [await asyncio.to_thread(group_state, stack.kafka, group) for group in GROUPS]
             return states == [("EMPTY", 0), ("EMPTY", 0)]
 
-        await stack.until(empty, "both groups are Empty within the session timeout", 10)
+        await stack.until(empty, "both groups are Empty once the session timeout of 10 s is over", 15)
         calls = stack.dynamics.ledger.summary()["requests"], stack.campaign.ledger.summary()["requests"]
         stack.dynamics.upsert("contact", {"contactid": bob, "donotemail": True})
         stack.campaign.exports.run()

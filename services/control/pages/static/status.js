@@ -1,6 +1,6 @@
 // A workflow's status and backlog in words.
 import { h, icon } from "./dom.js";
-import { count, duration, number } from "./format.js";
+import { count, duration, number, time } from "./format.js";
 
 const VERDICTS = {
   IDLE: () => "idle, nothing waits",
@@ -56,6 +56,19 @@ export const parkedWords = ({ id, backlog }) => (backlog.parked ? PARKED[id](bac
 export const heldLink = ({ id, backlog }) =>
   backlog.held > 0 &&
   h("a", { class: "alarm caution", href: `/workflows/${id}#held` }, icon("warning"), h("span", null, `${number(backlog.held)} held`));
+
+/** Why it is FAILED; nothing if it is not. */
+export function failureWords({ status, reason }) {
+  if (status !== "FAILED" || !reason) return null;
+  const place = `${reason.role ? `${reason.role}, ` : ""}${reason.origin}, since ${time(reason.since)} (${reason.code})`;
+  return h(
+    "div",
+    { class: "reason" },
+    h("p", null, h("strong", null, sentence(reason.message))),
+    h("p", null, reason.hint),
+    h("p", { class: "hint" }, place),
+  );
+}
 
 /** What people have to know although the workflow runs; nothing if that is nothing. */
 export function warningWords({ status, reason }) {

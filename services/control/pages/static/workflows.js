@@ -9,7 +9,7 @@ import { attempt } from "./messages.js";
 import { details } from "./workflow_details.js";
 import { load } from "./saving.js";
 import { deletesByFilter, planned, sure } from "./taking.js";
-import { UNCONFIGURED, backlogNumber, backlogWords, heldLink, parkedWords, statusWords, stopping, warningWords } from "./status.js";
+import { UNCONFIGURED, backlogNumber, backlogWords, failureWords, heldLink, parkedWords, statusWords, stopping, warningWords } from "./status.js";
 
 class Row {
   constructor(body) {
@@ -124,7 +124,7 @@ class Row {
 
   status(workflow) {
     if (!this.fresh("status", [workflow.status, workflow.desired, workflow.reason, workflow.status_since])) return;
-    const why = workflow.status === "FAILED" && workflow.reason && failure(workflow.reason);
+    const why = failureWords(workflow);
     const starting = workflow.status === "STARTING" && h("p", { class: "hint" }, "Requested; it becomes RUNNING within a few minutes.");
     fill(
       this.statusBox,
@@ -233,17 +233,6 @@ class Row {
     this.deadLetters(this.workflow);
     this.drawn();
   }
-}
-
-/** Why it is FAILED. */
-function failure(reason) {
-  return h(
-    "div",
-    { class: "reason" },
-    h("p", null, h("strong", null, reason.message)),
-    h("p", null, reason.hint),
-    h("p", { class: "hint" }, `${reason.role ? `${reason.role}, ` : ""}${reason.origin}, since ${time(reason.since)} (${reason.code})`),
-  );
 }
 
 const rows = new Map($$("[data-workflow]").map((body) => [body.dataset.workflow, new Row(body)]));
