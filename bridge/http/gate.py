@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from datetime import datetime
 
 import httpx
@@ -33,14 +33,18 @@ class Pause:
         self._answered_at = 0.0
         self._under_way: dict[object, float] = {}  # call → when it began
 
-    def began(self, call: object, now: float) -> None:
+    @contextmanager
+    def asking(self, now: float) -> Iterator[None]:
+        """While a question is under way that began now."""
+        call = object()
         self._under_way[call] = now
+        try:
+            yield
+        finally:
+            del self._under_way[call]
 
     def answered(self, now: float) -> None:
         self._answered_at = now
-
-    def ended(self, call: object) -> None:
-        self._under_way.pop(call, None)
 
     def trouble(self, now: float) -> tuple[RetryError, float] | None:
         """Why no call gets through at present, and for how many seconds that has been so: one hangs and no other was answered meanwhile, or
@@ -96,6 +100,10 @@ class Gate:
                 self._pause.refusals += 1
         self.close_for(wait or 0.0)
 
+    def asking(self) -> AbstractContextManager[None]:
+        """While something is asked for that takes no slot: a token."""
+        return self._pause.asking(self._clock.monotonic())
+
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
         """Holds a slot for one call. Raises what the task's `call_guard` raises."""
@@ -105,11 +113,8 @@ class Gate:
             self._next = max(self._next, self._clock.monotonic()) + self._interval
             guard()
             self.calls += 1
-            self._pause.began(call := object(), self._clock.monotonic())
-            try:
+            with self.asking():
                 yield
-            finally:
-                self._pause.ended(call)
         finally:
             self._leave()
 

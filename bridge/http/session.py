@@ -80,7 +80,8 @@ class Session:
         return retry_after_s(response, self._clock.now())
 
     async def _once(self, build: Build) -> httpx.Response:
-        token = await self._token.get()  # before the gate, which asks last whether the call may still be made
+        with self._gate.asking():
+            token = await self._token.get()  # before the gate, which asks last whether the call may still be made
         async with self._gate.call():
             request = build()
             request.headers["Authorization"] = f"Bearer {token}"

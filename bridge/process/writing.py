@@ -181,11 +181,11 @@ class WriterRun(Generic[E]):
         """Replays are the reader's."""
 
     def report(self) -> Report:
+        trouble, lasted_s = self._trouble()
         if self._writer is None:
-            return Report()
+            return Report(trouble=trouble, trouble_for_s=lasted_s)
         counted = self._writer.counters
         written_at = self._writer.last_written_at
-        trouble, lasted_s = self._trouble()
         sums = {name: sum(counted[outcome] for outcome in outcomes) for name, outcomes in COUNTED.items()}
         return Report(
             counters={**sums, "target_calls": self._writing.calls(), "optouts_waiting": self._writer.opt_outs_waiting()},
@@ -200,5 +200,5 @@ class WriterRun(Generic[E]):
 
     def _trouble(self) -> tuple[BridgeError | None, float]:
         """What keeps the writer from its work, and how many seconds that is known to have lasted."""
-        assert self._writer is not None
-        return first_trouble(self._writer.trouble, self._records.membership if self._records else None, self._writing.pauses, self._clock)
+        met = self._writer.trouble if self._writer is not None else None
+        return first_trouble(met, self._records.membership if self._records else None, self._writing.pauses, self._clock)

@@ -63,3 +63,21 @@ async def test_nothing_is_idle_whose_source_hangs(kafka_settings: KafkaSettings,
 
         stack.dynamics.ledger.faults.clear()
         await until_workflow(stack, "all is well again", 90, health="ok", code=None, verdict="IDLE")
+
+
+async def test_a_start_that_waits_for_a_system_says_for_which(kafka_settings: KafkaSettings, tmp_path: Path) -> None:
+    async with running(kafka_settings, tmp_path, CAMPAIGN_REQUEST_TIMEOUT_S="30") as stack:
+        await stack.configure(contacts())
+        stack.service("reader")
+        stack.service("writer")
+        stack.campaign.ledger.faults.append(HANGS)
+        await stack.http.post("/api/v1/workflows/ingress/start", timeout=60)  # control asks Campaign as well, for so long
+
+        async def said() -> bool:
+            told = await stack.workflow()
+            reasons = [each["reason"] for each in told["services"] if each["role"] == "writer" and each["reason"]]
+            return told["status"] == "STARTING" and any("Campaign does not answer" in each["message"] for each in reasons)
+
+        await stack.until(said, "the writer says what it waits for", 40)
+        stack.campaign.ledger.faults.clear()
+        await until_workflow(stack, "all is well", 60, status="RUNNING", health="ok", code=None)
