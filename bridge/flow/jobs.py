@@ -121,7 +121,6 @@ class JobQueue(Generic[E]):
         """The job sleeps on the shelf until this time of the monotonic clock. It is parked, and has no timer."""
         self._forget(job)
         del self._jobs[job.place]
-        job.calling = False  # the worker is still at its attempt's end; what comes back is another object
         self._shelf.put(job, due_s)
         self.shelved.set()
 

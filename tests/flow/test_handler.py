@@ -64,6 +64,13 @@ async def test_an_older_event_never_overwrites_a_newer_one(rig: Rig) -> None:
     assert (result.outcome, len(rig.calls())) == ("stale", 1)
 
 
+async def test_of_two_that_wait_the_newer_version_names_the_record(rig: Rig) -> None:
+    """Whichever arrived first: it is the one that state and dead letters name."""
+    old, new = (rig.handler.change(replace(rig.contact(), version=version)) for version in (5, 9))
+
+    assert [rig.handler.merge(*pair)[1] for pair in ((old, new), (new, old), (new, new))] == [True, False, True]
+
+
 async def test_a_profile_that_was_there_before_is_adopted(rig: Rig) -> None:
     rig.sandbox.put("profile", {"externalId": PERSON, "firstName": "Ann", "lastName": "Old"})
 
