@@ -28,7 +28,7 @@ class JobQueue(Generic[E]):
 
     def __init__(self, shelf: Shelf[E] | None = None, most_parked: int = MOST_PARKED) -> None:
         self._jobs: dict[Place, Job[E]] = {}
-        self._shelf: Shelf[E] = shelf or Shelf()
+        self._shelf: Shelf[E] = Shelf() if shelf is None else shelf  # an empty one is false
         self._most_parked, self._at_once = most_parked, max(1, most_parked // 10)
         self.shelved = asyncio.Event()  # whether there are some on the shelf
         self._ready: dict[bool, deque[Job[E]]] = {True: deque(), False: deque()}

@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from bridge.flow.failures import PARKED_SINCE
 from bridge.flow.jobs import JobQueue
 from bridge.flow.ports import Result, Route
 from bridge.flow.shelf import Shelf
-from bridge.model.errors import ParkError, RetryError
+from bridge.model.errors import HaltError, ParkError, RetryError
 from bridge.model.state import Known
 from tests.clock import HandClock
 from tests.flow.writing import AT_THE_END, Outcome, Rig, Work, no_parent, record, turns, until
@@ -56,6 +59,19 @@ async def test_no_more_keys_are_in_memory_than_there_is_room_for_and_all_are_cou
         await passes(rig, 120)
         assert in_memory(rig) <= MOST
         assert rig.writer.parked() == rig.ledger.waiting() == KEYS
+
+
+async def test_the_shelf_lies_in_the_folder_it_is_given_and_says_so_when_that_is_of_no_use(tmp_path: Path) -> None:
+    """Elsewhere is not its place: /tmp of a container is small, and is memory."""
+    (tmp_path / "file").write_text("")
+    rig = Rig(most_parked=MOST, park_budget_s=DAY_S, clock=HandClock(), folder=tmp_path / "file" / "below")
+    rig.handler.always = {f"k{number}": no_parent for number in range(KEYS)}
+
+    with pytest.raises(HaltError, match="below") as raised:
+        await rig.work(*(record(f"k{number}", number) for number in range(KEYS)))
+
+    assert raised.value.code == "state_dir_unusable"
+    assert rig.ledger.waiting() == KEYS, "nothing is lost"
 
 
 async def test_all_take_their_turns() -> None:

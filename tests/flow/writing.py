@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from bridge.flow.offsets import OffsetLedger, Position
 from bridge.flow.ports import Result, Route
@@ -178,6 +179,7 @@ class Rig:
     park_budget_s: float = 3600.0
     capacity: int = 1000
     most_parked: int = 20_000
+    folder: Path | None = None
     in_a_row: int = 10_000
     state: MemoryState = field(default_factory=MemoryState)
     letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
@@ -209,6 +211,7 @@ class Rig:
             lease_check=self.lease_check,
             capacity=self.capacity,
             most_parked=self.most_parked,
+            folder=self.folder,
             tracer=self.tracer,
         )
 
